@@ -1,0 +1,4 @@
+"""The archive: the git repository of results.
+
+`interface` states the laws; `git` keeps them.
+"""

@@ -1,0 +1,108 @@
+"""What every archive promises.
+
+The laws, tested by `roundsman.testing.archive_conformance`:
+
+1. **Kept.** When `store` returns, the content is on disk, flushed, and reachable from the branch.
+2. **Unchanged costs nothing.** Storing the content a path already has makes no commit and no
+   object; the answer names the commit that holds it.
+3. **Bounded.** Content is streamed from its spool file; nobody holds it whole.
+4. **Never half.** A crash at any moment leaves a repository that checks clean and serves on;
+   storing again after it is harmless.
+5. **Names are not paths.** A device or job name that is not allowed is refused before anything is
+   written.
+
+`store` may be called by any number of tasks at once; one writer batches what is waiting.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+
+from roundsman.errors import NotFoundError, RoundsmanError, UnavailableError
+
+
+class ArchiveUnavailableError(UnavailableError):
+    """The repository cannot be written just now; the result may be sent again."""
+
+    code = "archive.unavailable"
+
+
+class ArchiveNameError(RoundsmanError):
+    """A name that must not become a path."""
+
+    code = "archive.name"
+
+
+class VersionNotFoundError(NotFoundError):
+    """There is no such version in the archive."""
+
+    code = "archive.version_not_found"
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One result to keep."""
+
+    device: str
+    job: str
+    content: Path
+    """Spool file with the whole content; the caller removes it after `store` returned."""
+    due: int
+    """When the execution was due, Unix seconds."""
+    started_at: float
+    ended_at: float
+    worker_id: str | None = None
+    run_id: str
+    """Names the execution in the commit, so that a repeat after a crash is recognised."""
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a result is now."""
+
+    version: str
+    """Commit that holds it, full hexadecimal id."""
+    changed: bool
+    """Whether it differed from what was there."""
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a (device, job) pair."""
+
+    version: str
+    """Commit, full hexadecimal id."""
+    at: int
+    """When it was committed, Unix seconds."""
+    subject: str
+    """First line of the commit message."""
+
+
+class Archive(ABC):
+    """The store of results. See the module for the laws."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Open the repository, creating it when absent. Raises `ArchiveUnavailableError`."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Write what was handed in, then let go. Closing twice is harmless."""
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Return when it can be written now; raise `ArchiveUnavailableError` if not."""
+
+    @abstractmethod
+    async def store(self, entry: Entry) -> Stored:
+        """Keep one result. Raises `ArchiveUnavailableError`, `ArchiveNameError`."""
+
+    @abstractmethod
+    async def versions(self, device: str, job: str, *, limit: int) -> list[Version]:
+        """The latest versions, newest first; empty when there is none."""
+
+    @abstractmethod
+    def read(self, device: str, job: str, version: str | None = None) -> AsyncIterator[bytes]:
+        """The content of one version (default: the latest), in pieces.
+
+        Raises `VersionNotFoundError` on the first step.
+        """

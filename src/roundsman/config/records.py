@@ -1,0 +1,139 @@
+"""What a valid configuration is, once read: frozen, expanded, without generics or references."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from roundsman.schedules.interface import Schedule
+from roundsman.wire.device import Device
+from roundsman.wire.job import Job
+
+
+class Role(StrEnum):
+    """What the bearer of a token may do."""
+
+    ADMINISTRATOR = "administrator"
+    """Everything."""
+    READER = "reader"
+    """Read the lists under `/api/v1`, never a secret."""
+    WORKER = "worker"
+    """Enrol, lease and complete; an enrolled worker's own token also serves its own id only."""
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """One credential of the controller."""
+
+    name: str
+    """Who it is given to; the user name in HTTP basic authentication."""
+    role: Role
+    """What it may do."""
+    hash: str
+    """`sha256:` and the hexadecimal SHA-256 of the token; `roundsman token` prints both."""
+    tags: tuple[str, ...] = ()
+    """For workers: only devices with any of these. None: every device."""
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """The controller's own TLS."""
+
+    certificate: Path
+    """PEM file, chain included."""
+    private_key: Path
+    """PEM file."""
+
+
+class Listen(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the controller serves."""
+
+    host: str = "127.0.0.1"
+    """Address to bind."""
+    port: int = 9400
+    """TCP port; 0 takes a free one."""
+    tls: Tls | None = None
+    """Serve HTTPS with this."""
+    behind_proxy: bool = False
+    """A proxy in front provides TLS: allow plain HTTP on an address beyond loopback."""
+
+
+class LeaseSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How long an execution belongs to a worker."""
+
+    seconds: int = 120
+    """For workers that renew by heartbeat."""
+    seconds_without_heartbeat: int = 900
+    """For clients of the published contract, which cannot renew."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Ceilings of the worker API."""
+
+    result_bytes: int = 1 << 30
+    """Largest result accepted, in bytes."""
+    executions_per_call: int = 1000
+    """Ceiling of `max`."""
+    seconds_ahead: int = 3600
+    """Ceiling of `seconds`."""
+
+
+class LogFormat(StrEnum):
+    """How events are written."""
+
+    TEXT = "text"
+    """For eyes."""
+    JSON = "json"
+    """One JSON object a line."""
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The controller's logs, on standard error."""
+
+    level: str = "info"
+    """debug, info, warning or error."""
+    format: LogFormat = LogFormat.TEXT
+    """How events are written."""
+
+
+class ControllerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The controller's own settings, `controller:` in the file."""
+
+    data: Path = Path("roundsman-data")
+    """Folder of ledger, archive and spool; relative to the configuration file."""
+    listen: Listen = Listen()
+    """Where it serves."""
+    tokens: tuple[Token, ...] = ()
+    """Who may do what. None at all: open, which only loopback allows."""
+    leases: LeaseSettings = LeaseSettings()
+    """How long an execution belongs to a worker."""
+    limits: Limits = Limits()
+    """Ceilings of the worker API."""
+    log: LogSettings = LogSettings()
+    """Its logs."""
+
+
+class ConfiguredSlot(msgspec.Struct, frozen=True, kw_only=True):
+    """One (device, job) pair."""
+
+    device: Device
+    """Expanded device; shared by all its slots."""
+    job: Job
+    """Expanded job; shared by all devices for which it reads the same."""
+    schedule: Schedule
+    """Its due times; shared likewise."""
+    plan: str
+    """Short fingerprint of the schedule; changes when the due times do."""
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole configuration, frozen."""
+
+    devices: Mapping[str, Device]
+    """By name."""
+    jobs: Mapping[str, Job]
+    """By name, as they read before any device overrides them; template values that only devices
+    set are still written as `{{name}}`."""
+    slots: Mapping[tuple[str, str], ConfiguredSlot]
+    """By (device name, job name)."""
+    controller: ControllerSettings
+    """The controller's own settings."""

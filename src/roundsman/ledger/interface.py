@@ -1,0 +1,405 @@
+"""What every ledger promises.
+
+The laws, tested for each driver by `roundsman.testing.ledger_conformance`:
+
+1. **Durable.** A call that returned has reached the disk (the memory driver excepted).
+2. **Exclusive.** A slot is leased to at most one claimer at a time; each claim raises the slot's
+   epoch by one. A lease that expired is offered again, under a new epoch, with the same due time.
+3. **Handing out consumes nothing.** Only `finish` moves a slot's due time on.
+4. **Fenced.** `renew` and `finish` act only on a lease whose epoch is the slot's current one, and
+   say for each lease whether it still held. A lease that has expired but was not claimed since
+   still holds.
+5. **Fair.** A claim returns slots oldest due first. Half of the room is shared evenly among the
+   lanes that match; the rest goes to the oldest, so that no tag starves another.
+6. **One outcome.** `finish` writes a run and moves the slot in one transaction, together with the
+   spans of due times that were coalesced into it or missed.
+7. **Harmless repeats.** Finishing again with the digest of the run that ended that lease answers
+   `REPEATED` and changes nothing.
+
+Instants are Unix seconds; the caller passes `now`. Every method may raise `LedgerUnavailableError`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+import msgspec
+
+from roundsman.errors import UnavailableError
+from roundsman.wire.execution import LeaseKey
+from roundsman.wire.process import Process, ProcessState
+from roundsman.wire.run import Outcome, Run, Slot, SlotState
+from roundsman.wire.worker import Worker
+
+T = TypeVar("T")
+
+
+class LedgerUnavailableError(UnavailableError):
+    """The database cannot be reached, or cannot write."""
+
+    code = "ledger.unavailable"
+
+
+class PlannedSlot(msgspec.Struct, frozen=True, kw_only=True):
+    """One (device, job) pair as the configuration wants it."""
+
+    device: str
+    """Name of the device."""
+    job: str
+    """Name of the job."""
+    tags: tuple[str, ...]
+    """Tags of the device, sorted; together they name the slot's lane."""
+    plan: str
+    """Fingerprint of the schedule; when it differs from the one kept, `first_due` takes effect."""
+    first_due: int | None
+    """When it is due first if it is new or its schedule changed; none: never."""
+
+
+class SyncSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What `sync_slots` did."""
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    kept: int = 0
+
+
+class TagFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which lanes a claimer may have."""
+
+    any_of: frozenset[str] | None = None
+    """Devices having any of these; none: every device, tagged or not."""
+    within: frozenset[str] | None = None
+    """And, by the claimer's credential, having any of these; none: not narrowed."""
+
+    def matches(self, tags: Sequence[str]) -> bool:
+        """Whether a device with these tags may be handed out."""
+        return (self.any_of is None or not self.any_of.isdisjoint(tags)) and (
+            self.within is None or not self.within.isdisjoint(tags)
+        )
+
+
+class LeasedSlot(msgspec.Struct, frozen=True, kw_only=True):
+    """A slot under a lease."""
+
+    device: str
+    job: str
+    tags: tuple[str, ...]
+    due: int
+    """The due time handed out; it stays the same until the slot is finished."""
+    epoch: int
+    expires_at: float
+    covered_until: int
+    """Due times up to here count as covered by this run: the later of `due` and the claim."""
+    on_demand: bool = False
+    resume_due: int | None = None
+    """For an on-demand slot: the scheduled due time it stands before, none when there is none."""
+    worker_id: str | None = None
+    claimed_at: float = 0.0
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive due times with the same outcome, `COALESCED` or `MISSED`."""
+
+    outcome: Outcome
+    first_due: int
+    last_due: int
+    count: int
+    reason: str | None = None
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a lease: the run, the spans beside it, and what the slot does next."""
+
+    run: Run | None
+    """The run's row; none when the lease ends without one (a due time skipped by policy, where
+    `spans` carry the outcome)."""
+    key: LeaseKey
+    """Which lease."""
+    next_due: int | None
+    """The slot's next due time; none: its schedule has ended."""
+    spans: tuple[Span, ...] = ()
+    """Due times that this run stands for, or that were missed."""
+
+
+class FinishAnswer(StrEnum):
+    """Whether a finish took effect."""
+
+    KEPT = "kept"
+    """The lease held; run and slot were written."""
+    REPEATED = "repeated"
+    """This very completion was kept before; nothing was written."""
+    STALE = "stale"
+    """The lease is no longer held; a `STALE` run row was written, the slot was not touched."""
+
+
+class RunNow(StrEnum):
+    """What `run_now` did."""
+
+    QUEUED = "queued"
+    """The slot is due now."""
+    ALREADY_DUE = "already_due"
+    """It was due already and waits for a worker."""
+    RUNNING = "running"
+    """A worker holds it; nothing was changed."""
+    PAUSED = "paused"
+    """Its device or its job is paused; nothing was changed."""
+
+
+class PauseKind(StrEnum):
+    """What a pause is about."""
+
+    DEVICE = "device"
+    JOB = "job"
+
+
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """A device or a job that is held back."""
+
+    kind: PauseKind
+    name: str
+    since: float
+    by: str
+
+
+class ResumedSlot(msgspec.Struct, frozen=True, kw_only=True):
+    """A slot that a resume would set free, with the due time at which it was held."""
+
+    device: str
+    job: str
+    due: int | None
+    epoch: int
+
+
+class Resumption(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of one slot on resume; decided by the planner, written by the ledger."""
+
+    device: str
+    job: str
+    epoch: int
+    """As in `ResumedSlot`; when the slot moved on since, this entry is passed over."""
+    next_due: int | None
+    spans: tuple[Span, ...] = ()
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """One page of a list."""
+
+    items: tuple[T, ...]
+    next: str | None = None
+    """Pass it as `after` to get the next page; none on the last."""
+
+
+class SlotQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which slots to list, ordered by device and job."""
+
+    device: str | None = None
+    job: str | None = None
+    tag: str | None = None
+    state: SlotState | None = None
+    worker_id: str | None = None
+    after: str | None = None
+    limit: int = 100
+
+
+class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs to list, newest first."""
+
+    device: str | None = None
+    job: str | None = None
+    outcome: Outcome | None = None
+    worker_id: str | None = None
+    since: float | None = None
+    until: float | None = None
+    after: str | None = None
+    limit: int = 100
+
+
+class ProcessQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which processes to list, newest first."""
+
+    worker_id: str | None = None
+    state: ProcessState | None = None
+    after: str | None = None
+    limit: int = 100
+
+
+class ProcessChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A process' new state, as its worker told it."""
+
+    process_id: str
+    worker_id: str
+    state: ProcessState
+    at: float
+    exit_status: int | None = None
+    signal: str | None = None
+    error: str | None = None
+
+
+class Ledger(ABC):
+    """The database of slots, leases, runs, workers and processes. See the module for the laws."""
+
+    # life
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect, migrate, and take what must be exclusive. Raises `LedgerUnavailableError`."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what was called, then let go. Closing twice is harmless."""
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Return when the ledger can read and write now; raise `LedgerUnavailableError` if not."""
+
+    # slots and leases
+
+    @abstractmethod
+    async def sync_slots(self, planned: Sequence[PlannedSlot], now: float) -> SyncSummary:
+        """Make the slots those of the configuration, in one transaction.
+
+        New pairs are added. A changed `plan` sets the due time to `first_due` unless the slot is
+        leased or asked for on demand, in which case it takes effect when that ends (the caller
+        computes the next due time from the new schedule anyway). Changed tags move the slot to
+        another lane. A pair that is gone is removed; if its due time had passed or it was leased,
+        a `MISSED` run with the reason is written.
+        """
+
+    @abstractmethod
+    async def claim(
+        self,
+        tags: TagFilter,
+        *,
+        limit: int,
+        horizon: float,
+        now: float,
+        lease_seconds: float,
+        worker_id: str | None,
+    ) -> list[LeasedSlot]:
+        """Lease up to `limit` slots due at or before `horizon`, oldest first.
+
+        Slots leased and not expired at `now`, paused and ended ones are not offered. The lease
+        runs from the later of `now` and the due time, for `lease_seconds`.
+        """
+
+    @abstractmethod
+    async def renew(
+        self, keys: Sequence[LeaseKey], *, worker_id: str | None, now: float, until: float
+    ) -> list[bool]:
+        """Move the expiry of each lease to `until`; for each, whether it still held.
+
+        With a `worker_id`, leases of another worker are not held. An expiry is never moved
+        backwards.
+        """
+
+    @abstractmethod
+    async def lease_of(self, device: str, job: str) -> LeasedSlot | None:
+        """The current lease of a slot, expired or not; none when nobody holds it."""
+
+    @abstractmethod
+    async def finish(self, finishes: Sequence[Finish], now: float) -> list[FinishAnswer]:
+        """End leases, in one transaction; for each, whether it took effect (laws 4, 6 and 7)."""
+
+    @abstractmethod
+    async def find_repeat(self, device: str, job: str, due: int, digest: str) -> Run | None:
+        """The kept run of that slot and due time with that digest, if there is one."""
+
+    @abstractmethod
+    async def record_stale(self, run: Run) -> None:
+        """Write a run with outcome `STALE`: a result that came too late and was refused."""
+
+    @abstractmethod
+    async def run_now(self, device: str, job: str, now: int) -> RunNow:
+        """Make the slot due at `now`, beside its schedule. `NotFoundError` for an unknown slot."""
+
+    # pauses
+
+    @abstractmethod
+    async def pause(self, pause: Pause) -> bool:
+        """Hold back a device or a job; false when it was held already. Leases run to their end."""
+
+    @abstractmethod
+    async def to_resume(self, kind: PauseKind, name: str) -> list[ResumedSlot] | None:
+        """The slots that lifting this pause sets free; none when there is no such pause."""
+
+    @abstractmethod
+    async def resume(
+        self, kind: PauseKind, name: str, resumptions: Sequence[Resumption], now: float
+    ) -> bool:
+        """Lift a pause, in one transaction with what becomes of its slots; false when not held."""
+
+    @abstractmethod
+    async def pauses(self) -> list[Pause]:
+        """Every pause in force."""
+
+    # lists
+
+    @abstractmethod
+    async def slots(self, query: SlotQuery, now: float) -> Page[Slot]:
+        """Slots, ordered by device and job."""
+
+    @abstractmethod
+    async def runs(self, query: RunQuery) -> Page[Run]:
+        """Runs, newest first."""
+
+    @abstractmethod
+    async def run(self, run_id: str) -> Run | None:
+        """One run."""
+
+    # workers
+
+    @abstractmethod
+    async def add_worker(self, worker: Worker, token_digest: str) -> None:
+        """Keep a newly enrolled worker and the digest of its token."""
+
+    @abstractmethod
+    async def worker_tokens(self) -> dict[str, str]:
+        """Token digest to worker id, for every worker."""
+
+    @abstractmethod
+    async def touch_worker(
+        self,
+        worker_id: str,
+        *,
+        now: float,
+        address: str | None = None,
+        version: str | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> bool:
+        """Note that a worker was seen, and what it said of itself; false when unknown."""
+
+    @abstractmethod
+    async def workers(self) -> list[Worker]:
+        """Every worker, by name (`connected` is not the ledger's to know: false)."""
+
+    @abstractmethod
+    async def worker(self, worker_id: str) -> Worker | None:
+        """One worker."""
+
+    @abstractmethod
+    async def remove_worker(self, worker_id: str) -> bool:
+        """Forget a worker and its token; its history stays. False when unknown."""
+
+    # processes
+
+    @abstractmethod
+    async def add_process(self, process: Process) -> None:
+        """Keep a process that was asked for, before the worker hears of it."""
+
+    @abstractmethod
+    async def change_process(self, change: ProcessChange) -> bool:
+        """Write a process' new state; true when it is written or was already so.
+
+        A state never goes backwards: an ended process stays ended, whatever comes later. False
+        when that worker has no such process.
+        """
+
+    @abstractmethod
+    async def process(self, process_id: str) -> Process | None:
+        """One process."""
+
+    @abstractmethod
+    async def processes(self, query: ProcessQuery) -> Page[Process]:
+        """Processes, newest first."""

@@ -1,0 +1,71 @@
+"""A device: something to log in to."""
+
+from enum import StrEnum
+
+import msgspec
+
+from roundsman.secret import Secret
+
+
+class ProtocolType(StrEnum):
+    """How a device is spoken to."""
+
+    SSH = "ssh"
+    """SSH 2, by password, key or keyboard-interactive."""
+
+
+class Prompt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the end of a command's output is recognised."""
+
+    ends_with: str
+    """The prompt is reached when what was read ends with this text (trailing blanks aside)."""
+
+
+class Ssh(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of SSH towards one device."""
+
+    port: int = 22
+    """TCP port, 1 to 65535."""
+    include_cbc_ciphers: bool = False
+    """Offer CBC ciphers too, for devices that know nothing newer."""
+    host_keys: tuple[str, ...] = ()
+    """Known host keys in OpenSSH's public key format. When given, no other key is accepted."""
+
+
+class Protocol(msgspec.Struct, frozen=True, kw_only=True):
+    """The protocol of one device, with the settings of that protocol."""
+
+    type: ProtocolType = ProtocolType.SSH
+    """Which protocol."""
+    ssh: Ssh = Ssh()
+    """Settings when the type is `ssh`."""
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How to log in to one device."""
+
+    user: str
+    """Login name."""
+    password: Secret | None = msgspec.field(default=None, name="pass")
+    """Password, `pass` on the wire; also answers keyboard-interactive questions."""
+    private_key: Secret | None = None
+    """Private key in OpenSSH or PEM format."""
+    passphrase: Secret | None = None
+    """Passphrase of the private key."""
+    prompt: Prompt | None = None
+    """The prompt expected after login; the job's own prompt when absent."""
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One device, everything expanded: no generics, no references left."""
+
+    name: str
+    """Unique name, see `wire.names`."""
+    host: str
+    """Host name or IP address to connect to."""
+    protocol: Protocol = Protocol()
+    """How it is spoken to."""
+    tags: tuple[str, ...] = ()
+    """Sorted, unique tags; workers choose devices by them."""
+    credentials: Credentials | None = None
+    """How to log in; none where the device asks for nothing."""

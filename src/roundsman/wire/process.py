@@ -1,0 +1,132 @@
+"""A process: a command started on a worker; and the bodies of `/start`, `/stop` and `/query`."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class ProcessState(StrEnum):
+    """Where a process stands."""
+
+    REQUESTED = "requested"
+    """Written down; the worker has not answered yet."""
+    RUNNING = "running"
+    """The worker started it."""
+    ENDED = "ended"
+    """It ended: see exit status or signal."""
+    REFUSED = "refused"
+    """The worker did not start it: see `error`."""
+    UNKNOWN = "unknown"
+    """The worker that ran it restarted and cannot know how it ended: see `error`."""
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """One process, as the ledger knows it."""
+
+    process_id: str
+    """UUID; `job_id` on the fleet API."""
+    worker_id: str
+    """Where it runs."""
+    command: str
+    """Executable, by the worker's allowed names."""
+    path: str
+    """Script, relative to the worker's scripts folder."""
+    state: ProcessState
+    """Where it stands."""
+    requested_at: float
+    """Unix seconds."""
+    requested_by: str
+    """Name of the credential that asked for it."""
+    started_at: float | None = None
+    """Unix seconds, by the worker's clock."""
+    ended_at: float | None = None
+    """Unix seconds, by the worker's clock."""
+    exit_status: int | None = None
+    """Exit status, when it exited by itself."""
+    signal: str | None = None
+    """Name of the signal that ended it, such as `killed`, when one did."""
+    error: str | None = None
+    """Why it was refused, or why its end is not known."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing of it can run any more."""
+        return self.state not in (ProcessState.REQUESTED, ProcessState.RUNNING)
+
+    @property
+    def error_text(self) -> str:
+        """How it ended, in the words of the published contract; empty when well or not yet."""
+        if self.error is not None:
+            return self.error
+        if self.signal is not None:
+            return f"signal: {self.signal}"
+        if self.exit_status:
+            return f"exit status {self.exit_status}"
+        return ""
+
+
+class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of `POST /start`."""
+
+    worker_id: str
+    """Where to run."""
+    command: str
+    """What to run, by the worker's allowed names."""
+    path: str
+    """The one argument: a path relative to the worker's scripts folder."""
+
+
+class StartAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `POST /start`, 201."""
+
+    job_id: str
+    """The process' id, for `/stop` and `/query`."""
+
+
+class ProcessRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of `POST /stop` and `POST /query`."""
+
+    worker_id: str
+    """Where it runs."""
+    job_id: str
+    """The process' id."""
+
+
+class StopAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `POST /stop`, 200."""
+
+    success: bool
+    """Always true: anything else is an error body."""
+
+
+class QueryAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `POST /query`, 200."""
+
+    done: bool
+    """Whether it has ended."""
+    error: bool
+    """Whether it ended otherwise than well."""
+    error_text: str
+    """How it ended, empty when well or not yet."""
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of every error on every surface."""
+
+    error: str
+    """For people; on the fleet API in the words of the published contract."""
+    code: str = ""
+    """Stable, for programs."""
+
+
+class OutputChunk(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of what a process wrote, in order."""
+
+    number: int
+    """Counts up from 1 within the process, across both streams."""
+    stream: str
+    """`stdout`, `stderr`, or `roundsman` for a remark such as a cut."""
+    at: float
+    """When the worker read it, Unix seconds."""
+    data: bytes
+    """The bytes; base64 in JSON."""

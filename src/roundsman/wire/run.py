@@ -1,0 +1,140 @@
+"""A run: what became of an execution, and a slot: what comes next."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Outcome(StrEnum):
+    """The one named end of a due time."""
+
+    SUCCEEDED = "succeeded"
+    """The result is in the archive."""
+    FAILED = "failed"
+    """The worker reported a failure; no version was stored."""
+    COALESCED = "coalesced"
+    """A later run stands for it."""
+    MISSED = "missed"
+    """It was not run; the reason is in `failure`."""
+    STALE = "stale"
+    """A result came under a lease that was no longer held; it was refused."""
+
+
+class FailureClass(StrEnum):
+    """Why a run failed, for programs; the text beside it is for people."""
+
+    UNREACHABLE = "unreachable"
+    """No connection: no route, no answer, name not found."""
+    REFUSED = "refused"
+    """The device refused the connection or the protocol."""
+    HOST_KEY = "host_key"
+    """The host key is unknown or has changed."""
+    AUTHENTICATION = "authentication"
+    """The credentials were not accepted."""
+    PROMPT = "prompt"
+    """The prompt never came."""
+    COMMAND = "command"
+    """An expectation on a command's output was not met."""
+    FILE = "file"
+    """A file could not be fetched or unpacked."""
+    TIMED_OUT = "timed_out"
+    """A time limit of the command or of the session was reached."""
+    CLOSED_EARLY = "closed_early"
+    """The device closed the connection in the middle."""
+    TOO_LARGE = "too_large"
+    """The result is larger than the job allows."""
+    SCRUBBER = "scrubber"
+    """A scrubber could not be applied."""
+    EMPTY = "empty"
+    """The run ended well but brought nothing back."""
+    INVALID = "invalid"
+    """The execution itself could not be understood by the worker."""
+    INTERNAL = "internal"
+    """A fault in the worker itself."""
+    OTHER = "other"
+    """Not said: a client of the published contract sends only a text."""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of history, with one outcome."""
+
+    run_id: str
+    """UUID."""
+    device: str
+    """Name of the device."""
+    job: str
+    """Name of the job."""
+    due: int
+    """When it was due, Unix seconds. With `count` above 1, the first of them."""
+    outcome: Outcome
+    """What became of it."""
+    recorded_at: float
+    """When the ledger learnt it, Unix seconds."""
+    count: int = 1
+    """How many due times this row stands for (coalesced and missed ones are kept as spans)."""
+    last_due: int | None = None
+    """The last due time that this row stands for, when there are several."""
+    into: str | None = None
+    """For coalesced: `run_id` of the run that stands for it."""
+    epoch: int | None = None
+    """Epoch of the lease under which it ran."""
+    worker_id: str | None = None
+    """Who ran it, when known."""
+    started_at: float | None = None
+    """When the worker began, Unix seconds, by the worker's clock."""
+    ended_at: float | None = None
+    """When the worker ended, Unix seconds, by the worker's clock."""
+    failure: str | None = None
+    """Why it failed or was missed, for people."""
+    failure_class: FailureClass | None = None
+    """Why it failed, for programs."""
+    size: int | None = None
+    """Bytes of the result."""
+    changed: bool | None = None
+    """Whether the result differed from the version before."""
+    version: str | None = None
+    """Commit in the archive that holds this result."""
+    digest: str | None = None
+    """Digest over the whole completion; tells a repeat from another result."""
+    evidence: bool = False
+    """Whether a failed run left output behind, kept beside the run."""
+    on_demand: bool = False
+    """Whether a person asked for it, beside the schedule."""
+
+
+class SlotState(StrEnum):
+    """Where a slot stands."""
+
+    WAITING = "waiting"
+    """Its due time lies ahead."""
+    DUE = "due"
+    """Its due time has come and nobody holds it."""
+    LEASED = "leased"
+    """A worker holds it."""
+    PAUSED = "paused"
+    """Its device or its job is paused."""
+    ENDED = "ended"
+    """Its schedule has no further time."""
+
+
+class Slot(msgspec.Struct, frozen=True, kw_only=True):
+    """One (device, job) pair: what is next, and who holds it."""
+
+    device: str
+    """Name of the device."""
+    job: str
+    """Name of the job."""
+    tags: tuple[str, ...]
+    """Tags of the device."""
+    due: int | None
+    """Next time at which it is due, Unix seconds; none when the schedule has ended."""
+    state: SlotState
+    """Where it stands."""
+    epoch: int
+    """Epoch of the last lease; 0 before the first."""
+    on_demand: bool = False
+    """Whether `due` was asked for by a person, beside the schedule."""
+    worker_id: str | None = None
+    """Who holds it, when known."""
+    lease_expires_at: float | None = None
+    """Until when it is held, Unix seconds."""
