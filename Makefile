@@ -1,0 +1,48 @@
+# Every target first makes .venv what the lock says; that takes no time when nothing changed.
+
+BIN := .venv/bin
+CODE := $(wildcard src tests bench scripts/*.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check format bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+venv: ## .venv from the lock
+	@scripts/bootstrap
+
+demo: venv ## a controller, a worker and simulated devices (ONCE=1: one round, then leave)
+	$(BIN)/roundsman demo $(if $(ONCE),--once)
+
+test: venv ## all tests, with coverage (ARGS="tests/ledger -k claim" for some)
+	@scripts/system-packages
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(ARGS)
+
+check: venv ## formatting, lint, types, import rules, forbidden words
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/check_tree.py
+
+format: venv ## format, and repair what ruff can
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+bench: venv ## the measurements
+	$(BIN)/python -m bench $(ARGS)
+
+# Any machine and any mirror may refresh the lock: versions and hashes go in, hosts do not.
+COMPILE := scripts/bootstrap uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header $(if $(UPGRADE),--upgrade)
+
+lock: ## requirements/ from pyproject.toml (UPGRADE=1: to the newest versions)
+	$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) pyproject.toml --group dev -c requirements/runtime.txt -o requirements/development.txt
+	$(COMPILE) --group tools -o requirements/tools.txt
+
+clean: ## remove .venv, caches and reports
+	rm -rf .venv .tools .bootstrap.lock .coverage .coverage.* htmlcov coverage.xml build dist
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
