@@ -46,3 +46,15 @@ class UnavailableError(RoundsmanError):
         """Keep also how long the caller had better wait before it tries again, in seconds."""
         super().__init__(text, remedy=remedy)
         self.retry_after_seconds = retry_after_seconds
+
+
+class InvalidError(RoundsmanError):
+    """A request that cannot be understood, or that asks for what is not allowed as a value."""
+
+    code = "invalid"
+
+
+class ConflictError(RoundsmanError):
+    """A request that no longer fits the state of things; nothing was changed."""
+
+    code = "conflict"

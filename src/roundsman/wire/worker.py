@@ -25,6 +25,9 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """Address it was last seen from."""
     connected: bool = False
     """Whether its control channel is open now."""
+    allowed_tags: tuple[str, ...] = ()
+    """Only devices with any of these are handed to it, as its enrolling credential was narrowed;
+    fixed at enrolment. None: every device."""
 
 
 class EnrolRequest(msgspec.Struct, frozen=True, kw_only=True):
