@@ -17,7 +17,7 @@ demo: venv ## a controller, a worker and simulated devices (ONCE=1: one round, t
 
 test: venv ## all tests, with coverage (ARGS="tests/ledger -k claim" for some)
 	@scripts/system-packages
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --cov --cov-report=term $(ARGS)
 
 check: venv ## formatting, lint, types, import rules, forbidden words
 	$(BIN)/ruff format --check $(CODE)
