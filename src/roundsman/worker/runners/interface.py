@@ -1,0 +1,103 @@
+"""What the lease loop asks of the part that logs in to devices, and what it gives it to write to."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, BinaryIO, Protocol
+
+from roundsman.errors import RoundsmanError
+from roundsman.wire.execution import Execution
+from roundsman.wire.run import FailureClass
+
+
+class RunFailedError(RoundsmanError):
+    """A run did not bring back what it should have.
+
+    `text` goes to the controller as the failure, for people: name what was expected and what came,
+    never a secret. Whatever the result file holds at that moment goes along as evidence; a runner
+    that wants none kept calls `ResultFile.clear()` first.
+    """
+
+    code = "run.failed"
+
+    def __init__(self, text: str, failure_class: FailureClass) -> None:
+        """Keep the sentence for people and the class for programs."""
+        super().__init__(text)
+        self.failure_class = failure_class
+
+
+class ResultTooLargeError(RunFailedError):
+    """The result grew beyond what the job, or the worker's disk allowance, permits."""
+
+    code = "run.too_large"
+
+    def __init__(self, limit: int) -> None:
+        """Say the limit, in bytes."""
+        super().__init__(f"the result is larger than {limit} bytes", FailureClass.TOO_LARGE)
+
+
+class ResultFile:
+    """Where a runner writes what it brings back: a file on disk, bounded, never held in memory.
+
+    Writes are plain calls: they go to the system's page cache. Flushing to disk is the outbox's
+    work, once the run has ended.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        *,
+        max_bytes: int,
+        scratch_folder: Path,
+        on_growth: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Write to `file`, which is empty and open for writing; the caller closes it.
+
+        `on_growth` hears by how many bytes the file is about to grow (negative when it is
+        cleared), and may raise to forbid it.
+        """
+        self._file = file
+        self._scratch_folder = scratch_folder
+        self._on_growth = on_growth
+        self.max_bytes = max_bytes
+        self.size = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append; raises `ResultTooLargeError`, having written nothing, beyond `max_bytes`."""
+        length = memoryview(data).nbytes
+        if self.size + length > self.max_bytes:
+            raise ResultTooLargeError(self.max_bytes)
+        self._on_growth(length)
+        self._file.write(data)
+        self.size += length
+
+    def clear(self) -> None:
+        """Forget everything written so far."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._on_growth(-self.size)
+        self.size = 0
+
+    def scratch(self) -> IO[bytes]:
+        """A nameless file on the same disk, for intermediate steps; gone once closed.
+
+        Use it as a context manager. Bound what goes there: it counts towards no limit.
+        """
+        return tempfile.TemporaryFile(dir=self._scratch_folder)
+
+
+class DeviceRunner(Protocol):
+    """Runs an execution against its device. One object serves all sessions of a worker at once."""
+
+    async def run(self, execution: Execution, result: ResultFile) -> None:
+        """Log in, do the job, write the scrubbed result, log out.
+
+        Returning means: proven complete, and `result` is the new version. Everything foreseen that
+        goes wrong is a `RunFailedError`; any other exception counts as a fault of the worker
+        (class `internal`) and nothing of `result` is kept. Evidence is scrubbed like a result.
+
+        The caller cancels the task at the job's `session_timeout` (class `timed_out`), and when
+        the lease is lost. A cancelled runner lets go of the device at once: it aborts rather than
+        waits for a peer. What it still writes after that is refused.
+        """
+        ...
