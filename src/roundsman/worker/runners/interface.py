@@ -1,4 +1,4 @@
-"""What the lease loop asks of the part that logs in to devices, and what it gives it to write to."""
+"""What the lease loop asks of the part that logs in to devices, and what it hands to it."""
 
 import tempfile
 from collections.abc import Callable
@@ -96,8 +96,8 @@ class DeviceRunner(Protocol):
         goes wrong is a `RunFailedError`; any other exception counts as a fault of the worker
         (class `internal`) and nothing of `result` is kept. Evidence is scrubbed like a result.
 
-        The caller cancels the task at the job's `session_timeout` (class `timed_out`), and when
-        the lease is lost. A cancelled runner lets go of the device at once: it aborts rather than
-        waits for a peer. What it still writes after that is refused.
+        The caller cancels the task at the job's `session_timeout` (class `timed_out`, nothing of
+        `result` is kept), and when the lease is lost. A cancelled runner lets go of the device at
+        once: it aborts rather than waits for a peer. What it still writes after that is refused.
         """
         ...
