@@ -58,3 +58,9 @@ class ConflictError(RoundsmanError):
     """A request that no longer fits the state of things; nothing was changed."""
 
     code = "conflict"
+
+
+class TooLargeError(RoundsmanError):
+    """More bytes than are accepted here."""
+
+    code = "too_large"

@@ -1,0 +1,10 @@
+"""The controller: knows devices and jobs, leases executions to workers, keeps what comes back.
+
+- `service`: the `Controller`, which holds one service per use case and their common ground.
+- `access`: who calls, and what they may do.
+- `planner`: which slots there are, and what comes after each run.
+- `dispatch`: hands out what is due. `intake`: takes in what came of it, by way of `spool`;
+  `evidence` keeps what failed runs left behind.
+- `server`: serves it all over HTTP until told to stop.
+- `api`: the route tables, thin: parse, call one service function, answer.
+"""

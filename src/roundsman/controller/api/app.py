@@ -1,0 +1,47 @@
+"""The HTTP application: every surface's route table, put together once."""
+
+from typing import Final
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+
+from roundsman.controller.access import Principal
+from roundsman.controller.api import documentation, errors, health
+from roundsman.controller.api.guards import CallerRequest
+from roundsman.controller.service import Controller
+
+# One route table per surface. Each states who may call it; health alone asks for no credential.
+SURFACES: Final[tuple[Router, ...]] = (health.ROUTES,)
+
+# Bodies are read whole up to this; completions are streamed under a limit of their own.
+BODY_BYTES: Final = 1 << 20
+
+
+def build_app(controller: Controller) -> Litestar:
+    """The ASGI application that serves a controller.
+
+    Handlers may ask for `controller: NamedDependency[Controller]` and, behind a guard, for
+    `principal: NamedDependency[Principal]`, who calls.
+    """
+
+    async def provide_controller() -> Controller:
+        return controller
+
+    return Litestar(
+        route_handlers=[*SURFACES, documentation.ROUTES],
+        dependencies={
+            "controller": Provide(provide_controller),
+            "principal": Provide(provide_principal),
+        },
+        exception_handlers=errors.HANDLERS,
+        openapi_config=documentation.OPENAPI,
+        request_max_body_size=BODY_BYTES,
+        state=State({"controller": controller}),
+        logging_config=None,
+    )
+
+
+async def provide_principal(request: CallerRequest) -> Principal:
+    """Who calls, as the route's guard found."""
+    return request.user
