@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 import structlog
 
@@ -10,7 +10,9 @@ from roundsman.secret import MASK, Secret
 
 Logger = structlog.stdlib.BoundLogger
 
-_SECRET_KEYS = frozenset({"pass", "password", "passphrase", "token", "authorization", "private_key"})
+_SECRET_KEYS = frozenset(
+    {"pass", "password", "passphrase", "token", "authorization", "private_key"}
+)
 
 
 def _mask(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -69,4 +71,4 @@ def configure(*, level: str = "info", json: bool = False, stream: TextIO | None 
 
 def get(name: str) -> Logger:
     """The logger of a module: `log = logs.get(__name__)`, then `log.info("event.name", key=…)`."""
-    return cast("Logger", structlog.stdlib.get_logger(name))
+    return structlog.stdlib.get_logger(name)

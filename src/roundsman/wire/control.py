@@ -12,7 +12,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 # Controller to worker
 
 
-class StartProcess(_Message, tag="start_process"):
+class StartProcess(_Message, frozen=True, kw_only=True, tag="start_process"):
     """Start it, or refuse it: answered by `ProcessChanged`."""
 
     process_id: str
@@ -20,13 +20,13 @@ class StartProcess(_Message, tag="start_process"):
     path: str
 
 
-class StopProcess(_Message, tag="stop_process"):
+class StopProcess(_Message, frozen=True, kw_only=True, tag="stop_process"):
     """End its whole group: answered by `StopFinished` once that is proven."""
 
     process_id: str
 
 
-class ReadOutput(_Message, tag="read_output"):
+class ReadOutput(_Message, frozen=True, kw_only=True, tag="read_output"):
     """Send its output, answered by `Output` messages with the same `request_id`."""
 
     request_id: str
@@ -37,13 +37,13 @@ class ReadOutput(_Message, tag="read_output"):
     """Go on until the process has ended, rather than until what is there has been sent."""
 
 
-class CancelRead(_Message, tag="cancel_read"):
+class CancelRead(_Message, frozen=True, kw_only=True, tag="cancel_read"):
     """Nobody reads any more."""
 
     request_id: str
 
 
-class Acknowledge(_Message, tag="acknowledge"):
+class Acknowledge(_Message, frozen=True, kw_only=True, tag="acknowledge"):
     """The ledger keeps how this process ended; the worker need not say it again."""
 
     process_id: str
@@ -54,7 +54,7 @@ ToWorker = StartProcess | StopProcess | ReadOutput | CancelRead | Acknowledge
 # Worker to controller
 
 
-class ProcessChanged(_Message, tag="process_changed"):
+class ProcessChanged(_Message, frozen=True, kw_only=True, tag="process_changed"):
     """A process reached a new state; repeated after each reconnect until acknowledged."""
 
     process_id: str
@@ -65,7 +65,7 @@ class ProcessChanged(_Message, tag="process_changed"):
     error: str | None = None
 
 
-class Hello(_Message, tag="hello"):
+class Hello(_Message, frozen=True, kw_only=True, tag="hello"):
     """First message after each connect: every process this worker knows of."""
 
     version: str
@@ -73,7 +73,7 @@ class Hello(_Message, tag="hello"):
     processes: tuple[ProcessChanged, ...] = ()
 
 
-class StopFinished(_Message, tag="stop_finished"):
+class StopFinished(_Message, frozen=True, kw_only=True, tag="stop_finished"):
     """The stop of a process came to its end."""
 
     process_id: str
@@ -85,7 +85,7 @@ class StopFinished(_Message, tag="stop_finished"):
     """`job not found` when the worker never had it."""
 
 
-class Output(_Message, tag="output"):
+class Output(_Message, frozen=True, kw_only=True, tag="output"):
     """Chunks of output, for one `ReadOutput`."""
 
     request_id: str
