@@ -17,10 +17,12 @@ The laws, tested by `roundsman.testing.archive_conformance`:
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
 from roundsman.errors import NotFoundError, RoundsmanError, UnavailableError
+from roundsman.wire.names import NAME_RULE
 
 
 class ArchiveUnavailableError(UnavailableError):
@@ -34,11 +36,22 @@ class ArchiveNameError(RoundsmanError):
 
     code = "archive.name"
 
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """The error for a name that does not follow the rule."""
+        return cls(f"{name[:80]!r} may not name a device or a job, expected {NAME_RULE}")
+
 
 class VersionNotFoundError(NotFoundError):
     """There is no such version in the archive."""
 
     code = "archive.version_not_found"
+
+    @classmethod
+    def of(cls, device: str, job: str, version: str | None) -> Self:
+        """The error for a version, or for the latest where none is named."""
+        wanted = "any version" if version is None else f"version {version[:80]!r}"
+        return cls(f"{job} on {device}: expected {wanted} in the archive, found none")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""Clocks, factories, doubles and conformance suites: for our own drivers and for others'."""
