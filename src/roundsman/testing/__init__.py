@@ -1,1 +1,1 @@
-"""Clocks, factories, doubles and conformance suites: for our own drivers and for others'."""
+"""For tests, ours and others': clocks, factories, and the conformance suites of the interfaces."""
