@@ -1,0 +1,109 @@
+"""Cron expressions: five fields, or six with seconds first, in a time zone.
+
+Cronsim reads the expression and walks wall-clock times; what becomes of them when the clocks
+change is `wall`'s business (docs/adr/0006-cron-engine.md).
+"""
+
+import copy
+import re
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+from roundsman.schedules.bounds import LAST, whole_seconds
+from roundsman.schedules.interface import ScheduleError
+from roundsman.schedules.wall import instant_of, wall_reached
+
+_FIELDS: Final = ("second", "minute", "hour", "day of month", "month", "day of week")
+_SIZES: Final = (60, 60, 24, 31, 12, 7)
+_STEP: Final = re.compile(r"/([0-9]+)")
+_LONGEST: Final = 1000  # characters; a list of all 60 minutes has 169
+_CYCLE_YEARS: Final = 400  # the calendar, days of the week included, repeats after this many years
+_START: Final = datetime(2000, 1, 1)  # noqa: DTZ001 - a wall-clock time has no zone, on purpose
+_SECOND: Final = timedelta(seconds=1)
+
+
+class Cron:
+    """Due at the wall-clock times that match an expression.
+
+    A time that the clock skips is due once, when the clock has jumped; several skipped at once
+    are due together. A time that the clock shows twice is due the first time.
+    """
+
+    __slots__ = ("_engine", "_zone")
+
+    def __init__(self, expression: str, timezone: str | None = None) -> None:
+        """Read an expression, in an IANA time zone (default: UTC). Raises `ScheduleError`."""
+        self._zone = _zone(timezone)
+        self._engine = _engine(expression)
+        if _next_wall(self._engine, _START, until=_START.year + _CYCLE_YEARS) is None:
+            raise ScheduleError(f'cron "{expression}": there is no such day, it would never be due')
+
+    def next_after(self, after: float) -> int | None:
+        """The instant of the next matching wall-clock time."""
+        start = whole_seconds(after)
+        if start is None:
+            return None
+        try:
+            wall: datetime | None = wall_reached(start, self._zone)
+            while wall := _next_wall(self._engine, wall, until=datetime.max.year):
+                instant = instant_of(wall, self._zone)
+                if start < instant <= LAST:
+                    return instant
+        except (OverflowError, ValueError):  # how datetime says that year 9999 has ended
+            pass
+        return None
+
+
+def _next_wall(engine: CronSim, wall: datetime, *, until: int) -> datetime | None:
+    """The next match later than `wall`; none when there is none up to the year `until`."""
+    search = copy.copy(engine)  # it is an iterator: each search has its own
+    search.dt = wall
+    while search.dt.year <= until:
+        try:
+            return next(search)
+        except StopIteration:
+            # It pauses after fifty years, at the first second that it has not looked at.
+            search.dt -= _SECOND
+    return None
+
+
+def _engine(expression: str) -> CronSim:
+    fields = expression.split()
+    if len(fields) not in (5, 6) or len(expression) > _LONGEST or not expression.isascii():
+        raise ScheduleError(
+            f'cron "{expression[:_LONGEST]}": expected five fields (minute, hour, day of month, '
+            f"month, day of week) or six with the second first, got {len(fields)}"
+        )
+    names = _FIELDS[-len(fields) :]
+    for name, size, field in zip(names, _SIZES[-len(fields) :], fields, strict=True):
+        if any(int(step) > size for step in _STEP.findall(field)):
+            raise ScheduleError(
+                f'cron "{expression}": {name} "{field}" has a step beyond {size}, '
+                "which would not do what it says"
+            )
+    try:
+        return CronSim(expression, _START)
+    except CronSimError as error:
+        raise ScheduleError(f'cron "{expression}": {_explain(str(error), names, fields)}') from None
+
+
+def _explain(error: str, names: tuple[str, ...], fields: list[str]) -> str:
+    """The engine says `Bad day-of-month`: say also what stands there."""
+    name = error.removeprefix("Bad ").replace("-", " ")
+    if name not in names:
+        return error
+    return f'{name} "{fields[names.index(name)]}" is not allowed'
+
+
+def _zone(name: str | None) -> tzinfo:
+    if name is None or name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # unknown, or no name at all
+        raise ScheduleError(
+            f'timezone "{name}": expected a name of the IANA database, such as Europe/Berlin'
+        ) from None
