@@ -1,0 +1,32 @@
+"""A controller with all its surfaces, as a client sees it."""
+
+from pathlib import Path
+
+from roundsman.client.fleet import FleetApi
+from roundsman.client.transport import Transport
+from roundsman.client.worker import WorkerApi
+from roundsman.clock import Clock
+from roundsman.secret import Secret
+
+
+class ControllerClient(Transport):
+    """The transport with the surfaces on it.
+
+    `async with ControllerClient("https://…", token=Secret("…")) as client: …` and then
+    `await client.fleet.query(…)`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: Secret | None = None,
+        ca_file: Path | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """As `Transport`."""
+        super().__init__(address, token=token, ca_file=ca_file, clock=clock)
+        self.worker = WorkerApi(self)
+        """Leases and results."""
+        self.fleet = FleetApi(self)
+        """Commands on demand."""
