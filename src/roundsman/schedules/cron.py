@@ -6,7 +6,7 @@ change is `wall`'s business (docs/adr/0006-cron-engine.md).
 
 import copy
 import re
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import MAXYEAR, UTC, datetime, timedelta, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -47,11 +47,12 @@ class Cron:
         if start is None:
             return None
         try:
-            wall: datetime | None = wall_reached(start, self._zone)
-            while wall := _next_wall(self._engine, wall, until=datetime.max.year):
+            wall = _next_wall(self._engine, wall_reached(start, self._zone), until=MAXYEAR)
+            while wall is not None:
                 instant = instant_of(wall, self._zone)
                 if start < instant <= LAST:
                     return instant
+                wall = _next_wall(self._engine, wall, until=MAXYEAR)
         except (OverflowError, ValueError):  # how datetime says that year 9999 has ended
             pass
         return None

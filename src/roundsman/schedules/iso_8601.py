@@ -89,15 +89,14 @@ def _instant(part: str, text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(part)
         instant = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-        known = FIRST <= (instant - _EPOCH) // _SECOND <= LAST and not instant.microsecond
+        if FIRST <= (instant - _EPOCH) // _SECOND <= LAST and not instant.microsecond:
+            return instant
     except (ValueError, OverflowError):
-        known = False
-    if not known:
-        raise ScheduleError(
-            f'iso_8601 "{text}": "{part}" is no date and time in whole seconds, such as '
-            "2026-01-01T00:00:00Z"
-        )
-    return instant
+        pass
+    raise ScheduleError(
+        f'iso_8601 "{text}": "{part}" is no date and time in whole seconds, such as '
+        "2026-01-01T00:00:00Z"
+    )
 
 
 def _duration(part: str, text: str) -> tuple[int, int]:
@@ -105,7 +104,7 @@ def _duration(part: str, text: str) -> tuple[int, int]:
     match = _DURATION.fullmatch(part)
     if match is None:
         raise ScheduleError(
-            f'iso_8601 "{text}": "{part}" is no duration in whole numbers, such as P1M, P1D or PT15M'
+            f'iso_8601 "{text}": "{part}" is no duration in whole numbers, such as P1M or PT15M'
         )
     years, months, weeks, days, hours, minutes, seconds = (int(g or 0) for g in match.groups())
     days += 7 * weeks
