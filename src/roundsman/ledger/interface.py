@@ -22,17 +22,18 @@ Instants are Unix seconds; the caller passes `now`. Every method may raise `Ledg
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Generic, TypeVar
 
 import msgspec
 
 from roundsman.errors import UnavailableError
 from roundsman.wire.execution import LeaseKey
+from roundsman.wire.page import Page as Page  # noqa: PLC0414  # a word of the ledger's too
+from roundsman.wire.pause import Pause as Pause  # noqa: PLC0414  # likewise
+from roundsman.wire.pause import PauseKind as PauseKind  # noqa: PLC0414  # likewise
 from roundsman.wire.process import Process, ProcessState
 from roundsman.wire.run import Outcome, Run, Slot, SlotState
+from roundsman.wire.run import RunNow as RunNow  # noqa: PLC0414  # likewise
 from roundsman.wire.worker import Worker
-
-T = TypeVar("T")
 
 
 class LedgerUnavailableError(UnavailableError):
@@ -134,35 +135,6 @@ class FinishAnswer(StrEnum):
     """The lease is no longer held; a `STALE` run row was written, the slot was not touched."""
 
 
-class RunNow(StrEnum):
-    """What `run_now` did."""
-
-    QUEUED = "queued"
-    """The slot is due now."""
-    ALREADY_DUE = "already_due"
-    """It was due already and waits for a worker."""
-    RUNNING = "running"
-    """A worker holds it; nothing was changed."""
-    PAUSED = "paused"
-    """Its device or its job is paused; nothing was changed."""
-
-
-class PauseKind(StrEnum):
-    """What a pause is about."""
-
-    DEVICE = "device"
-    JOB = "job"
-
-
-class Pause(msgspec.Struct, frozen=True, kw_only=True):
-    """A device or a job that is held back."""
-
-    kind: PauseKind
-    name: str
-    since: float
-    by: str
-
-
 class ResumedSlot(msgspec.Struct, frozen=True, kw_only=True):
     """A slot that a resume would set free, with the due time at which it was held."""
 
@@ -181,14 +153,6 @@ class Resumption(msgspec.Struct, frozen=True, kw_only=True):
     """As in `ResumedSlot`; when the slot moved on since, this entry is passed over."""
     next_due: int | None
     spans: tuple[Span, ...] = ()
-
-
-class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """One page of a list."""
-
-    items: tuple[T, ...]
-    next: str | None = None
-    """Pass it as `after` to get the next page; none on the last."""
 
 
 class SlotQuery(msgspec.Struct, frozen=True, kw_only=True):

@@ -138,3 +138,16 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     """Who holds it, when known."""
     lease_expires_at: float | None = None
     """Until when it is held, Unix seconds."""
+
+
+class RunNow(StrEnum):
+    """What became of the wish to run a slot now."""
+
+    QUEUED = "queued"
+    """The slot is due now."""
+    ALREADY_DUE = "already_due"
+    """It was due already and waits for a worker."""
+    RUNNING = "running"
+    """A worker holds it; nothing was changed."""
+    PAUSED = "paused"
+    """Its device or its job is paused; nothing was changed."""
