@@ -1,0 +1,49 @@
+"""Where a page of a list ended: opaque texts that callers hand back."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from roundsman.errors import RoundsmanError
+
+SlotPlace = tuple[str, str]
+"""Device and job of the last slot of a page."""
+TimePlace = tuple[float, Annotated[int, msgspec.Meta(ge=0, le=2**62)]]
+"""Instant and row number of the last run or process of a page."""
+
+PlaceType = TypeVar("PlaceType")
+
+_slot_place: "msgspec.json.Decoder[SlotPlace]" = msgspec.json.Decoder(SlotPlace)
+_time_place: "msgspec.json.Decoder[TimePlace]" = msgspec.json.Decoder(TimePlace)
+
+
+class CursorError(RoundsmanError):
+    """An `after` that no page of this list gave."""
+
+    code = "page.cursor"
+
+
+def encode(place: SlotPlace | TimePlace) -> str:
+    """The cursor for a place."""
+    return urlsafe_b64encode(msgspec.json.encode(place)).rstrip(b"=").decode()
+
+
+def slot_place(cursor: str) -> SlotPlace:
+    """The place in a list of slots; `CursorError` when the text stands for none."""
+    return _decode(cursor, _slot_place)
+
+
+def time_place(cursor: str) -> TimePlace:
+    """The place in a list of runs or processes; `CursorError` when the text stands for none."""
+    return _decode(cursor, _time_place)
+
+
+def _decode(cursor: str, decoder: "msgspec.json.Decoder[PlaceType]") -> PlaceType:
+    try:
+        return decoder.decode(urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)))
+    except ValueError as error:  # bad base64, bad UTF-8, bad JSON and wrong types alike
+        raise CursorError(
+            f"after={cursor[:80]!r}: expected the `next` of a page of this list",
+            remedy="leave `after` out to begin with the first page",
+        ) from error

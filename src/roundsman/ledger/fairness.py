@@ -1,0 +1,117 @@
+"""Whom a claim serves: law 5 of the ledger, for every driver.
+
+Half of the room is dealt round the lanes that have something due, one slot a turn, starting where
+the last claim of the same filter stopped; the rest goes to the oldest. So an old backlog of one tag
+does not hold up the others, and no lane waits for ever.
+"""
+
+import heapq
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from roundsman.ledger.interface import TagFilter
+
+Tags = tuple[str, ...]
+Rank = tuple[float, int]
+"""Due time and number of a slot: the order within and across lanes."""
+
+NEVER: Rank = (float("inf"), 0)
+"""The rank of nothing."""
+
+REMEMBERED_FILTERS = 1000
+"""Beyond so many different filters, turns begin anew; each is a worker's set of tags."""
+
+
+class LaneLike(Protocol):
+    """A lane, as far as fairness cares."""
+
+    @property
+    def tags(self) -> Tags:
+        """The tags that make this lane."""
+        ...
+
+
+LaneType = TypeVar("LaneType", bound=LaneLike)
+LaneType_contra = TypeVar("LaneType_contra", contravariant=True)
+
+
+class Offers(Protocol[LaneType_contra]):
+    """What the lanes have due, for one claim; `NEVER` when nothing is left."""
+
+    def bound(self, lane: LaneType_contra, /) -> Rank:
+        """A rank not later than the lane's head, known without looking."""
+        ...
+
+    def head(self, lane: LaneType_contra, /) -> Rank:
+        """The rank of the lane's oldest due slot."""
+        ...
+
+    def pop(self, lane: LaneType_contra, /) -> Rank:
+        """Take the head out."""
+        ...
+
+
+class Turns:
+    """Which lane was dealt to last, for each filter."""
+
+    def __init__(self) -> None:
+        """Nobody had a turn yet."""
+        self._last: dict[TagFilter, Tags] = {}
+
+    def choose(
+        self,
+        tags: TagFilter,
+        lanes: Sequence[LaneType],
+        offers: Offers[LaneType],
+        limit: int,
+    ) -> list[Rank]:
+        """Up to `limit` slots of these lanes, which are sorted by their tags; oldest first."""
+        dealt = self._deal(tags, lanes, offers, limit // 2)
+        return sorted(dealt + _oldest(lanes, offers, limit - len(dealt)))
+
+    def _deal(
+        self, tags: TagFilter, lanes: Sequence[LaneType], offers: Offers[LaneType], room: int
+    ) -> list[Rank]:
+        start = bisect_right(lanes, self._last.get(tags, ()), key=lambda lane: lane.tags)
+        circle = [*lanes[start:], *lanes[:start]]
+        dealt: list[Rank] = []
+        while circle and len(dealt) < room:
+            served: list[LaneType] = []
+            for lane in circle:
+                if len(dealt) == room:
+                    break
+                if offers.head(lane) != NEVER:
+                    dealt.append(offers.pop(lane))
+                    served.append(lane)
+                    self._remember(tags, lane.tags)
+            circle = served
+        return dealt
+
+    def _remember(self, tags: TagFilter, last: Tags) -> None:
+        if len(self._last) >= REMEMBERED_FILTERS and tags not in self._last:
+            self._last.clear()
+        self._last[tags] = last
+
+
+def _oldest(lanes: Sequence[LaneType], offers: Offers[LaneType], room: int) -> list[Rank]:
+    """Merge the lanes, looking only into those whose bound says that they may be next."""
+    waiting = [
+        (bound, number)
+        for number, lane in enumerate(lanes)
+        if (bound := offers.bound(lane)) != NEVER
+    ]
+    heapq.heapify(waiting)
+    found: list[Rank] = []
+    while waiting and len(found) < room:
+        bound, number = waiting[0]
+        lane = lanes[number]
+        head = offers.head(lane)
+        if head == bound:
+            found.append(offers.pop(lane))
+            head = offers.head(lane)
+        if head == NEVER:
+            heapq.heappop(waiting)
+        else:
+            heapq.heapreplace(waiting, (head, number))
+    return found

@@ -1,0 +1,571 @@
+"""A ledger that keeps every law but durability, for tests and for trying things out.
+
+Each method does its work without awaiting, so that nothing comes in between. Its costs grow with
+the fleet, unlike those of the drivers that are meant for service.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import uuid4
+
+import msgspec
+
+from roundsman.errors import NotFoundError
+from roundsman.ledger import cursors
+from roundsman.ledger.fairness import NEVER, Rank, Tags, Turns
+from roundsman.ledger.interface import (
+    Finish,
+    FinishAnswer,
+    LeasedSlot,
+    Ledger,
+    LedgerUnavailableError,
+    Page,
+    Pause,
+    PauseKind,
+    PlannedSlot,
+    ProcessChange,
+    ProcessQuery,
+    ResumedSlot,
+    Resumption,
+    RunNow,
+    RunQuery,
+    SlotQuery,
+    Span,
+    SyncSummary,
+    TagFilter,
+)
+from roundsman.ledger.spans import REMOVED, REPLANNED, missed_run, span_run
+from roundsman.wire.execution import LeaseKey
+from roundsman.wire.process import Process, ProcessState
+from roundsman.wire.run import Outcome, Run, Slot, SlotState
+from roundsman.wire.worker import Worker
+
+Pair = tuple[str, str]
+ItemType = TypeVar("ItemType")
+
+
+@dataclass(slots=True)
+class _Row:
+    """A slot as it is kept. `worker_id` and `claimed_at` mean something under a lease only."""
+
+    number: int
+    device: str
+    job: str
+    tags: Tags
+    plan: str
+    due: int | None
+    epoch: int
+    held: bool = False
+    """Under a lease that was not seen to expire."""
+    lease_expires_at: float | None = None
+    """None: no lease is open. A lease stays open, though not held, until claim or finish."""
+    worker_id: str | None = None
+    claimed_at: float = 0.0
+    on_demand: bool = False
+    resume_due: int | None = None
+
+    def end_lease(self) -> None:
+        self.held, self.lease_expires_at, self.worker_id = False, None, None
+
+    def set_due(self, due: int | None) -> None:
+        self.due, self.on_demand, self.resume_due = due, False, None
+
+    def leased_at(self, now: float) -> bool:
+        return self.lease_expires_at is not None and self.lease_expires_at > now
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    tags: Tags
+    ranks: list[Rank]
+    """Last first, so that the oldest can be popped."""
+
+
+class _Offers:
+    def head(self, lane: _Lane) -> Rank:
+        return lane.ranks[-1] if lane.ranks else NEVER
+
+    bound = head
+
+    def pop(self, lane: _Lane) -> Rank:
+        return lane.ranks.pop()
+
+
+class MemoryLedger(Ledger):
+    """Everything in dictionaries; a new instance knows nothing."""
+
+    def __init__(self, new_id: Callable[[], str] = lambda: str(uuid4())) -> None:
+        """Take what makes the ids of runs that the ledger writes by itself."""
+        self._new_id = new_id
+        self._open = False
+        self._slots: dict[Pair, _Row] = {}
+        self._next_number = 1
+        self._retired: dict[Pair, int] = {}
+        self._turns = Turns()
+        self._runs: list[Run] = []
+        self._pauses: dict[tuple[PauseKind, str], Pause] = {}
+        self._workers: dict[str, Worker] = {}
+        self._tokens: dict[str, str] = {}
+        self._processes: dict[str, Process] = {}
+
+    # life
+
+    async def open(self) -> None:
+        self._open = True
+
+    async def close(self) -> None:
+        self._open = False
+
+    async def check(self) -> None:
+        self._must_be_open()
+
+    def _must_be_open(self) -> None:
+        if not self._open:
+            raise LedgerUnavailableError("the ledger is not open")
+
+    # slots and leases
+
+    async def sync_slots(self, planned: Sequence[PlannedSlot], now: float) -> SyncSummary:
+        self._must_be_open()
+        wanted = {(slot.device, slot.job): slot for slot in planned}
+        removed = [pair for pair in self._slots if pair not in wanted]
+        for pair in removed:
+            self._remove(pair, now)
+        added = changed = 0
+        for pair, plan in wanted.items():
+            row = self._slots.get(pair)
+            if row is None:
+                self._add(plan)
+                added += 1
+            elif (row.plan, row.tags) != (plan.plan, plan.tags):
+                self._change(row, plan, now)
+                changed += 1
+        kept = len(wanted) - added - changed
+        return SyncSummary(added=added, changed=changed, removed=len(removed), kept=kept)
+
+    def _add(self, plan: PlannedSlot) -> None:
+        pair = (plan.device, plan.job)
+        self._slots[pair] = _Row(
+            number=self._next_number,
+            device=plan.device,
+            job=plan.job,
+            tags=plan.tags,
+            plan=plan.plan,
+            due=plan.first_due,
+            epoch=self._retired.pop(pair, 0),
+        )
+        self._next_number += 1
+
+    def _change(self, row: _Row, plan: PlannedSlot, now: float) -> None:
+        row.tags = plan.tags
+        if row.plan == plan.plan:
+            return
+        row.plan = plan.plan
+        if row.lease_expires_at is None and not row.on_demand:
+            if row.due is not None and row.due <= now and row.due != plan.first_due:
+                self._miss(row, row.due, REPLANNED, now)
+            row.due = plan.first_due
+
+    def _remove(self, pair: Pair, now: float) -> None:
+        row = self._slots.pop(pair)
+        if row.epoch:
+            self._retired[pair] = row.epoch
+        if row.due is not None and (row.due <= now or row.lease_expires_at is not None):
+            self._miss(row, row.due, REMOVED, now, on_demand=row.on_demand)
+        if row.resume_due is not None and row.resume_due <= now:
+            self._miss(row, row.resume_due, REMOVED, now)
+
+    def _miss(
+        self, row: _Row, due: int, reason: str, now: float, *, on_demand: bool = False
+    ) -> None:
+        self._runs.append(
+            missed_run(self._new_id(), row.device, row.job, due, reason, now, on_demand=on_demand)
+        )
+
+    async def claim(
+        self,
+        tags: TagFilter,
+        *,
+        limit: int,
+        horizon: float,
+        now: float,
+        lease_seconds: float,
+        worker_id: str | None,
+    ) -> list[LeasedSlot]:
+        self._must_be_open()
+        self._release_expired(now)
+        lanes: dict[Tags, _Lane] = {}
+        free = {
+            (row.due, row.number): row
+            for row in self._slots.values()
+            if row.due is not None
+            and row.due <= horizon
+            and not row.held
+            and not self._paused(row)
+            and tags.matches(row.tags)
+        }
+        for rank in sorted(free, reverse=True):
+            row = free[rank]
+            lanes.setdefault(row.tags, _Lane(row.tags, [])).ranks.append(rank)
+        by_tags = [lanes[key] for key in sorted(lanes)]
+        chosen = self._turns.choose(tags, by_tags, _Offers(), limit)
+        return [
+            self._lease(free[int(due), number], now, lease_seconds, worker_id)
+            for due, number in chosen
+        ]
+
+    def _release_expired(self, now: float) -> None:
+        for row in self._slots.values():
+            row.held = row.held and row.leased_at(now)
+
+    def _lease(
+        self, row: _Row, now: float, lease_seconds: float, worker_id: str | None
+    ) -> LeasedSlot:
+        row.epoch += 1
+        row.held = True
+        row.lease_expires_at = max(now, row.due or 0) + lease_seconds
+        row.worker_id = worker_id
+        row.claimed_at = now
+        return _leased(row)
+
+    async def renew(
+        self, keys: Sequence[LeaseKey], *, worker_id: str | None, now: float, until: float
+    ) -> list[bool]:
+        self._must_be_open()
+        return [self._renew(key, worker_id, now, until) for key in keys]
+
+    def _renew(self, key: LeaseKey, worker_id: str | None, now: float, until: float) -> bool:
+        row = self._lease_for(key)
+        if row is None or worker_id not in (None, row.worker_id):
+            return False
+        row.lease_expires_at = max(row.lease_expires_at or 0.0, until)
+        row.held = row.leased_at(now)
+        return True
+
+    def _lease_for(self, key: LeaseKey) -> _Row | None:
+        row = self._slots.get((key.device, key.job))
+        if row is None or row.epoch != key.epoch or row.lease_expires_at is None:
+            return None
+        return row
+
+    async def lease_of(self, device: str, job: str) -> LeasedSlot | None:
+        self._must_be_open()
+        row = self._slots.get((device, job))
+        return None if row is None or row.lease_expires_at is None else _leased(row)
+
+    async def finish(self, finishes: Sequence[Finish], now: float) -> list[FinishAnswer]:
+        self._must_be_open()
+        return [self._finish(finish, now) for finish in finishes]
+
+    def _finish(self, finish: Finish, now: float) -> FinishAnswer:
+        row = self._lease_for(finish.key)
+        run = finish.run
+        if row is not None:
+            if run is not None:
+                self._runs.append(run)
+            self._write_spans(finish.key.device, finish.key.job, finish.spans, run, now)
+            row.end_lease()
+            row.set_due(finish.next_due)
+            return FinishAnswer.KEPT
+        if run is not None:
+            kept = self._kept(run.device, run.job, run.due, run.digest)
+            if any(same.epoch == finish.key.epoch for same in kept):
+                return FinishAnswer.REPEATED
+            self._add_stale(run)
+        return FinishAnswer.STALE
+
+    def _write_spans(
+        self, device: str, job: str, spans: Sequence[Span], run: Run | None, now: float
+    ) -> None:
+        into = None if run is None else run.run_id
+        self._runs += [
+            span_run(self._new_id(), device, job, span, into=into, now=now) for span in spans
+        ]
+
+    def _kept(self, device: str, job: str, due: int, digest: str | None) -> Iterator[Run]:
+        return (
+            run
+            for run in self._runs
+            if digest is not None
+            and run.outcome is not Outcome.STALE
+            and (run.device, run.job, run.due, run.digest) == (device, job, due, digest)
+        )
+
+    def _add_stale(self, run: Run) -> None:
+        if all(known.run_id != run.run_id for known in self._runs):
+            self._runs.append(msgspec.structs.replace(run, outcome=Outcome.STALE))
+
+    async def find_repeat(self, device: str, job: str, due: int, digest: str) -> Run | None:
+        self._must_be_open()
+        return next(self._kept(device, job, due, digest), None)
+
+    async def record_stale(self, run: Run) -> None:
+        self._must_be_open()
+        self._add_stale(run)
+
+    async def run_now(self, device: str, job: str, now: int) -> RunNow:
+        self._must_be_open()
+        row = self._slots.get((device, job))
+        if row is None:
+            raise NotFoundError(f"job {job} on device {device} is not configured")
+        if row.leased_at(now):
+            return RunNow.RUNNING
+        if self._paused(row):
+            return RunNow.PAUSED
+        if row.due is not None and row.due <= now:
+            return RunNow.ALREADY_DUE
+        if not row.on_demand:
+            row.on_demand, row.resume_due = True, row.due
+        row.due = now
+        return RunNow.QUEUED
+
+    # pauses
+
+    def _paused(self, row: _Row) -> bool:
+        return (PauseKind.DEVICE, row.device) in self._pauses or (
+            PauseKind.JOB,
+            row.job,
+        ) in self._pauses
+
+    async def pause(self, pause: Pause) -> bool:
+        self._must_be_open()
+        if (pause.kind, pause.name) in self._pauses:
+            return False
+        self._pauses[pause.kind, pause.name] = pause
+        return True
+
+    async def to_resume(self, kind: PauseKind, name: str) -> list[ResumedSlot] | None:
+        self._must_be_open()
+        if (kind, name) not in self._pauses:
+            return None
+        return [
+            ResumedSlot(device=row.device, job=row.job, due=row.due, epoch=row.epoch)
+            for _, row in sorted(self._slots.items())
+            if row.lease_expires_at is None and self._frees(kind, name, row)
+        ]
+
+    def _frees(self, kind: PauseKind, name: str, row: _Row) -> bool:
+        """Whether this pause holds the slot back, and no other does."""
+        if kind is PauseKind.DEVICE:
+            return row.device == name and (PauseKind.JOB, row.job) not in self._pauses
+        return row.job == name and (PauseKind.DEVICE, row.device) not in self._pauses
+
+    async def resume(
+        self, kind: PauseKind, name: str, resumptions: Sequence[Resumption], now: float
+    ) -> bool:
+        self._must_be_open()
+        if (kind, name) not in self._pauses:
+            return False
+        for resumption in resumptions:
+            row = self._slots.get((resumption.device, resumption.job))
+            if (
+                row is not None
+                and row.epoch == resumption.epoch
+                and row.lease_expires_at is None
+                and self._frees(kind, name, row)
+            ):
+                if row.due != resumption.next_due:
+                    row.set_due(resumption.next_due)
+                self._write_spans(row.device, row.job, resumption.spans, None, now)
+        del self._pauses[kind, name]
+        return True
+
+    async def pauses(self) -> list[Pause]:
+        self._must_be_open()
+        return [self._pauses[key] for key in sorted(self._pauses)]
+
+    # lists
+
+    async def slots(self, query: SlotQuery, now: float) -> Page[Slot]:
+        self._must_be_open()
+        after = cursors.slot_place(query.after) if query.after else ("", "")
+        found = [
+            slot
+            for pair, row in sorted(self._slots.items())
+            if pair > after and _wanted_slot(query, slot := self._slot(row, now))
+        ]
+        following = None
+        if len(found) > query.limit:
+            last = found[query.limit - 1]
+            following = cursors.encode((last.device, last.job))
+        return Page(items=tuple(found[: query.limit]), next=following)
+
+    def _slot(self, row: _Row, now: float) -> Slot:
+        state = self._state(row, now)
+        held = state is SlotState.LEASED
+        return Slot(
+            device=row.device,
+            job=row.job,
+            tags=row.tags,
+            due=row.due,
+            state=state,
+            epoch=row.epoch,
+            on_demand=row.on_demand,
+            worker_id=row.worker_id if held else None,
+            lease_expires_at=row.lease_expires_at if held else None,
+        )
+
+    def _state(self, row: _Row, now: float) -> SlotState:
+        if row.leased_at(now):
+            return SlotState.LEASED
+        if self._paused(row):
+            return SlotState.PAUSED
+        if row.due is None:
+            return SlotState.ENDED
+        return SlotState.DUE if row.due <= now else SlotState.WAITING
+
+    async def runs(self, query: RunQuery) -> Page[Run]:
+        self._must_be_open()
+        wanted = [
+            ((run.recorded_at, number), run)
+            for number, run in enumerate(self._runs)
+            if _wanted_run(query, run)
+        ]
+        return _newest_first(wanted, query.after, query.limit)
+
+    async def run(self, run_id: str) -> Run | None:
+        self._must_be_open()
+        return next((run for run in self._runs if run.run_id == run_id), None)
+
+    # workers
+
+    async def add_worker(self, worker: Worker, token_digest: str) -> None:
+        self._must_be_open()
+        self._workers[worker.worker_id] = msgspec.structs.replace(worker, connected=False)
+        self._tokens[token_digest] = worker.worker_id
+
+    async def worker_tokens(self) -> dict[str, str]:
+        self._must_be_open()
+        return dict(self._tokens)
+
+    async def touch_worker(
+        self,
+        worker_id: str,
+        *,
+        now: float,
+        address: str | None = None,
+        version: str | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> bool:
+        self._must_be_open()
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return False
+        self._workers[worker_id] = msgspec.structs.replace(
+            worker,
+            seen_at=now,
+            address=worker.address if address is None else address,
+            version=worker.version if version is None else version,
+            tags=worker.tags if tags is None else tuple(tags),
+        )
+        return True
+
+    async def workers(self) -> list[Worker]:
+        self._must_be_open()
+        return sorted(self._workers.values(), key=lambda worker: (worker.name, worker.worker_id))
+
+    async def worker(self, worker_id: str) -> Worker | None:
+        self._must_be_open()
+        return self._workers.get(worker_id)
+
+    async def remove_worker(self, worker_id: str) -> bool:
+        self._must_be_open()
+        self._tokens = {
+            digest: owner for digest, owner in self._tokens.items() if owner != worker_id
+        }
+        return self._workers.pop(worker_id, None) is not None
+
+    # processes
+
+    async def add_process(self, process: Process) -> None:
+        self._must_be_open()
+        self._processes[process.process_id] = process
+
+    async def change_process(self, change: ProcessChange) -> bool:
+        self._must_be_open()
+        process = self._processes.get(change.process_id)
+        if process is None or process.worker_id != change.worker_id:
+            return False
+        if change.state is ProcessState.RUNNING and process.state is ProcessState.REQUESTED:
+            self._processes[change.process_id] = msgspec.structs.replace(
+                process, state=change.state, started_at=change.at
+            )
+        elif not process.done and change.state not in (
+            ProcessState.REQUESTED,
+            ProcessState.RUNNING,
+        ):
+            self._processes[change.process_id] = msgspec.structs.replace(
+                process,
+                state=change.state,
+                ended_at=change.at if change.state is ProcessState.ENDED else None,
+                exit_status=change.exit_status,
+                signal=change.signal,
+                error=change.error,
+            )
+        return True
+
+    async def process(self, process_id: str) -> Process | None:
+        self._must_be_open()
+        return self._processes.get(process_id)
+
+    async def processes(self, query: ProcessQuery) -> Page[Process]:
+        self._must_be_open()
+        wanted = [
+            ((process.requested_at, number), process)
+            for number, process in enumerate(self._processes.values())
+            if query.worker_id in (None, process.worker_id) and query.state in (None, process.state)
+        ]
+        return _newest_first(wanted, query.after, query.limit)
+
+
+def _leased(row: _Row) -> LeasedSlot:
+    due = row.due or 0
+    return LeasedSlot(
+        device=row.device,
+        job=row.job,
+        tags=row.tags,
+        due=due,
+        epoch=row.epoch,
+        expires_at=row.lease_expires_at or 0.0,
+        covered_until=max(due, math.floor(row.claimed_at)),
+        on_demand=row.on_demand,
+        resume_due=row.resume_due,
+        worker_id=row.worker_id,
+        claimed_at=row.claimed_at,
+    )
+
+
+def _wanted_slot(query: SlotQuery, slot: Slot) -> bool:
+    return (
+        query.device in (None, slot.device)
+        and query.job in (None, slot.job)
+        and (query.tag is None or query.tag in slot.tags)
+        and query.state in (None, slot.state)
+        and query.worker_id in (None, slot.worker_id)
+    )
+
+
+def _wanted_run(query: RunQuery, run: Run) -> bool:
+    return (
+        query.device in (None, run.device)
+        and query.job in (None, run.job)
+        and query.outcome in (None, run.outcome)
+        and query.worker_id in (None, run.worker_id)
+        and (query.since is None or run.recorded_at >= query.since)
+        and (query.until is None or run.recorded_at < query.until)
+    )
+
+
+def _newest_first(
+    found: list[tuple[cursors.TimePlace, ItemType]], after: str | None, limit: int
+) -> Page[ItemType]:
+    place = cursors.time_place(after) if after else (math.inf, 0)
+    found = sorted((entry for entry in found if entry[0] < place), key=_place, reverse=True)
+    following = cursors.encode(found[limit - 1][0]) if len(found) > limit else None
+    return Page(items=tuple(item for _, item in found[:limit]), next=following)
+
+
+def _place(entry: tuple[cursors.TimePlace, object]) -> cursors.TimePlace:
+    return entry[0]

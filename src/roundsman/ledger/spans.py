@@ -1,0 +1,43 @@
+"""The runs that a ledger writes by itself: due times that no worker ran."""
+
+from typing import Final
+
+from roundsman.ledger.interface import Span
+from roundsman.wire.run import Outcome, Run
+
+REMOVED: Final = "the job was taken off the device, or the device away, before it was done"
+REPLANNED: Final = "its schedule was changed before a worker asked for it"
+
+
+def span_run(
+    run_id: str, device: str, job: str, span: Span, *, into: str | None, now: float
+) -> Run:
+    """A span as a row of history; `into` names the run that stands for coalesced ones."""
+    return Run(
+        run_id=run_id,
+        device=device,
+        job=job,
+        due=span.first_due,
+        last_due=span.last_due,
+        count=span.count,
+        outcome=span.outcome,
+        recorded_at=now,
+        into=into if span.outcome is Outcome.COALESCED else None,
+        failure=span.reason,
+    )
+
+
+def missed_run(
+    run_id: str, device: str, job: str, *, due: int, reason: str, now: float, on_demand: bool
+) -> Run:
+    """One due time that passed, or was given up, without a run."""
+    return Run(
+        run_id=run_id,
+        device=device,
+        job=job,
+        due=due,
+        outcome=Outcome.MISSED,
+        recorded_at=now,
+        failure=reason,
+        on_demand=on_demand,
+    )
