@@ -181,7 +181,15 @@ class MemoryLedger(Ledger):
         self, row: _Row, due: int, reason: str, now: float, *, on_demand: bool = False
     ) -> None:
         self._runs.append(
-            missed_run(self._new_id(), row.device, row.job, due, reason, now, on_demand=on_demand)
+            missed_run(
+                self._new_id(),
+                row.device,
+                row.job,
+                due=due,
+                reason=reason,
+                now=now,
+                on_demand=on_demand,
+            )
         )
 
     async def claim(
