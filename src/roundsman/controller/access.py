@@ -6,6 +6,7 @@ is an administrator, which is why it then serves loopback alone, and refuses wha
 another site makes a local browser send.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -129,6 +130,7 @@ class Access:
         self.open = not tokens
         self._tokens = _by_hash(_configured(tokens))
         self._workers: dict[str, list[tuple[str, Principal]]] = {}
+        self._refreshing = asyncio.Lock()
 
     def set_tokens(self, tokens: Sequence[Token]) -> bool:
         """Take the tokens of a new configuration.
@@ -143,6 +145,11 @@ class Access:
 
     async def refresh_workers(self, ledger: Ledger) -> None:
         """Learn the tokens of enrolled workers anew; called at start, on enrol and on removal."""
+        # One at a time: what an older reading found must not replace a newer one.
+        async with self._refreshing:
+            await self._read_workers(ledger)
+
+    async def _read_workers(self, ledger: Ledger) -> None:
         digests = await ledger.worker_tokens()
         workers = {worker.worker_id: worker for worker in await ledger.workers()}
         self._workers = _by_hash(

@@ -9,6 +9,7 @@ from roundsman.archive.interface import Archive
 from roundsman.clock import Clock
 from roundsman.config.records import Configuration
 from roundsman.controller.access import Access
+from roundsman.controller.workers import Workers
 from roundsman.errors import UnavailableError
 from roundsman.ledger.interface import Ledger
 
@@ -48,6 +49,12 @@ class Controller:
         self.clock = clock
         self.configuration = configuration
         self.access = Access(configuration.controller.tokens)
+        self.workers = Workers(
+            ledger=ledger,
+            access=self.access,
+            clock=clock,
+            leases=configuration.controller.leases,
+        )
 
     async def open(self) -> None:
         """Open ledger and archive, and bring the slots in line with the configuration."""

@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from roundsman.errors import RoundsmanError
+from roundsman.errors import InvalidError
 
 SlotPlace = tuple[str, str]
 """Device and job of the last slot of a page."""
@@ -18,7 +18,7 @@ _slot_place: "msgspec.json.Decoder[SlotPlace]" = msgspec.json.Decoder(SlotPlace)
 _time_place: "msgspec.json.Decoder[TimePlace]" = msgspec.json.Decoder(TimePlace)
 
 
-class CursorError(RoundsmanError):
+class CursorError(InvalidError):
     """An `after` that no page of this list gave."""
 
     code = "page.cursor"

@@ -1,0 +1,102 @@
+"""Query parameters of `/api/v1`: strict, since this surface is our own.
+
+Handlers declare their parameters; what is declared is what is documented and what is accepted.
+A parameter that is unknown, given twice or not of its kind is answered with 400 and a text that
+names it, its value and what was expected.
+"""
+
+import difflib
+from typing import Annotated, Any, Final
+
+from litestar import Request, Response
+from litestar.enums import ParamType
+from litestar.exceptions import ValidationException
+from litestar.params import PathParameter, QueryParameter
+
+from roundsman.controller.api import errors
+from roundsman.errors import InvalidError
+from roundsman.wire.process import ErrorAnswer
+
+# Shown back at most so much of a wrong value.
+SHOWN_CHARACTERS: Final = 100
+
+Limit = Annotated[
+    int, QueryParameter(ge=1, le=1000, description="At most so many entries, 1 to 1000.")
+]
+After = Annotated[
+    str | None,
+    QueryParameter(description="`next` of the page before; absent for the first page."),
+]
+Device = Annotated[str, PathParameter(description="Name of a device.")]
+Job = Annotated[str, PathParameter(description="Name of a job.")]
+WorkerId = Annotated[str, PathParameter(description="Id of a worker, as given at enrolment.")]
+
+
+class ParameterError(InvalidError):
+    """A query parameter that is unknown, given twice, or not of its kind."""
+
+    code = "parameter.invalid"
+
+
+async def check(request: Request[Any, Any, Any]) -> None:
+    """Refuse unknown and repeated query parameters; runs before every handler of the surface."""
+    known = _declared(request)
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in given:
+        if name not in known:
+            raise ParameterError(_unknown(name, sorted(known)))
+        if given.count(name) > 1:
+            raise ParameterError(f"{name}: expected once, got {given.count(name)} times")
+
+
+def _declared(request: Request[Any, Any, Any]) -> set[str]:
+    return {
+        name
+        for name, field in request.route_handler.parsed_fn_signature.parameters.items()
+        if isinstance(field.kwarg_definition, QueryParameter)
+    }
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    name = name[:SHOWN_CHARACTERS]
+    if not known:
+        return f"{name}: unknown parameter, this address takes none"
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f'; did you mean "{close[0]}"?' if close else ""
+    return f"{name}: unknown parameter, expected one of {', '.join(known)}{hint}"
+
+
+def on_validation_error(
+    request: Request[Any, Any, Any], error: ValidationException
+) -> Response[ErrorAnswer]:
+    """Answer what does not fit a declared type, in our words: subject, expected, got."""
+    problems = error.extra if isinstance(error.extra, list) else []
+    text = "; ".join(_sentence(request, problem) for problem in problems) or error.detail
+    return errors.answer(400, text, ParameterError.code if _in_query(problems) else "body.invalid")
+
+
+def _in_query(problems: list[Any]) -> bool:
+    return any(problem.get("source") == ParamType.QUERY for problem in problems)
+
+
+def _sentence(request: Request[Any, Any, Any], problem: dict[str, Any]) -> str:
+    name = str(problem.get("key", "data")).replace("data", "body")
+    found = str(problem.get("message", "")).replace("Expected", "expected").replace("`", "")
+    if problem.get("source") != ParamType.QUERY:
+        return f"{name}: {found}"
+    expected = _expected(request, name) or found
+    return f"{name}: {expected}, got {request.query_params[name][:SHOWN_CHARACTERS]!r}"
+
+
+def _expected(request: Request[Any, Any, Any], name: str) -> str | None:
+    """What a parameter takes, in words, bounds included."""
+    field = request.route_handler.parsed_fn_signature.parameters[name]
+    types = [inner.annotation for inner in field.inner_types] or [field.annotation]
+    kwarg = field.kwarg_definition
+    if int in types and isinstance(kwarg, QueryParameter) and kwarg.le is not None:
+        return f"expected a whole number from {kwarg.ge} to {kwarg.le}"
+    for kind in types:
+        if isinstance(kind, type) and issubclass(kind, str) and kind is not str:
+            members: Any = kind
+            return f"expected one of {', '.join(member.value for member in members)}"
+    return "expected a number (Unix seconds)" if float in types else None
