@@ -22,6 +22,7 @@ from typing import Self
 import msgspec
 
 from roundsman.errors import NotFoundError, RoundsmanError, UnavailableError
+from roundsman.wire.version import Version as Version  # noqa: PLC0414  # a word of the archive's too
 from roundsman.wire.names import NAME_RULE
 
 
@@ -77,17 +78,6 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """Commit that holds it, full hexadecimal id."""
     changed: bool
     """Whether it differed from what was there."""
-
-
-class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a (device, job) pair."""
-
-    version: str
-    """Commit, full hexadecimal id."""
-    at: int
-    """When it was committed, Unix seconds."""
-    subject: str
-    """First line of the commit message."""
 
 
 class Archive(ABC):
