@@ -22,8 +22,8 @@ from typing import Self
 import msgspec
 
 from roundsman.errors import NotFoundError, RoundsmanError, UnavailableError
-from roundsman.wire.version import Version as Version  # noqa: PLC0414  # a word of the archive's too
 from roundsman.wire.names import NAME_RULE
+from roundsman.wire.version import Version as Version  # noqa: PLC0414  # the archive's word too
 
 
 class ArchiveUnavailableError(UnavailableError):
