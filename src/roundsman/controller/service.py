@@ -1,5 +1,7 @@
 """The controller as one value: its services, and the common ground they stand on."""
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -9,8 +11,13 @@ from roundsman.archive.interface import Archive
 from roundsman.clock import Clock
 from roundsman.config.records import Configuration
 from roundsman.controller.access import Access
+from roundsman.controller.dispatch import Dispatch
+from roundsman.controller.evidence import Evidence
+from roundsman.controller.intake import Intake
+from roundsman.controller.planner import Planner, planned_slots
+from roundsman.controller.spool import Spool
 from roundsman.controller.workers import Workers
-from roundsman.errors import UnavailableError
+from roundsman.errors import RoundsmanError, UnavailableError
 from roundsman.ledger.interface import Ledger
 
 log = logs.get(__name__)
@@ -47,7 +54,7 @@ class Controller:
         self.ledger = ledger
         self.archive = archive
         self.clock = clock
-        self.configuration = configuration
+        self.planner = Planner(configuration)
         self.access = Access(configuration.controller.tokens)
         self.workers = Workers(
             ledger=ledger,
@@ -55,12 +62,62 @@ class Controller:
             clock=clock,
             leases=configuration.controller.leases,
         )
+        self.spool = Spool(data / "spool")
+        self.evidence = Evidence(data / "evidence")
+        self.dispatch = Dispatch(planner=self.planner, ledger=ledger, clock=clock)
+        self.intake = Intake(
+            planner=self.planner,
+            ledger=ledger,
+            archive=archive,
+            evidence=self.evidence,
+            clock=clock,
+        )
+        self._reloading = asyncio.Lock()
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration in force."""
+        return self.planner.configuration
 
     async def open(self) -> None:
-        """Open ledger and archive, and bring the slots in line with the configuration."""
+        """Open ledger, archive and spool, and bring the slots in line with the configuration."""
         await self.ledger.open()
         await self.archive.open()
+        self.spool.open()
         await self.access.refresh_workers(self.ledger)
+        await self._sync()
+
+    async def reload(self, load: Callable[[], Configuration]) -> bool:
+        """Put what `load` reads in force; it runs in a thread, and calls go on being answered.
+
+        False when it is not good, or the ledger cannot take it now: then the configuration of
+        before stays in force, and the log says why.
+        """
+        async with self._reloading:
+            before = self.configuration
+            try:
+                after = await asyncio.to_thread(load)
+                self.planner.replace(after)
+                await self._sync()
+            except RoundsmanError as error:
+                self.planner.replace(before)
+                log.error("configuration.refused", problems=str(error).splitlines())
+                return False
+            if not self.access.set_tokens(after.controller.tokens) or (
+                (before.controller.data, before.controller.listen)
+                != (after.controller.data, after.controller.listen)
+            ):
+                log.warning(
+                    "configuration.needs_restart",
+                    reason="where data is kept, where it listens and whether it is open",
+                )
+            return True
+
+    async def _sync(self) -> None:
+        now = self.clock.now()
+        planned = await asyncio.to_thread(planned_slots, self.configuration, now)
+        summary = await self.ledger.sync_slots(planned, now)
+        log.info("configuration.in_force", slots=len(planned), **msgspec.structs.asdict(summary))
 
     async def close(self) -> None:
         """Finish what was begun and let go, in reverse order."""

@@ -1,5 +1,7 @@
 """`/api/openapi.json`, and `/api/docs`: a page to read and try it, served without the internet."""
 
+from importlib.metadata import distribution
+from pathlib import Path
 from typing import Final
 
 from litestar import Router
@@ -7,11 +9,13 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
-from swagger_ui_bundle import swagger_ui_path
 
 from roundsman import __version__
 
 ASSETS: Final = "/api/docs/assets"
+# Of the distribution swagger-ui-py only the files are used: importing it would load the adapters
+# of a dozen web frameworks.
+_FOLDER: Final = Path(str(distribution("swagger-ui-py").locate_file("swagger_ui/static")))
 
 OPENAPI: Final = OpenAPIConfig(
     title="Roundsman",
@@ -41,5 +45,5 @@ OPENAPI: Final = OpenAPIConfig(
 )
 
 ROUTES: Final[Router] = create_static_files_router(
-    path=ASSETS, directories=[swagger_ui_path], include_in_schema=False, name="documentation"
+    path=ASSETS, directories=[_FOLDER], include_in_schema=False, name="documentation"
 )

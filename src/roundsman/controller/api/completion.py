@@ -1,0 +1,134 @@
+"""The body of `POST /worker/complete`: multipart, read as it comes, the file into the spool."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Final
+
+from roundsman.controller.api.multipart import (
+    Form,
+    FormError,
+    ResultTooLargeError,
+    parse_content_type,
+)
+from roundsman.controller.intake import Completion
+from roundsman.controller.spool import SpoolFile
+from roundsman.errors import RoundsmanError
+from roundsman.wire.run import FailureClass
+
+OVERHEAD_BYTES: Final = 1 << 20
+"""What a body may be longer than its file: fields, headers and boundaries."""
+SILENCE_SECONDS: Final = 60.0
+"""A client that sends nothing for so long has gone, or means harm."""
+
+_FIELDS: Final = frozenset(
+    {
+        "device",
+        "job",
+        "job_timestamp",
+        "start_timestamp",
+        "end_timestamp",
+        "failure",
+        "failure_class",
+        "epoch",
+    }
+)
+# Twelve digits reach beyond the year 30000.
+_WHOLE: Final = re.compile(r"[0-9]{1,12}")
+_SECONDS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+
+
+class SilentClientError(RoundsmanError):
+    """The client stopped sending in the middle of the body."""
+
+    code = "completion.silent"
+
+
+async def receive(
+    body: AsyncIterator[bytes],
+    *,
+    content_type: str,
+    content_length: int | None,
+    content: SpoolFile,
+    limit: int,
+) -> tuple[Completion, SpoolFile | None]:
+    """Read a whole completion; the content is none where no file came.
+
+    A body announced as too large is refused before any of it is read.
+    """
+    if content_length is not None and content_length > limit + OVERHEAD_BYTES:
+        raise ResultTooLargeError(limit)
+    form = Form(parse_content_type(content_type), content, names=_FIELDS, limit=limit)
+    async for data in _punctual(body):
+        await form.take(data)
+    await form.finish()
+    completion = read_fields(form)
+    return completion, content if content.size else None
+
+
+async def _punctual(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The body's pieces. Raises `SilentClientError` when the next is too long in coming."""
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                data = await anext(body, None)
+        except TimeoutError:
+            raise SilentClientError(
+                f"no more of the body came for {SILENCE_SECONDS:.0f} s; nothing was kept"
+            ) from None
+        if data is None:
+            return
+        yield data
+
+
+def read_fields(form: Form) -> Completion:
+    """The fields of a form, checked. Raises `FormError` that names what is missing or wrong."""
+    fields = form.fields
+    # No database takes a NUL in a text.
+    failure = fields.get("failure", "").replace("\0", "\N{REPLACEMENT CHARACTER}").strip() or None
+    if not form.has_file and failure is None:
+        raise FormError("file: missing, and no failure says why")
+    if form.has_file and not form.file_bytes and failure is None:
+        raise FormError("file: empty, and no failure says why")
+    return Completion(
+        device=_required(fields, "device"),
+        job=_job(fields, form.filename),
+        due=int(_number(fields, "job_timestamp", _WHOLE, "a Unix time in whole seconds")),
+        started_at=float(_number(fields, "start_timestamp", _SECONDS, "a Unix time")),
+        ended_at=float(_number(fields, "end_timestamp", _SECONDS, "a Unix time")),
+        failure=failure,
+        failure_class=_failure_class(fields) if failure else None,
+        epoch=int(_number(fields, "epoch", _WHOLE, "a whole number"))
+        if "epoch" in fields
+        else None,
+    )
+
+
+def _required(fields: dict[str, str], name: str) -> str:
+    value = fields.get(name, "")
+    if not value:
+        raise FormError(f"{name}: missing")
+    return value
+
+
+def _job(fields: dict[str, str], filename: str | None) -> str:
+    job = fields.get("job") or None
+    if job is None and filename is None:
+        raise FormError("job: missing, as the file's filename or as the field job")
+    if job is not None and filename is not None and job != filename:
+        raise FormError(f"job: the field says {job!r}, the file's filename {filename!r}")
+    return job or filename or ""
+
+
+def _number(fields: dict[str, str], name: str, pattern: re.Pattern[str], expected: str) -> str:
+    value = _required(fields, name)
+    if not pattern.fullmatch(value):
+        raise FormError(f"{name}: expected {expected}, got {value[:100]!r}")
+    return value
+
+
+def _failure_class(fields: dict[str, str]) -> FailureClass:
+    try:
+        return FailureClass(fields.get("failure_class", FailureClass.OTHER))
+    except ValueError:  # a word of a newer release
+        return FailureClass.OTHER

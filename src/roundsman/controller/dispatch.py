@@ -1,0 +1,120 @@
+"""Hands out what is due: `GET /worker/next`."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from roundsman import logs
+from roundsman.clock import Clock
+from roundsman.config.records import ConfiguredSlot
+from roundsman.controller.access import Principal
+from roundsman.controller.planner import Planner, after_too_late, is_too_late
+from roundsman.ledger.interface import Finish, LeasedSlot, Ledger, TagFilter
+from roundsman.wire.execution import Lease, LeaseKey
+
+log = logs.get(__name__)
+
+SKIPPING_SECONDS: Final = 1.0
+"""A call goes on skipping what policy has missed for about so long: a client of the published
+contract gives up after 3 s, and with it would go what it was handed."""
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker asks for."""
+
+    tags: frozenset[str]
+    """Devices with any of these; empty: every device."""
+    seconds: int
+    """How far ahead, in seconds."""
+    max: int
+    """At most so many."""
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """One element of the answer: a `wire.Execution` whose larger parts are encoded already."""
+
+    device: msgspec.Raw
+    job: msgspec.Raw
+    timestamp: int
+    lease: Lease
+
+
+class Dispatch:
+    """Leases due slots to workers."""
+
+    def __init__(self, *, planner: Planner, ledger: Ledger, clock: Clock) -> None:
+        """Offer the planner's slots, as the ledger has them due."""
+        self._planner = planner
+        self._ledger = ledger
+        self._clock = clock
+
+    async def next_executions(self, wanted: Wanted, principal: Principal) -> list[Offer]:
+        """Lease what is due, oldest first; empty when nothing is.
+
+        Asking beyond the configured ceilings is asking for the ceilings. Due times that policy
+        has missed rather than run are finished on the way, and others take their place.
+        """
+        limits = self._planner.configuration.controller.limits
+        room = min(wanted.max, limits.executions_per_call)
+        horizon = min(wanted.seconds, limits.seconds_ahead)
+        tags = TagFilter(any_of=wanted.tags or None, within=principal.tags)
+        deadline = self._clock.monotonic() + SKIPPING_SECONDS
+        offers: list[Offer] = []
+        while len(offers) < room and self._clock.monotonic() < deadline:
+            leased = await self._claim(tags, room - len(offers), horizon, principal.worker_id)
+            if not leased:
+                break
+            offers += await self._offer(leased)
+        return offers
+
+    async def _claim(
+        self, tags: TagFilter, limit: int, horizon: int, worker_id: str | None
+    ) -> list[LeasedSlot]:
+        leases = self._planner.configuration.controller.leases
+        now = self._clock.now()
+        return await self._ledger.claim(
+            tags,
+            limit=limit,
+            horizon=now + horizon,
+            now=now,
+            lease_seconds=leases.seconds if worker_id else leases.seconds_without_heartbeat,
+            worker_id=worker_id,
+        )
+
+    async def _offer(self, leased: Sequence[LeasedSlot]) -> list[Offer]:
+        """What of it can be handed out; what came too late is finished without a run."""
+        now = self._clock.now()
+        offers: list[Offer] = []
+        skipped: list[Finish] = []
+        for lease in leased:
+            slot = self._planner.find(lease.device, lease.job)
+            if slot is None:
+                # Taken out of the configuration a moment ago: the sync under way removes it.
+                log.info("dispatch.not_configured", device=lease.device, job=lease.job)
+            elif is_too_late(lease, slot.job, now):
+                skipped.append(_skip(lease, slot, now))
+            else:
+                offers.append(self._encode(lease, slot))
+        if skipped:
+            await self._ledger.finish(skipped, now)
+            log.info("dispatch.skipped", count=len(skipped))
+        return offers
+
+    def _encode(self, lease: LeasedSlot, slot: ConfiguredSlot) -> Offer:
+        return Offer(
+            device=self._planner.encoded(slot.device),
+            job=self._planner.encoded(slot.job),
+            timestamp=lease.due,
+            lease=Lease(epoch=lease.epoch, expires_at=lease.expires_at),
+        )
+
+
+def _skip(lease: LeasedSlot, slot: ConfiguredSlot, now: float) -> Finish:
+    following = after_too_late(lease, slot.schedule, slot.job, now)
+    return Finish(
+        run=None,
+        key=LeaseKey(device=lease.device, job=lease.job, epoch=lease.epoch),
+        next_due=following.due,
+        spans=following.spans,
+    )

@@ -1,0 +1,276 @@
+"""Takes in what came of an execution: `POST /worker/complete`.
+
+The order is the promise: the content is kept first, then one transaction in the ledger ends the
+lease and writes the run, and only then is the caller told. Whatever stops this half-way leaves the
+lease as it was, and sending the same completion again does the rest.
+"""
+
+import asyncio
+import hashlib
+import uuid
+from typing import Final
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from roundsman import logs
+from roundsman.archive.interface import Archive, Entry
+from roundsman.clock import Clock
+from roundsman.config.records import ConfiguredSlot
+from roundsman.controller.access import ForbiddenError, Principal
+from roundsman.controller.evidence import Evidence
+from roundsman.controller.planner import LONG_OVERDUE_SECONDS, Next, Planner, after_run
+from roundsman.controller.spool import SpoolFile
+from roundsman.errors import ConflictError, NotFoundError
+from roundsman.ledger.interface import Finish, FinishAnswer, LeasedSlot, Ledger
+from roundsman.wire.execution import LeaseKey
+from roundsman.wire.run import FailureClass, Outcome, Run
+
+log = logs.get(__name__)
+
+# Names runs by what they are about, so that a repeat after a crash has the same id.
+_RUNS: Final = uuid.UUID("6c3f7a5e-0c0b-4b52-9d0e-3a4c2f1b8d77")
+
+
+class SlotNotFoundError(NotFoundError):
+    """No such device and job are configured."""
+
+    code = "slot.not_found"
+
+
+class LeaseLostError(ConflictError):
+    """The execution is no longer the caller's: it was completed, or offered to another."""
+
+    code = "lease.lost"
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of an execution that has ended; the content travels beside it."""
+
+    device: str
+    job: str
+    due: int
+    """The execution's timestamp."""
+    started_at: float
+    ended_at: float
+    failure: str | None = None
+    """Why it failed; none: it succeeded."""
+    failure_class: FailureClass | None = None
+    epoch: int | None = None
+    """Of the lease; none from clients that know only the published contract."""
+
+    @property
+    def title(self) -> str:
+        """Short text for logs and errors."""
+        epoch = "" if self.epoch is None else f", epoch {self.epoch}"
+        return f"{self.job} on {self.device} due {self.due}{epoch}"
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of `POST /worker/complete`, 200."""
+
+    run_id: str
+    """The run's row in the history."""
+    outcome: Outcome
+    """`succeeded` or `failed`."""
+    version: str | None = None
+    """Commit in the archive that holds the result."""
+    changed: bool | None = None
+    """Whether the result differed from the version before."""
+
+
+class Intake:
+    """Keeps results: in the archive, beside the run, and in the ledger."""
+
+    def __init__(
+        self,
+        *,
+        planner: Planner,
+        ledger: Ledger,
+        archive: Archive,
+        evidence: Evidence,
+        clock: Clock,
+    ) -> None:
+        """Keep what comes in for the planner's slots."""
+        self._planner = planner
+        self._ledger = ledger
+        self._archive = archive
+        self._evidence = evidence
+        self._clock = clock
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    async def complete(
+        self, completion: Completion, content: SpoolFile | None, principal: Principal
+    ) -> Kept:
+        """Keep a result; when this returns, it is kept for good.
+
+        Raises `SlotNotFoundError`, `ForbiddenError` for a device outside the caller's tags,
+        `LeaseLostError`, and `UnavailableError` when archive, ledger or disk cannot keep it now.
+        """
+        slot = self._planner.find(completion.device, completion.job)
+        if slot is None:
+            raise SlotNotFoundError(
+                f"job {completion.job!r} on device {completion.device!r} is not configured"
+            )
+        if principal.tags is not None and principal.tags.isdisjoint(slot.device.tags):
+            raise ForbiddenError(f"{principal.name} may not serve device {completion.device!r}")
+        digest = _digest(completion, content)
+        # One at a time for each slot, so that of two different results of one execution the
+        # second finds the lease gone before it touches the archive.
+        lock = self._locks.setdefault((completion.device, completion.job), asyncio.Lock())
+        async with lock:
+            repeated = await self._ledger.find_repeat(
+                completion.device, completion.job, completion.due, digest
+            )
+            if repeated is not None:
+                log.info("intake.repeated", execution=completion.title, run_id=repeated.run_id)
+                return _kept(repeated)
+            lease = await self._hold(completion, digest, principal)
+            run = await self._keep(completion, content, lease, digest)
+            return await self._finish(run, lease, slot)
+
+    async def _hold(self, completion: Completion, digest: str, principal: Principal) -> LeasedSlot:
+        """The lease this completion belongs to, renewed so that it stays while it is archived."""
+        now = self._clock.now()
+        lease = await self._ledger.lease_of(completion.device, completion.job)
+        leases = self._planner.configuration.controller.leases
+        if lease is not None and _belongs(completion, lease, principal):
+            [held] = await self._ledger.renew(
+                [_key(lease)],
+                worker_id=principal.worker_id,
+                now=now,
+                until=now + leases.seconds_without_heartbeat,
+            )
+            if held:
+                return lease
+        lost = LeaseLostError(
+            f"{completion.title}: not leased to {principal.name} any more",
+            remedy="drop the result, nothing was changed",
+        )
+        await self._ledger.record_stale(
+            Run(
+                run_id=str(uuid.uuid4()),
+                device=completion.device,
+                job=completion.job,
+                due=completion.due,
+                outcome=Outcome.STALE,
+                recorded_at=now,
+                epoch=completion.epoch,
+                worker_id=principal.worker_id,
+                started_at=completion.started_at,
+                ended_at=completion.ended_at,
+                failure=lost.text,
+                digest=digest,
+            )
+        )
+        log.warning("intake.stale", execution=completion.title, by=principal.name)
+        raise lost
+
+    async def _keep(
+        self,
+        completion: Completion,
+        content: SpoolFile | None,
+        lease: LeasedSlot,
+        digest: str,
+    ) -> Run:
+        """Keep the content, and return the run's row, yet to be written."""
+        run = _run(completion, content, lease, digest, self._clock.now())
+        if content is None:
+            return run
+        if completion.failure is not None:
+            await self._evidence.keep(run.run_id, content)
+            return msgspec.structs.replace(run, evidence=True)
+        stored = await self._archive.store(
+            Entry(
+                device=completion.device,
+                job=completion.job,
+                content=content.path,
+                due=completion.due,
+                started_at=completion.started_at,
+                ended_at=completion.ended_at,
+                worker_id=lease.worker_id,
+                run_id=run.run_id,
+            )
+        )
+        return msgspec.structs.replace(run, version=stored.version, changed=stored.changed)
+
+    async def _finish(self, run: Run, lease: LeasedSlot, slot: ConfiguredSlot) -> Kept:
+        following = await self._after(lease, slot)
+        finish = Finish(run=run, key=_key(lease), next_due=following.due, spans=following.spans)
+        [answer] = await self._ledger.finish([finish], self._clock.now())
+        if answer is FinishAnswer.STALE:
+            if run.evidence:
+                self._evidence.drop(run.run_id)
+            raise LeaseLostError(
+                f"{run.job} on {run.device} due {run.due}, epoch {lease.epoch}: lost meanwhile",
+                remedy="drop the result",
+            )
+        log.info(
+            "intake.kept",
+            device=run.device,
+            job=run.job,
+            due=run.due,
+            outcome=run.outcome,
+            changed=run.changed,
+            run_id=run.run_id,
+        )
+        return _kept(run)
+
+    async def _after(self, lease: LeasedSlot, slot: ConfiguredSlot) -> Next:
+        # A reload while this was archived counts: the slot goes on by its new schedule.
+        slot = self._planner.find(lease.device, lease.job) or slot
+        now = self._clock.now()
+        if now - lease.due > LONG_OVERDUE_SECONDS:
+            return await asyncio.to_thread(after_run, lease, slot.schedule, slot.job, now)
+        return after_run(lease, slot.schedule, slot.job, now)
+
+
+def _belongs(completion: Completion, lease: LeasedSlot, principal: Principal) -> bool:
+    return (
+        lease.due == completion.due
+        and completion.epoch in (None, lease.epoch)
+        and principal.worker_id in (None, lease.worker_id)
+    )
+
+
+def _key(lease: LeasedSlot) -> LeaseKey:
+    return LeaseKey(device=lease.device, job=lease.job, epoch=lease.epoch)
+
+
+def _digest(completion: Completion, content: SpoolFile | None) -> str:
+    """What tells a repeat from another result; the epoch may be left out of a repeat."""
+    said = msgspec.structs.replace(completion, epoch=None)
+    whole = msgspec.json.encode((said, None if content is None else content.digest))
+    return hashlib.sha256(whole).hexdigest()
+
+
+def _run(
+    completion: Completion,
+    content: SpoolFile | None,
+    lease: LeasedSlot,
+    digest: str,
+    now: float,
+) -> Run:
+    named = f"{lease.device}\n{lease.job}\n{lease.due}\n{lease.epoch}\n{digest}"
+    failed = completion.failure is not None
+    return Run(
+        run_id=str(uuid.uuid5(_RUNS, named)),
+        device=completion.device,
+        job=completion.job,
+        due=completion.due,
+        outcome=Outcome.FAILED if failed else Outcome.SUCCEEDED,
+        recorded_at=now,
+        epoch=lease.epoch,
+        worker_id=lease.worker_id,
+        started_at=completion.started_at,
+        ended_at=completion.ended_at,
+        failure=completion.failure,
+        failure_class=completion.failure_class,
+        size=None if content is None else content.size,
+        digest=digest,
+        on_demand=lease.on_demand,
+    )
+
+
+def _kept(run: Run) -> Kept:
+    return Kept(run_id=run.run_id, outcome=run.outcome, version=run.version, changed=run.changed)
