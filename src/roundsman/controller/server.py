@@ -1,0 +1,175 @@
+"""Serves a controller over HTTP until told to stop, inside the caller's event loop."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Final
+
+import uvicorn
+
+from roundsman import logs
+from roundsman.config.records import Listen
+from roundsman.controller.access import is_loopback
+from roundsman.controller.api.access_log import AccessLog
+from roundsman.controller.api.app import build_app
+from roundsman.controller.service import Controller
+from roundsman.errors import RoundsmanError
+
+log = logs.get(__name__)
+
+STOP_SECONDS: Final = 30
+"""What is being answered at a stop may take so long; then it is cut off, unanswered."""
+BACKLOG: Final = 2048
+
+
+class ServerError(RoundsmanError):
+    """The controller cannot serve as it is told to."""
+
+    code = "server.refused"
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without signal handlers of its own: the caller says when to stop."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        """Call `started` once calls are answered."""
+        super().__init__(config)
+        self._on_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def check_listen(listen: Listen, *, open_access: bool) -> None:
+    """Refuse to serve beyond loopback without tokens, or in the clear. Raises `ServerError`."""
+    if is_loopback(listen.host):
+        return
+    if open_access:
+        raise ServerError(
+            f"listen.host {listen.host}: without tokens only loopback may be served",
+            remedy="configure controller.tokens, or listen on 127.0.0.1",
+        )
+    if listen.tls is None and not listen.behind_proxy:
+        raise ServerError(
+            f"listen.host {listen.host}: tokens would travel in the clear",
+            remedy="configure listen.tls, or say behind_proxy: true where a proxy provides TLS",
+        )
+
+
+async def serve(
+    controller: Controller, *, stop: asyncio.Event, ready: Callable[[str], None]
+) -> None:
+    """Open the controller, serve it until `stop` is set, and close it.
+
+    `ready` is told the URL once calls are answered. On stop nothing new is accepted, what is being
+    answered may take `STOP_SECONDS`, and then the controller's parts are closed.
+    Raises `ServerError`, and what opening raises.
+    """
+    listen = controller.configuration.controller.listen
+    check_listen(listen, open_access=controller.access.open)
+    with _bind(listen) as bound:
+        try:
+            await controller.open()
+            await _serve(controller, listen, bound, stop=stop, ready=ready)
+        finally:
+            await controller.close()
+    log.info("server.stopped")
+
+
+async def _serve(
+    controller: Controller,
+    listen: Listen,
+    bound: socket.socket,
+    *,
+    stop: asyncio.Event,
+    ready: Callable[[str], None],
+) -> None:
+    def started() -> None:
+        url = _url(listen, bound)
+        log.info("server.listening", url=url, open=controller.access.open)
+        ready(url)
+
+    server = _Server(_uvicorn_config(controller, listen), started)
+    serving = asyncio.create_task(server.serve(sockets=[bound]))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        server.should_exit = True
+        await serving
+
+
+def _uvicorn_config(controller: Controller, listen: Listen) -> uvicorn.Config:
+    config = uvicorn.Config(
+        AccessLog(build_app(controller), controller.clock),
+        http="httptools",
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Whoever reaches a controller behind a proxy is that proxy.
+        proxy_headers=listen.behind_proxy,
+        forwarded_allow_ips="*" if listen.behind_proxy else None,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        ssl_certfile=listen.tls.certificate if listen.tls else None,
+        ssl_keyfile=listen.tls.private_key if listen.tls else None,
+    )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one of them
+        raise ServerError(
+            f"listen.tls: certificate and private key cannot be used: {error.strerror or error}",
+            remedy="give a PEM certificate, its chain included, and its PEM private key",
+        ) from error
+    return config
+
+
+def _bind(listen: Listen) -> socket.socket:
+    try:
+        [(family, _, _, _, address), *_] = socket.getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ServerError(
+            f"listen {listen.host}:{listen.port}: {error.strerror}",
+            remedy="end what listens there, or configure another port",
+        ) from error
+
+
+def _url(listen: Listen, bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    scheme = "https" if listen.tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+@contextlib.contextmanager
+def signals_handled(
+    *, stop: Callable[[], None], reload: Callable[[], Coroutine[Any, Any, object]]
+) -> Iterator[None]:
+    """While inside, SIGTERM and SIGINT call `stop`, and SIGHUP runs `reload`."""
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[object]] = set()  # the loop itself holds tasks only weakly
+
+    def hang_up() -> None:
+        task = loop.create_task(reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
