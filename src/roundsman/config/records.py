@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from roundsman.schedules.interface import Schedule
 from roundsman.wire.device import Device
@@ -22,7 +24,11 @@ class Role(StrEnum):
     """Enrol, lease and complete; an enrolled worker's own token also serves its own id only."""
 
 
-class Token(msgspec.Struct, frozen=True, kw_only=True):
+class _FromFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what is read from a file as it is: a key that is not named is wrong."""
+
+
+class Token(_FromFile, frozen=True, kw_only=True):
     """One credential of the controller."""
 
     name: str
@@ -35,7 +41,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     """For workers: only devices with any of these. None: every device."""
 
 
-class Tls(msgspec.Struct, frozen=True, kw_only=True):
+class Tls(_FromFile, frozen=True, kw_only=True):
     """The controller's own TLS."""
 
     certificate: Path
@@ -44,12 +50,12 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
     """PEM file."""
 
 
-class Listen(msgspec.Struct, frozen=True, kw_only=True):
+class Listen(_FromFile, frozen=True, kw_only=True):
     """Where the controller serves."""
 
     host: str = "127.0.0.1"
     """Address to bind."""
-    port: int = 9400
+    port: Annotated[int, Meta(ge=0, le=65535)] = 9400
     """TCP port; 0 takes a free one."""
     tls: Tls | None = None
     """Serve HTTPS with this."""
@@ -57,23 +63,23 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
     """A proxy in front provides TLS: allow plain HTTP on an address beyond loopback."""
 
 
-class LeaseSettings(msgspec.Struct, frozen=True, kw_only=True):
+class LeaseSettings(_FromFile, frozen=True, kw_only=True):
     """How long an execution belongs to a worker."""
 
-    seconds: int = 120
+    seconds: Annotated[int, Meta(ge=1, le=604_800)] = 120
     """For workers that renew by heartbeat."""
-    seconds_without_heartbeat: int = 900
+    seconds_without_heartbeat: Annotated[int, Meta(ge=1, le=604_800)] = 900
     """For clients of the published contract, which cannot renew."""
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class Limits(_FromFile, frozen=True, kw_only=True):
     """Ceilings of the worker API."""
 
-    result_bytes: int = 1 << 30
+    result_bytes: Annotated[int, Meta(ge=1, le=1 << 50)] = 1 << 30
     """Largest result accepted, in bytes."""
-    executions_per_call: int = 1000
+    executions_per_call: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     """Ceiling of `max`."""
-    seconds_ahead: int = 3600
+    seconds_ahead: Annotated[int, Meta(ge=1, le=604_800)] = 3600
     """Ceiling of `seconds`."""
 
 
@@ -86,7 +92,7 @@ class LogFormat(StrEnum):
     """One JSON object a line."""
 
 
-class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+class LogSettings(_FromFile, frozen=True, kw_only=True):
     """The controller's logs, on standard error."""
 
     level: str = "info"
@@ -95,7 +101,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How events are written."""
 
 
-class ControllerSettings(msgspec.Struct, frozen=True, kw_only=True):
+class ControllerSettings(_FromFile, frozen=True, kw_only=True):
     """The controller's own settings, `controller:` in the file."""
 
     data: Path = Path("roundsman-data")
@@ -137,3 +143,5 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """By (device name, job name)."""
     controller: ControllerSettings
     """The controller's own settings."""
+    warnings: tuple[str, ...] = ()
+    """What is allowed but had better be otherwise; one sentence each."""

@@ -1,0 +1,213 @@
+"""A checked document to a configuration: every device, every job, every pair of them."""
+
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from typing import Any, NamedTuple
+
+import msgspec
+
+from roundsman.config.devices import Devices
+from roundsman.config.inherit import (
+    Expanded,
+    Generics,
+    Layer,
+    Layers,
+    Plain,
+    merge_device,
+    merge_job,
+    origin,
+)
+from roundsman.config.jobs import Built, JobTemplate, Schedules
+from roundsman.config.problems import Finding, Path, did_you_mean, one_of
+from roundsman.config.records import Configuration, ConfiguredSlot, ControllerSettings
+from roundsman.config.secrets import Secrets
+from roundsman.config.settings import build_settings
+from roundsman.wire.device import Device
+from roundsman.wire.job import Job
+from roundsman.wire.names import NAME_RULE, is_valid_name
+
+
+class _Unset(NamedTuple):
+    """A variable that nothing sets: where it is used, and what else was set there."""
+
+    path: Path
+    name: str
+
+
+class Assembly:
+    """Builds one configuration and collects what is wrong with it.
+
+    Jobs are shared by all devices on which they read the same: one template for each way in which
+    devices override a job, and one record for each set of template values used.
+    """
+
+    def __init__(self, document: Plain, secrets: Secrets, spoiled: set[Path]) -> None:
+        """Take a document of which only what the schema allows is left.
+
+        `spoiled` are the entries that lost something: what is missing from them is no news.
+        """
+        self._document = document
+        self._spoiled = spoiled
+        self._schedules = Schedules()
+        self._devices = Devices(secrets)
+        self._job_generics = Generics("job_generics", self._section("job_generics"), merge_job)
+        self._device_generics = Generics(
+            "device_generics", self._section("device_generics"), merge_device
+        )
+        self._jobs: dict[str, Expanded] = {}
+        self._templates: dict[tuple[str, bytes], JobTemplate] = {}
+        self._unset: dict[_Unset, list[str]] = {}
+        self._values_seen: set[str] = set()
+        self.findings: dict[Finding, None] = {}
+        """Each once, with paths from the top of the document."""
+
+    def run(self, folder: FilePath) -> Configuration:
+        """The configuration; of use only when there are no findings after it."""
+        controller = ControllerSettings(data=folder / ControllerSettings().data)
+        if says := self._document.get("controller"):
+            controller, findings = build_settings(says, folder)
+            self._place(findings, (Layer(("controller",), says),))
+        jobs = dict(self._build_jobs())
+        devices: dict[str, Device] = {}
+        slots: dict[tuple[str, str], ConfiguredSlot] = {}
+        for name, says in self._section("devices").items():
+            self._check_name("devices", name)
+            expanded = self._device_generics.expand(("devices", name), says)
+            device, findings = self._devices.build(name, expanded.says)
+            self._place(findings, expanded.layers)
+            if device is not None:
+                devices[name] = device
+            for slot in self._build_slots(name, device, expanded):
+                slots[name, slot.job.name] = slot
+        for finding in (*self._job_generics.findings, *self._device_generics.findings):
+            self.findings[finding] = None
+        self._report_unset()
+        return Configuration(devices=devices, jobs=jobs, slots=slots, controller=controller)
+
+    def _section(self, name: str) -> dict[str, Plain]:
+        return {key: says or {} for key, says in (self._document.get(name) or {}).items()}
+
+    def _check_name(self, section: str, name: str) -> None:
+        if not is_valid_name(name):
+            self.findings[Finding("config.name", (section, name), f"expected {NAME_RULE}")] = None
+
+    def _place(self, findings: list[Finding] | tuple[Finding, ...], layers: Layers) -> None:
+        """Keep findings about an expanded entry, where their cause stands in the file."""
+        if not findings:
+            return
+        spoiled = any(layer.path[:2] in self._spoiled for layer in layers)
+        for finding in findings:
+            if not (spoiled and finding.code == "config.missing"):
+                self.findings[finding._replace(path=origin(layers, finding.path))] = None
+
+    def _build_jobs(self) -> Iterator[tuple[str, Job]]:
+        for name, says in self._section("jobs").items():
+            self._check_name("jobs", name)
+            expanded = self._job_generics.expand(("jobs", name), says)
+            self._jobs[name] = expanded
+            template = self._template(name, {})
+            built = template.build(_values(template, {}, {}))
+            self._place([*template.findings, *built.findings], expanded.layers)
+            if built.job is not None:
+                yield name, built.job
+
+    def _template(self, name: str, override: Plain) -> JobTemplate:
+        """A job with what a device says of it; template values aside, they are no part of it."""
+        different = {key: value for key, value in override.items() if key != "template_values"}
+        key = (name, msgspec.json.encode(different, order="deterministic") if different else b"")
+        template = self._templates.get(key)
+        if template is None:
+            says = self._jobs[name].says
+            if different:
+                says = merge_job(says, different)
+            template = self._templates[key] = JobTemplate(name, says, self._schedules)
+        return template
+
+    def _build_slots(
+        self, name: str, device: Device | None, expanded: Expanded
+    ) -> Iterator[ConfiguredSlot]:
+        values = expanded.says.get("template_values", {})
+        for job, override in expanded.says.get("jobs", {}).items():
+            if job not in self._jobs:
+                self._report_unknown_job(job, expanded.layers)
+                continue
+            template = self._template(job, override)
+            built = self._build_slot(name, template, values, override, expanded)
+            if device is not None and built.job is not None and template.planned is not None:
+                yield ConfiguredSlot(
+                    device=device,
+                    job=built.job,
+                    schedule=template.planned.times,
+                    plan=template.planned.plan,
+                )
+
+    def _build_slot(
+        self, device: str, template: JobTemplate, values: Plain, override: Plain, of: Expanded
+    ) -> Built:
+        own = override.get("template_values", {})
+        filled = _values(template, values, own)
+        if None in filled:
+            layers = self._slot_layers(template.name, of.layers)
+            for variable, value in zip(template.uses, filled, strict=True):
+                if value is None:
+                    path = origin(layers, template.uses[variable])
+                    self._unset.setdefault(_Unset(path, variable), []).append(device)
+            self._values_seen.update(template.values, values, own)
+        built = template.build(filled)
+        if template.findings or built.findings:
+            layers = self._slot_layers(template.name, of.layers)
+            self._place([*template.findings, *built.findings], layers)
+        return built
+
+    def _slot_layers(self, job: str, device: Layers) -> Layers:
+        """What a device says of a job, itself and by its generics, and then the job."""
+        said = []
+        for layer in device:
+            jobs = layer.says.get("jobs")
+            if isinstance(jobs, list):
+                break
+            if jobs and jobs.get(job):
+                said.append(Layer((*layer.path, "jobs", job), jobs[job]))
+        return (*said, *self._jobs[job].layers)
+
+    def _report_unknown_job(self, job: str, layers: Layers) -> None:
+        finding = Finding(
+            "config.unknown_job",
+            ("jobs", job),
+            f"there is no such job, {one_of(self._jobs)}",
+            did_you_mean(job, self._jobs),
+        )
+        for layer in layers:
+            jobs = layer.says.get("jobs") or ()
+            if job in jobs:
+                part: Any = jobs.index(job) if isinstance(jobs, list) else job
+                self.findings[finding._replace(path=(*layer.path, "jobs", part))] = None
+                return
+
+    def _report_unset(self) -> None:
+        for (path, name), devices in self._unset.items():
+            more = f" and {len(devices) - 1} more" if len(devices) > 1 else ""
+            finding = Finding(
+                "config.unset_variable",
+                path,
+                f'nothing sets "{name}" on {devices[0]}{more}',
+                did_you_mean(name, self._values_seen)
+                or "set it under template_values of the device, the job or a generic",
+            )
+            self.findings[finding] = None
+
+
+def _values(template: JobTemplate, device: Plain, override: Plain) -> tuple[str | None, ...]:
+    """The value of each variable of a job on a device: the nearest."""
+    if not template.uses:
+        return ()
+    values = []
+    for name in template.uses:
+        for layer in (override, device, template.values):
+            if name in layer:
+                value = layer[name]
+                break
+        else:
+            value = None
+        values.append(None if value is None else str(value))
+    return tuple(values)

@@ -1,0 +1,309 @@
+"""Expanded entries of jobs to the records that travel."""
+
+import hashlib
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from roundsman.config.problems import Finding, Path
+from roundsman.config.template import fill, variables
+from roundsman.schedules.build import build as build_schedule
+from roundsman.schedules.interface import Schedule, ScheduleError
+from roundsman.wire import job as wire
+from roundsman.wire.device import Prompt
+
+Fill = Callable[[str], str]
+
+
+class Planned(NamedTuple):
+    """A schedule as configured, ready to be asked, and its fingerprint."""
+
+    configured: wire.Schedule
+    times: Schedule
+    plan: str
+
+
+class Built(NamedTuple):
+    """A job with its values filled in; none, and why, when that is not possible."""
+
+    job: wire.Job | None
+    findings: tuple[Finding, ...]
+
+
+class Schedules:
+    """Builds each schedule once, however many jobs have it."""
+
+    def __init__(self) -> None:
+        self._known: dict[wire.Schedule, Planned | str] = {}
+
+    def plan(self, says: Mapping[str, Any]) -> Planned:
+        """A schedule as a file gives it. Raises `ValueError` with what is wrong."""
+        configured = wire.Schedule(**says)
+        if configured not in self._known:
+            self._known[configured] = self._built(configured)
+        known = self._known[configured]
+        if isinstance(known, str):
+            raise ValueError(known)
+        return known
+
+    @staticmethod
+    def _built(configured: wire.Schedule) -> Planned | str:
+        try:
+            times = build_schedule(configured)
+        except ScheduleError as error:
+            return error.text
+        canonical = msgspec.json.encode(configured)
+        return Planned(configured, times, hashlib.sha256(canonical).hexdigest()[:16])
+
+
+class JobTemplate:
+    """A job with its generics and overrides merged in, before template values are filled in."""
+
+    def __init__(self, name: str, says: dict[str, Any], schedules: Schedules) -> None:
+        """Take the merged entry; what is wrong with it, whatever the values, is in `findings`."""
+        self.name = name
+        self._says = says
+        self._built: dict[tuple[str | None, ...], Built] = {}
+        self.findings: list[Finding] = []
+        self.values: Mapping[str, Any] = says.get("template_values", {})
+        """What the job and its generics set."""
+        self.uses: dict[str, Path] = {}
+        """Every variable, and the first text that holds it."""
+        for path, text in _texts(says):
+            self._note_variables(path, text)
+        self.planned = self._plan(schedules)
+        self._check_type()
+        self._check_prompt()
+
+    def build(self, values: tuple[str | None, ...]) -> Built:
+        """The job with a value for each variable of `uses`; where there is none it stays."""
+        if values not in self._built:
+            self._built[values] = self._fill(values)
+        return self._built[values]
+
+    def _note_variables(self, path: Path, text: str) -> None:
+        try:
+            for name in variables(text):
+                self.uses.setdefault(name, path)
+        except ValueError as error:
+            self.findings.append(
+                Finding(
+                    "config.template",
+                    path,
+                    f'"{error}" is no template variable such as {{{{name}}}}',
+                    "write {{{{ for two braces as they are",
+                )
+            )
+
+    def _plan(self, schedules: Schedules) -> Planned | None:
+        says = self._says.get("schedule")
+        if not says:
+            self.findings.append(
+                Finding("config.missing", ("schedule",) if says == {} else (), "schedule is needed")
+            )
+            return None
+        try:
+            return schedules.plan(says)
+        except ValueError as error:
+            kind = next(iter(says)) if len(says) == 1 else None
+            path = ("schedule", kind) if kind else ("schedule",)
+            self.findings.append(Finding("config.schedule", path, str(error)))
+            return None
+
+    def _check_type(self) -> None:
+        says = self._says
+        commands = [key for key in ("command", "commands") if key in says]
+        files = [key for key in ("file", "files") if key in says]
+        for both in (commands, files):
+            if len(both) == 2:
+                text = f"expected either {both[0]} or {both[1]}, got both"
+                self.findings.append(Finding("config.conflict", (both[1],), text))
+        kind = wire.JobType(says.get("type", wire.JobType.COMMAND))
+        needed, other, content = (
+            (commands, files, _commands(says))
+            if kind is wire.JobType.COMMAND
+            else (files, commands, _files(says))
+        )
+        if other:
+            text = f"a job of type {kind} has no {other[0]}"
+            fix = f"set type: {'file' if kind is wire.JobType.COMMAND else 'command'}"
+            self.findings.append(Finding("config.conflict", (other[0],), text, fix))
+        elif not content:
+            names = "commands" if kind is wire.JobType.COMMAND else "files"
+            self.findings.append(
+                Finding(
+                    "config.missing",
+                    (needed[0],) if needed else (),
+                    f"a job of type {kind} needs {names}, got none",
+                )
+            )
+        for path, command in _commands(says):
+            if "enter" in command and "implicit_enter" in command:
+                text = "expected either enter or implicit_enter, got both"
+                self.findings.append(Finding("config.conflict", (*path, "implicit_enter"), text))
+
+    def _check_prompt(self) -> None:
+        self.findings += [
+            Finding(code, ("prompt", *path), text)
+            for code, path, text, _ in prompt_findings(self._says.get("prompt"))
+        ]
+
+    def _fill(self, values: tuple[str | None, ...]) -> Built:
+        known = {
+            name: value for name, value in zip(self.uses, values, strict=True) if value is not None
+        }
+        if self.findings or self.planned is None:
+            return Built(None, ())
+        findings: list[Finding] = []
+        if len(known) == len(self.uses):
+            findings = _check_expressions(self._says, known)
+        if findings:
+            return Built(None, tuple(findings))
+        return Built(
+            _job(self.name, self._says, self.planned.configured, lambda text: fill(text, known)),
+            (),
+        )
+
+
+def prompt_findings(says: Mapping[str, Any] | None) -> list[Finding]:
+    """What is wrong with a prompt."""
+    if says is None:
+        return []
+    if "ends_with" not in says:
+        return [Finding("config.missing", (), "ends_with is needed")]
+    if not says["ends_with"].strip():
+        return [Finding("config.prompt", ("ends_with",), "expected more than blanks")]
+    return []
+
+
+def _commands(says: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
+    """The commands, in one form, with where each stands."""
+    found: list[tuple[Path, dict[str, Any]]] = [
+        (("command", "inline", i), {"command": line})
+        for i, line in enumerate(says.get("command", {}).get("inline", ()))
+    ]
+    for i, item in enumerate(says.get("commands", ())):
+        command = {"command": item} if isinstance(item, str) else item
+        found.append((("commands", i), {k: v for k, v in command.items() if v is not None}))
+    return found
+
+
+def _files(says: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The files, in one form."""
+    by_name = says.get("file", {})
+    listed: list[dict[str, Any]] = says.get("files", [])
+    return [{"name": name, **options} for name, options in by_name.items()] + listed
+
+
+def _texts(says: Mapping[str, Any]) -> list[tuple[Path, str]]:
+    """Every text that may hold variables, with where it stands."""
+    texts: list[tuple[Path, str]] = []
+    for path, command in _commands(says):
+        inline = path[0] == "command" or isinstance(says["commands"][path[-1]], str)
+        texts.append((path if inline else (*path, "command"), command["command"]))
+    texts += _expressions(says)
+    for i, rule in enumerate(says.get("scrubbers", ())):
+        if rule["type"] == wire.ScrubberType.SIMPLE:
+            texts.append((("scrubbers", i, "search"), rule["search"]))
+        texts.append((("scrubbers", i, "replace"), rule.get("replace") or ""))
+    return texts
+
+
+def _expressions(says: Mapping[str, Any]) -> list[tuple[Path, str]]:
+    """Every regular expression, with where it stands."""
+    found: list[tuple[Path, str]] = []
+    for path, command in _commands(says):
+        for key in ("expect", "expect_not"):
+            found += [((*path, key, i), text) for i, text in enumerate(command.get(key, ()))]
+    for i, rule in enumerate(says.get("scrubbers", ())):
+        if rule["type"] != wire.ScrubberType.SIMPLE:
+            found.append((("scrubbers", i, "search"), rule["search"]))
+    return found
+
+
+def _check_expressions(says: Mapping[str, Any], values: Mapping[str, str]) -> list[Finding]:
+    findings = []
+    for path, text in _expressions(says):
+        try:
+            expression = _compiled(fill(text, values))
+        except ValueError as error:
+            findings.append(Finding("config.regex", path, str(error)))
+            continue
+        if path[0] != "scrubbers":
+            continue
+        rule = says["scrubbers"][path[1]]
+        if rule["type"] != wire.ScrubberType.REGEX_SUBSTITUTE:
+            continue
+        try:
+            expression.sub(fill(rule.get("replace") or "", values), "")
+        except (re.error, IndexError) as error:
+            place = (*path[:2], "replace")
+            findings.append(Finding("config.regex", place, f"not a replacement: {error}"))
+    return findings
+
+
+def _compiled(text: str) -> re.Pattern[str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a later Python may read differently
+            return re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+
+
+def _job(name: str, says: Mapping[str, Any], schedule: wire.Schedule, filled: Fill) -> wire.Job:
+    """The record; `says` is known to be right."""
+    kind = wire.JobType(says.get("type", wire.JobType.COMMAND))
+    commands = tuple(_command(command, filled) for _, command in _commands(says))
+    files = tuple(
+        wire.File(
+            name=file["name"],
+            compression=wire.Compression(file["compression"]) if file.get("compression") else None,
+        )
+        for file in _files(says)
+    )
+    is_command = kind is wire.JobType.COMMAND
+    prompt = says.get("prompt")
+    return wire.Job(
+        name=name,
+        schedule=schedule,
+        type=kind,
+        command=wire.InlineCommands(inline=tuple(c.command for c in commands))
+        if is_command
+        else None,
+        command_set=wire.CommandSet(commands=commands) if is_command else None,
+        file_set=None if is_command else wire.FileSet(files=files),
+        prompt=Prompt(**prompt) if prompt else None,
+        scrubbers=tuple(
+            wire.Scrubber(
+                type=wire.ScrubberType(rule["type"]),
+                search=filled(rule["search"]),
+                replace=filled(rule.get("replace") or ""),
+            )
+            for rule in says.get("scrubbers", ())
+        ),
+        missed=wire.MissedPolicy(says.get("missed", wire.MissedPolicy.LATEST)),
+        **{key: says[key] for key in _AS_THEY_ARE if key in says},
+    )
+
+
+_AS_THEY_ARE = (
+    "command_timeout",
+    "session_timeout",
+    "max_bytes",
+    "missed_cap",
+    "missed_grace_seconds",
+)
+
+
+def _command(says: Mapping[str, Any], filled: Fill) -> wire.Command:
+    return wire.Command(
+        command=filled(says["command"]),
+        expect=tuple(map(filled, says.get("expect", ()))),
+        expect_not=tuple(map(filled, says.get("expect_not", ()))),
+        timeout=says.get("timeout"),
+        implicit_enter=says.get("enter", says.get("implicit_enter", True)),
+    )

@@ -1,0 +1,216 @@
+"""What a configuration file may say: every key, its type and its meaning.
+
+These records are the file, not the configuration: any key may be left to a generic, and an empty
+value (null) takes away what a generic said. `docs/reference/configuration.md` is made from them.
+"""
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from roundsman.config.records import ControllerSettings
+from roundsman.wire.device import ProtocolType
+from roundsman.wire.job import Compression, JobType, MissedPolicy, ScrubberType
+
+Seconds: TypeAlias = Annotated[int, Meta(ge=1, le=604_800)]
+Values: TypeAlias = dict[str, str | int | None]
+
+
+class _Record(msgspec.Struct, forbid_unknown_fields=True):
+    """Base of the records of a file: a key that is not named is wrong."""
+
+
+class Prompt(_Record):
+    """How the end of a command's output is recognised."""
+
+    ends_with: str | None = None
+    """The prompt is reached when what was read ends with this text (trailing blanks aside).
+    Needed."""
+
+
+class Schedule(_Record):
+    """When a job is due. Exactly one of `cron`, `duration`, `iso_8601` and `fixed`."""
+
+    cron: str | None = None
+    """Five fields (minute, hour, day of month, month, day of week), or six with the second
+    first."""
+    timezone: str | None = None
+    """IANA time zone in which `cron` is read. Default: UTC."""
+    duration: str | None = None
+    """A whole number and a unit (second, minute, hour, day), such as `15 minutes`; counted from
+    1970-01-01T00:00:00Z."""
+    iso_8601: str | None = None
+    """Repeating interval, such as `R/2026-01-01T00:00:00Z/PT1H`; due at the start of each."""
+    fixed: int | None = None
+    """One instant, in Unix seconds."""
+
+
+class InlineCommands(_Record):
+    """Commands as plain lines."""
+
+    inline: list[str] | None = None
+    """Command lines, in order."""
+
+
+class Command(_Record):
+    """One command and what its output must look like."""
+
+    command: str
+    """The line to send. May hold template variables."""
+    expect: list[str] | None = None
+    """Regular expressions; at least one must match the output, else the run fails. May hold
+    template variables."""
+    expect_not: list[str] | None = None
+    """Regular expressions; none may match the output, else the run fails. May hold template
+    variables."""
+    timeout: Seconds | None = None
+    """Seconds that this command may take. Default: the job's `command_timeout`."""
+    enter: bool | None = None
+    """Whether a line end is sent after the command. Default: true."""
+    implicit_enter: bool | None = None
+    """The same as `enter`, under its name in the worker API."""
+
+
+class FileOptions(_Record):
+    """How one file is fetched."""
+
+    compression: Compression | None = None
+    """How it is compressed on the device; it is unpacked after fetching."""
+
+
+class File(_Record):
+    """One file to fetch."""
+
+    name: str
+    """Path on the device."""
+    compression: Compression | None = None
+    """How it is compressed on the device; it is unpacked after fetching."""
+
+
+class Scrubber(_Record):
+    r"""One rule that removes secrets or noise from a result, on the worker."""
+
+    type: ScrubberType
+    r"""How `search` is read: `simple` literally, `regex` as a regular expression;
+    `regex_substitute` likewise, and `replace` may refer to its groups (`\1`, `\g<name>`)."""
+    search: str
+    """What to find. May hold template variables."""
+    replace: str | None = None
+    """What to put there instead. Default: nothing. May hold template variables."""
+
+
+class JobOverride(_Record):
+    """What a device says of a job: it goes before what the job says."""
+
+    schedule: Schedule | None = None
+    """When it is due. Needed, here or in a generic."""
+    type: JobType | None = None
+    """What it brings back: the output of commands, or the content of files. Default: command."""
+    command: InlineCommands | None = None
+    """The commands of a job of type `command`, as plain lines."""
+    commands: list[str | Command] | None = None
+    """The same, where a command may be given with its expectations."""
+    file: dict[str, FileOptions | None] | None = None
+    """The files of a job of type `file`: path on the device to options."""
+    files: list[File] | None = None
+    """The same as a list. They are concatenated in this order."""
+    prompt: Prompt | None = None
+    """The prompt after each command. Default: the prompt of the device's credentials."""
+    scrubbers: list[Scrubber] | None = None
+    """Applied to the whole result, in order."""
+    template_values: Values | None = None
+    """Values for `{{name}}`: texts or whole numbers."""
+    command_timeout: Seconds | None = None
+    """Seconds that one command, or the fetch of one file, may take. Default: 60."""
+    session_timeout: Seconds | None = None
+    """Seconds that the whole run may take, from connecting on. Default: 600."""
+    max_bytes: Annotated[int, Meta(ge=1, le=1 << 50)] | None = None
+    """Largest result accepted, in bytes. Default: 1073741824 (1 GiB)."""
+    missed: MissedPolicy | None = None
+    """What becomes of due times that passed while nobody could run them: `latest`, one run now
+    stands for all; `all`, each is run, oldest first, up to `missed_cap`; `none`, those later than
+    `missed_grace_seconds` are recorded as missed. Default: latest."""
+    missed_cap: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    """With `missed: all`, at most so many overdue times are run. Default: 24."""
+    missed_grace_seconds: Annotated[int, Meta(ge=0, le=604_800)] | None = None
+    """With `missed: none`, how late a run may still begin. Default: 60."""
+
+
+class Job(JobOverride):
+    """What to do on a device, and when."""
+
+    generic: str | None = None
+    """Name of the job generic that this one builds on. Default: `default`, when there is one."""
+
+
+class Ssh(_Record):
+    """Settings of SSH towards a device."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    """TCP port. Default: 22."""
+    include_cbc_ciphers: bool | None = None
+    """Offer CBC ciphers too, for devices that know nothing newer. Default: false."""
+    host_keys: list[str] | None = None
+    """Known host keys in OpenSSH's public key format, such as `ssh-ed25519 AAAA...`. When given,
+    no other key is accepted."""
+
+
+class Protocol(_Record):
+    """How a device is spoken to."""
+
+    type: ProtocolType | None = None
+    """Which protocol. Default: ssh."""
+    ssh: Ssh | None = None
+    """Settings when the type is `ssh`."""
+
+
+class Credentials(_Record):
+    """How to log in to a device."""
+
+    user: str | None = None
+    """Login name. Needed."""
+    password: str | None = msgspec.field(default=None, name="pass")
+    """Password: `env:NAME`, `file:PATH` or literal."""
+    private_key: str | None = None
+    """Private key in OpenSSH or PEM format: `env:NAME`, `file:PATH` or literal."""
+    passphrase: str | None = None
+    """Passphrase of the private key: `env:NAME`, `file:PATH` or literal."""
+    prompt: Prompt | None = None
+    """The prompt expected after login. Default: the prompt of the job."""
+
+
+class Device(_Record):
+    """Something to log in to."""
+
+    generic: str | None = None
+    """Name of the device generic that this one builds on. Default: `default`, when there is
+    one."""
+    host: str | None = None
+    """Host name or IP address. Default: the device's name."""
+    protocol: Protocol | None = None
+    """How it is spoken to."""
+    tags: list[str] | None = None
+    """Workers choose devices by these."""
+    credentials: Credentials | None = None
+    """How to log in; none where the device asks for nothing."""
+    jobs: dict[str, JobOverride | None] | list[str] | None = None
+    """What is done on it: a list of job names, or a mapping of job names to what is different on
+    this device (or nothing)."""
+    template_values: Values | None = None
+    """Values for `{{name}}` in all jobs of this device: texts or whole numbers."""
+
+
+class Document(_Record):
+    """A configuration file."""
+
+    devices: dict[str, Device | None] | None = None
+    """Devices by name."""
+    jobs: dict[str, Job | None] | None = None
+    """Jobs by name."""
+    device_generics: dict[str, Device | None] | None = None
+    """What devices have in common, by name of the generic."""
+    job_generics: dict[str, Job | None] | None = None
+    """What jobs have in common, by name of the generic."""
+    controller: ControllerSettings | None = None
+    """The controller's own settings."""
