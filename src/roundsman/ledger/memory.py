@@ -5,7 +5,7 @@ the fleet, unlike those of the drivers that are meant for service.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import uuid4
@@ -36,7 +36,7 @@ from roundsman.ledger.interface import (
     SyncSummary,
     TagFilter,
 )
-from roundsman.ledger.spans import REMOVED, REPLANNED, missed_run, span_run
+from roundsman.ledger.spans import REMOVED, REPLANNED, NewId, missed_run, span_run
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.process import Process, ProcessState
 from roundsman.wire.run import Outcome, Run, Slot, SlotState
@@ -96,7 +96,7 @@ class _Offers:
 class MemoryLedger(Ledger):
     """Everything in dictionaries; a new instance knows nothing."""
 
-    def __init__(self, new_id: Callable[[], str] = lambda: str(uuid4())) -> None:
+    def __init__(self, new_id: NewId = lambda: str(uuid4())) -> None:
         """Take what makes the ids of runs that the ledger writes by itself."""
         self._new_id = new_id
         self._open = False

@@ -1,9 +1,13 @@
 """The runs that a ledger writes by itself: due times that no worker ran."""
 
+from collections.abc import Callable
 from typing import Final
 
 from roundsman.ledger.interface import Span
 from roundsman.wire.run import Outcome, Run
+
+NewId = Callable[[], str]
+"""Makes the ids of these runs."""
 
 REMOVED: Final = "the job was taken off the device, or the device away, before it was done"
 REPLANNED: Final = "its schedule was changed before a worker asked for it"

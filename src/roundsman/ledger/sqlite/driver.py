@@ -1,0 +1,276 @@
+"""The ledger on SQLite: each call handed to the writer or to a reader."""
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from roundsman.errors import NotFoundError
+from roundsman.ledger.fairness import Turns
+from roundsman.ledger.interface import (
+    Finish,
+    FinishAnswer,
+    LeasedSlot,
+    Ledger,
+    LedgerUnavailableError,
+    Page,
+    Pause,
+    PauseKind,
+    PlannedSlot,
+    ProcessChange,
+    ProcessQuery,
+    ResumedSlot,
+    Resumption,
+    RunNow,
+    RunQuery,
+    SlotQuery,
+    SyncSummary,
+    TagFilter,
+)
+from roundsman.ledger.spans import NewId
+from roundsman.ledger.sqlite import claims, lists, pauses, processes, runs, sync, workers
+from roundsman.ledger.sqlite.database import connect
+from roundsman.ledger.sqlite.failures import translate
+from roundsman.ledger.sqlite.lanes import Lanes
+from roundsman.ledger.sqlite.lock import FolderLock
+from roundsman.ledger.sqlite.migrations import migrate
+from roundsman.ledger.sqlite.readers import Readers
+from roundsman.ledger.sqlite.statements import load
+from roundsman.ledger.sqlite.writer import Writer
+from roundsman.wire.execution import LeaseKey
+from roundsman.wire.process import Process
+from roundsman.wire.run import Run, Slot
+from roundsman.wire.worker import Worker
+
+READERS = 3
+WRITER_CACHE_MEGABYTES = 32  # 100,000 slots with their indexes are some 25 MB
+READER_CACHE_MEGABYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    writer: Writer
+    readers: Readers
+    lock: FolderLock
+
+
+class SqliteLedger(Ledger):
+    """One file and the only process that writes to it."""
+
+    def __init__(self, path: Path, new_id: NewId = lambda: str(uuid4())) -> None:
+        """Take the file, made when absent, and what makes the ids of runs it writes by itself.
+
+        The folder of the file is locked while the ledger is open.
+        """
+        self._path = path
+        self._new_id = new_id
+        self._opened: _Opened | None = None
+        self._lanes = Lanes()
+        self._turns = Turns()
+        self._sync = asyncio.Lock()
+
+    # life
+
+    async def open(self) -> None:
+        if self._opened is None:
+            self._lanes.forget()
+            self._opened = await asyncio.to_thread(self._open)
+
+    def _open(self) -> _Opened:
+        with ExitStack() as undo:
+            try:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                lock = FolderLock(self._path.parent)
+                undo.callback(lock.release)
+                writing = connect(self._path, cache_megabytes=WRITER_CACHE_MEGABYTES)
+                undo.callback(writing.close)
+                migrate(writing)
+                reading = []
+                for _ in range(READERS):
+                    reading.append(
+                        connect(self._path, cache_megabytes=READER_CACHE_MEGABYTES, read_only=True)
+                    )
+                    undo.callback(reading[-1].close)
+            except sqlite3.Error as error:
+                raise translate(error) from error
+            except OSError as error:
+                raise LedgerUnavailableError(
+                    f"{self._path}: {error.strerror}",
+                    remedy="name a data folder that this user can write",
+                ) from error
+            undo.pop_all()
+            return _Opened(Writer(writing, self._lanes.forget), Readers(reading), lock)
+
+    async def close(self) -> None:
+        if self._opened is not None:
+            opened, self._opened = self._opened, None
+            await opened.readers.close()
+            await opened.writer.close()
+            opened.lock.release()
+
+    async def check(self) -> None:
+        await self._writer.do(lambda connection: connection.execute(load("life")["probe"]))
+        await self._readers.do(
+            lambda connection: connection.execute(load("life")["read_probe"]).fetchone()
+        )
+
+    @property
+    def commits(self) -> int:
+        """Transactions committed since it was opened."""
+        return self._writer.commits
+
+    @property
+    def _writer(self) -> Writer:
+        return self._must_be_open().writer
+
+    @property
+    def _readers(self) -> Readers:
+        return self._must_be_open().readers
+
+    def _must_be_open(self) -> _Opened:
+        if self._opened is None:
+            raise LedgerUnavailableError("the ledger is not open")
+        return self._opened
+
+    # slots and leases
+
+    async def sync_slots(self, planned: Sequence[PlannedSlot], now: float) -> SyncSummary:
+        async with self._sync:
+            differences = await self._readers.do(lambda c: sync.compare(c, planned))
+            if differences:
+                await self._writer.do(
+                    lambda c: sync.apply(c, self._lanes, differences, now=now, new_id=self._new_id)
+                )
+            return differences.summary
+
+    async def claim(
+        self,
+        tags: TagFilter,
+        *,
+        limit: int,
+        horizon: float,
+        now: float,
+        lease_seconds: float,
+        worker_id: str | None,
+    ) -> list[LeasedSlot]:
+        return await self._writer.do(
+            lambda c: claims.claim(
+                c,
+                self._lanes,
+                self._turns,
+                tags,
+                limit=limit,
+                horizon=horizon,
+                now=now,
+                lease_seconds=lease_seconds,
+                worker_id=worker_id,
+            )
+        )
+
+    async def renew(
+        self, keys: Sequence[LeaseKey], *, worker_id: str | None, now: float, until: float
+    ) -> list[bool]:
+        return await self._writer.do(
+            lambda c: claims.renew(c, keys, worker_id=worker_id, now=now, until=until)
+        )
+
+    async def lease_of(self, device: str, job: str) -> LeasedSlot | None:
+        return await self._readers.do(lambda c: claims.lease_of(c, device, job))
+
+    async def finish(self, finishes: Sequence[Finish], now: float) -> list[FinishAnswer]:
+        return await self._writer.do(
+            lambda c: claims.finish(c, self._lanes, finishes, now=now, new_id=self._new_id)
+        )
+
+    async def find_repeat(self, device: str, job: str, due: int, digest: str) -> Run | None:
+        kept = await self._readers.do(lambda c: runs.repeats(c, device, job, due, digest))
+        return kept[0] if kept else None
+
+    async def record_stale(self, run: Run) -> None:
+        await self._writer.do(lambda c: runs.add_stale(c, run))
+
+    async def run_now(self, device: str, job: str, now: int) -> RunNow:
+        done = await self._writer.do(lambda c: claims.run_now(c, self._lanes, device, job, now))
+        if done is None:
+            raise NotFoundError(f"job {job} on device {device} is not configured")
+        return done
+
+    # pauses
+
+    async def pause(self, pause: Pause) -> bool:
+        return await self._writer.do(lambda c: pauses.add(c, pause))
+
+    async def to_resume(self, kind: PauseKind, name: str) -> list[ResumedSlot] | None:
+        return await self._readers.do(lambda c: pauses.to_resume(c, kind, name))
+
+    async def resume(
+        self, kind: PauseKind, name: str, resumptions: Sequence[Resumption], now: float
+    ) -> bool:
+        return await self._writer.do(
+            lambda c: pauses.resume(
+                c, self._lanes, kind, name, resumptions, now=now, new_id=self._new_id
+            )
+        )
+
+    async def pauses(self) -> list[Pause]:
+        return await self._readers.do(pauses.in_force)
+
+    # lists
+
+    async def slots(self, query: SlotQuery, now: float) -> Page[Slot]:
+        return await self._readers.do(lambda c: lists.slots(c, query, now))
+
+    async def runs(self, query: RunQuery) -> Page[Run]:
+        return await self._readers.do(lambda c: lists.runs(c, query))
+
+    async def run(self, run_id: str) -> Run | None:
+        return await self._readers.do(lambda c: runs.by_id(c, run_id))
+
+    # workers
+
+    async def add_worker(self, worker: Worker, token_digest: str) -> None:
+        await self._writer.do(lambda c: workers.add(c, worker, token_digest))
+
+    async def worker_tokens(self) -> dict[str, str]:
+        return await self._readers.do(workers.tokens)
+
+    async def touch_worker(
+        self,
+        worker_id: str,
+        *,
+        now: float,
+        address: str | None = None,
+        version: str | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> bool:
+        return await self._writer.do(
+            lambda c: workers.touch(
+                c, worker_id, now=now, address=address, version=version, tags=tags
+            )
+        )
+
+    async def workers(self) -> list[Worker]:
+        return await self._readers.do(workers.every)
+
+    async def worker(self, worker_id: str) -> Worker | None:
+        return await self._readers.do(lambda c: workers.by_id(c, worker_id))
+
+    async def remove_worker(self, worker_id: str) -> bool:
+        return await self._writer.do(lambda c: workers.remove(c, worker_id))
+
+    # processes
+
+    async def add_process(self, process: Process) -> None:
+        await self._writer.do(lambda c: processes.add(c, process))
+
+    async def change_process(self, change: ProcessChange) -> bool:
+        return await self._writer.do(lambda c: processes.change(c, change))
+
+    async def process(self, process_id: str) -> Process | None:
+        return await self._readers.do(lambda c: processes.by_id(c, process_id))
+
+    async def processes(self, query: ProcessQuery) -> Page[Process]:
+        return await self._readers.do(lambda c: lists.processes(c, query))

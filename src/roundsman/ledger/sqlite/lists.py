@@ -1,0 +1,148 @@
+"""Lists by pages: the statement that fits the filters, and one row more to see the end."""
+
+import math
+import sqlite3
+
+import msgspec
+
+from roundsman.ledger import cursors
+from roundsman.ledger.interface import Page, ProcessQuery, RunQuery, SlotQuery
+from roundsman.ledger.sqlite import runs as run_rows
+from roundsman.ledger.sqlite.statements import load
+from roundsman.wire.process import Process
+from roundsman.wire.run import Run, Slot, SlotState
+
+_LEASED = "(held = 1 AND lease_expires_at > :now)"
+_STATES = {
+    SlotState.LEASED: f"held = 1 AND {_LEASED}",
+    SlotState.PAUSED: f"paused = 1 AND NOT {_LEASED}",
+    SlotState.ENDED: f"due IS NULL AND paused = 0 AND NOT {_LEASED}",
+    SlotState.DUE: f"due <= :now AND paused = 0 AND NOT {_LEASED}",
+    SlotState.WAITING: f"due > :now AND paused = 0 AND NOT {_LEASED}",
+}
+_TAGGED = (
+    "lane_id IN (SELECT lane_id FROM lanes AS tagged, json_each(tagged.tags) AS tag"
+    " WHERE tag.value = :tag)"
+)
+_HELD_BY = f"held = 1 AND {_LEASED} AND worker_id = :worker_id"
+
+
+def slots(connection: sqlite3.Connection, query: SlotQuery, now: float) -> Page[Slot]:
+    """Slots, by device and job."""
+    after = cursors.slot_place(query.after) if query.after else ("", "")
+    filters = {
+        "device = :device": query.device is not None,
+        "job = :job": query.job is not None,
+        _TAGGED: query.tag is not None,
+        _HELD_BY: query.worker_id is not None,
+        _STATES[query.state or SlotState.DUE]: query.state is not None,
+    }
+    sql = load("slots")["list_slots"].format(index=_slot_index(query), filters=_all_of(filters))
+    cursor = connection.execute(
+        sql,
+        {
+            **msgspec.structs.asdict(query),
+            "now": now,
+            "after_device": after[0],
+            "after_job": after[1],
+            "limit": query.limit + 1,
+        },
+    )
+    items = [_slot(cursor, row) for row in cursor]
+    following = None
+    if len(items) > query.limit:
+        last = items[query.limit - 1]
+        following = cursors.encode((last.device, last.job))
+    return Page(items=tuple(items[: query.limit]), next=following)
+
+
+def _slot_index(query: SlotQuery) -> str:
+    """The index that leaves the fewest rows to look at."""
+    if query.device is not None:
+        return "slots_by_device"
+    if query.worker_id is not None or query.state is SlotState.LEASED:
+        return "slots_held"
+    if query.state is SlotState.PAUSED:
+        return "slots_paused"
+    if query.state is SlotState.ENDED:
+        return "slots_ended"
+    return "slots_by_job" if query.job is not None else "slots_by_device"
+
+
+def _slot(cursor: sqlite3.Cursor, row: tuple[object, ...]) -> Slot:
+    fields = run_rows.named(cursor, row)
+    fields["tags"] = msgspec.json.decode(str(fields["tags"]))
+    return msgspec.convert(fields, Slot, strict=False)  # SQLite keeps booleans as 0 and 1
+
+
+def runs(connection: sqlite3.Connection, query: RunQuery) -> Page[Run]:
+    """Runs, newest first."""
+    filters = {
+        "device = :device": query.device is not None,
+        "job = :job": query.job is not None,
+        "outcome = :outcome": query.outcome is not None,
+        "worker_id = :worker_id": query.worker_id is not None,
+        "recorded_at >= :since": query.since is not None,
+        "recorded_at < :until": query.until is not None,
+    }
+    sql = load("runs")["list_runs"].format(index=_run_index(query), filters=_all_of(filters))
+    cursor = connection.execute(sql, _newest_first(query))
+    numbered = [run_rows.named(cursor, row) for row in cursor]
+    return Page(
+        items=tuple(
+            msgspec.convert(fields, Run, strict=False) for fields in numbered[: query.limit]
+        ),
+        next=_next(numbered, query.limit, "recorded_at", "run_number"),
+    )
+
+
+def _run_index(query: RunQuery) -> str:
+    """The index that leaves the fewest rows to look at."""
+    if query.device is not None:
+        return "runs_by_device"
+    if query.worker_id is not None:
+        return "runs_by_worker"
+    if query.job is not None:
+        return "runs_by_job"
+    return "runs_by_outcome" if query.outcome is not None else "runs_by_time"
+
+
+def processes(connection: sqlite3.Connection, query: ProcessQuery) -> Page[Process]:
+    """Processes, newest first."""
+    filters = {
+        "worker_id = :worker_id": query.worker_id is not None,
+        "state = :state": query.state is not None,
+    }
+    index = "processes_by_time"
+    if query.worker_id is not None:
+        index = "processes_by_worker"
+    elif query.state is not None:
+        index = "processes_by_state"
+    sql = load("processes")["list_processes"].format(index=index, filters=_all_of(filters))
+    cursor = connection.execute(sql, _newest_first(query))
+    numbered = [run_rows.named(cursor, row) for row in cursor]
+    return Page(
+        items=tuple(msgspec.convert(fields, Process) for fields in numbered[: query.limit]),
+        next=_next(numbered, query.limit, "requested_at", "process_number"),
+    )
+
+
+def _all_of(filters: dict[str, bool]) -> str:
+    return " AND ".join(clause for clause, wanted in filters.items() if wanted) or "TRUE"
+
+
+def _newest_first(query: RunQuery | ProcessQuery) -> dict[str, object]:
+    before, number = cursors.time_place(query.after) if query.after else (math.inf, 0)
+    return {
+        **msgspec.structs.asdict(query),
+        "before": before,
+        "before_number": number,
+        "limit": query.limit + 1,
+    }
+
+
+def _next(rows: list[dict[str, object]], limit: int, at: str, number: str) -> str | None:
+    if len(rows) <= limit:
+        return None
+    last = rows[limit - 1]
+    return cursors.encode(msgspec.convert((last[at], last[number]), cursors.TimePlace))

@@ -1,0 +1,65 @@
+"""Rows of history, written and read."""
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from roundsman.ledger.interface import Span
+from roundsman.ledger.spans import NewId, span_run
+from roundsman.ledger.sqlite.statements import load
+from roundsman.wire.run import Run
+
+SQL = load("runs")
+
+
+def add(connection: sqlite3.Connection, run: Run) -> None:
+    """Write a run."""
+    connection.execute(SQL["add_run"], msgspec.structs.asdict(run))
+
+
+def add_stale(connection: sqlite3.Connection, run: Run) -> None:
+    """Write a run as stale, unless it is known."""
+    connection.execute(SQL["add_stale_run"], msgspec.structs.asdict(run))
+
+
+def add_spans(
+    connection: sqlite3.Connection,
+    device: str,
+    job: str,
+    spans: Sequence[Span],
+    *,
+    into: str | None,
+    now: float,
+    new_id: NewId,
+) -> None:
+    """Write spans of due times, those coalesced as parts of the run `into`."""
+    for span in spans:
+        add(connection, span_run(new_id(), device, job, span, into=into, now=now))
+
+
+def repeats(
+    connection: sqlite3.Connection, device: str, job: str, due: int, digest: str
+) -> list[Run]:
+    """The kept runs of a slot and due time with that digest, first kept first."""
+    cursor = connection.execute(
+        SQL["find_repeat"], {"device": device, "job": job, "due": due, "digest": digest}
+    )
+    return [from_row(cursor, row) for row in cursor]
+
+
+def by_id(connection: sqlite3.Connection, run_id: str) -> Run | None:
+    """One run."""
+    cursor = connection.execute(SQL["run"], {"run_id": run_id})
+    row = cursor.fetchone()
+    return None if row is None else from_row(cursor, row)
+
+
+def from_row(cursor: sqlite3.Cursor, row: tuple[object, ...]) -> Run:
+    """A row with all columns as a record."""
+    return msgspec.convert(named(cursor, row), Run, strict=False)  # SQLite keeps booleans as 0, 1
+
+
+def named(cursor: sqlite3.Cursor, row: tuple[object, ...]) -> dict[str, object]:
+    """A row by the names of its columns."""
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}

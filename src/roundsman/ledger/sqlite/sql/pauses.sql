@@ -1,0 +1,56 @@
+-- name: pauses
+-- Every pause in force.
+SELECT kind, name, since, "by" FROM pauses ORDER BY kind, name
+
+-- name: is_paused
+-- Whether a device or a job is held back.
+SELECT 1 FROM pauses WHERE kind = :kind AND name = :name
+
+-- name: add_pause
+-- Hold back a device or a job, unless it is already.
+INSERT INTO pauses (kind, name, since, "by") VALUES (:kind, :name, :since, :by) ON CONFLICT DO NOTHING
+
+-- name: remove_pause
+-- Lift a pause.
+DELETE FROM pauses WHERE kind = :kind AND name = :name
+
+-- name: hold_device
+-- A device's slots are not offered.
+UPDATE slots SET paused = 1 WHERE device = :name AND paused = 0
+
+-- name: hold_job
+-- A job's slots are not offered.
+UPDATE slots SET paused = 1 WHERE job = :name AND paused = 0
+
+-- name: free_device
+-- A device's slots are offered again, but for those whose job is held back.
+UPDATE slots SET paused = 0
+WHERE device = :name AND NOT EXISTS (SELECT 1 FROM pauses WHERE kind = 'job' AND name = slots.job)
+
+-- name: free_job
+-- A job's slots are offered again, but for those whose device is held back.
+UPDATE slots SET paused = 0
+WHERE job = :name AND NOT EXISTS (SELECT 1 FROM pauses WHERE kind = 'device' AND name = slots.device)
+
+-- name: freed_by_device
+-- What lifting the pause of a device sets free.
+SELECT device, job, due, epoch FROM slots
+WHERE device = :name AND lease_expires_at IS NULL
+    AND NOT EXISTS (SELECT 1 FROM pauses WHERE kind = 'job' AND name = slots.job)
+ORDER BY device, job
+
+-- name: freed_by_job
+-- What lifting the pause of a job sets free.
+SELECT device, job, due, epoch FROM slots
+WHERE job = :name AND lease_expires_at IS NULL
+    AND NOT EXISTS (SELECT 1 FROM pauses WHERE kind = 'device' AND name = slots.device)
+ORDER BY device, job
+
+-- name: move_on
+-- What becomes of a slot that was set free, unless it moved on since.
+UPDATE slots SET
+    resume_due = CASE WHEN due IS :next_due THEN resume_due END,
+    on_demand = CASE WHEN due IS :next_due THEN on_demand ELSE 0 END,
+    due = :next_due
+WHERE device = :device AND job = :job AND epoch = :epoch AND lease_expires_at IS NULL AND paused = 0
+    AND CASE :kind WHEN 'device' THEN device ELSE job END = :name

@@ -1,0 +1,34 @@
+-- name: add_process
+-- A process that was asked for.
+INSERT INTO processes (
+    process_id, worker_id, command, path, state, requested_at, requested_by, started_at, ended_at, exit_status, signal, error
+) VALUES (
+    :process_id, :worker_id, :command, :path, :state, :requested_at, :requested_by, :started_at, :ended_at, :exit_status, :signal, :error
+)
+
+-- name: process
+-- One process.
+SELECT * FROM processes WHERE process_id = :process_id
+
+-- name: process_state
+-- Where a worker's process stands.
+SELECT state FROM processes WHERE process_id = :process_id AND worker_id = :worker_id
+
+-- name: start_process
+-- Its worker started it; it may have said so after it had ended.
+UPDATE processes SET state = 'running', started_at = :at WHERE process_id = :process_id AND state = 'requested'
+
+-- name: end_process
+-- A state that is final: the first that is told stays.
+UPDATE processes SET
+    state = :state,
+    ended_at = CASE WHEN :state = 'ended' THEN :at END,
+    exit_status = :exit_status, signal = :signal, error = :error
+WHERE process_id = :process_id AND state IN ('requested', 'running')
+
+-- name: list_processes
+-- Newest first, before a place. The index is that of one filter, the rows are narrowed by the others.
+SELECT * FROM processes INDEXED BY {index}
+WHERE (requested_at, process_number) < (:before, :before_number) AND {filters}
+ORDER BY requested_at DESC, process_number DESC
+LIMIT :limit
