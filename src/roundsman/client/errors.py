@@ -32,6 +32,15 @@ class ControllerError(RoundsmanError):
         self.ours = ours
         self.retry_after_seconds = retry_after_seconds
 
+    @property
+    def about_subject(self) -> bool:
+        """Whether the controller itself speaks of what the call was about.
+
+        False for what a proxy says, and for a path that the controller does not serve: neither
+        means that a worker is forgotten, or that a result is wrong.
+        """
+        return self.ours and self.answer_code != "http.not_found"
+
 
 class UnreachableError(ControllerError):
     """The connection broke, or no answer came in time: whether the call took effect is unknown."""

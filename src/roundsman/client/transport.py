@@ -148,7 +148,6 @@ class Transport:
         body: bytes | None = None,
         form: aiohttp.FormData | None = None,
         expect_continue: bool = False,
-        token: Secret | None = None,
         seconds: float = CALL_SECONDS,
         answer_bytes: int = ANSWER_BYTES,
     ) -> bytes:
@@ -157,7 +156,7 @@ class Transport:
         Repeats by the table in `retry`. `path` is absolute and already escaped. With
         `expect_continue` the body is sent only once the controller has agreed to take it.
         A form is used up by being sent: only for calls that the table never repeats.
-        `token` speaks for this call alone. `seconds` and `answer_bytes` bound each attempt.
+        `seconds` and `answer_bytes` bound each attempt.
         """
         failures = 0
         while True:
@@ -166,7 +165,7 @@ class Transport:
                     async with self._ready().request(
                         method,
                         self._target(path, query),
-                        headers=self._headers(token, json=body is not None),
+                        headers=self._headers(json=body is not None),
                         data=form if form is not None else body,
                         allow_redirects=False,
                         expect100=expect_continue,
@@ -186,7 +185,7 @@ class Transport:
         with self._errors_mapped():
             async with self._ready().get(
                 self._target(path, query),
-                headers=self._headers(None, json=False),
+                headers=self._headers(json=False),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             ) as response:
@@ -207,7 +206,7 @@ class Transport:
         with self._errors_mapped():
             websocket = await self._ready().ws_connect(
                 self._target(path, ()),
-                headers=self._headers(None, json=False),
+                headers=self._headers(json=False),
                 heartbeat=WEBSOCKET_HEARTBEAT_SECONDS,
                 max_msg_size=message_bytes,
                 timeout=aiohttp.ClientWSTimeout(ws_close=5.0),
@@ -226,11 +225,10 @@ class Transport:
         base = self.url.raw_path.rstrip("/")
         return self.url.with_path(base + path, encoded=True).with_query(list(query))
 
-    def _headers(self, token: Secret | None, *, json: bool) -> dict[str, str]:
+    def _headers(self, *, json: bool) -> dict[str, str]:
         headers = {"Content-Type": "application/json"} if json else {}
-        bearer = token if token is not None else self._token
-        if bearer is not None:
-            headers["Authorization"] = f"Bearer {bearer.reveal()}"
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token.reveal()}"
         return headers
 
     @contextmanager

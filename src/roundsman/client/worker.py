@@ -10,7 +10,6 @@ import msgspec
 
 from roundsman.client.retry import CallKind
 from roundsman.client.transport import Transport, decode
-from roundsman.secret import Secret
 from roundsman.wire import codec
 from roundsman.wire.run import FailureClass
 from roundsman.wire.worker import EnrolAnswer, EnrolRequest, HeartbeatAnswer, HeartbeatRequest
@@ -104,14 +103,16 @@ class WorkerApi:
                 seconds=KEPT_WITHIN_SECONDS + size / SLOWEST_UPLOAD,
             )
 
-    async def enrol(self, request: EnrolRequest, token: Secret | None) -> EnrolAnswer:
-        """Become a worker of this controller, by the token for enrolment. Each call makes one."""
+    async def enrol(self, request: EnrolRequest) -> EnrolAnswer:
+        """Become a worker of this controller; the bearer is the one for enrolment.
+
+        Each call that takes effect makes a worker.
+        """
         answer = await self._transport.call(
             "POST",
             "/api/v1/workers",
             kind=CallKind.ONCE,
             body=codec.encode(request),
-            token=token,
         )
         return decode(_enrolled, answer)
 

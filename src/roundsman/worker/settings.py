@@ -25,6 +25,8 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     paths."""
     scripts: Path | None = None
     """Folder of the scripts they may be given; none: no command is started."""
+    output_limit_bytes: int = 16 << 20
+    """How much of each process' output is kept; beyond, it is read and dropped."""
 
 
 class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):

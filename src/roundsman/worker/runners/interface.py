@@ -51,7 +51,7 @@ class ResultFile:
         scratch_folder: Path,
         on_growth: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Write to `file`, which is empty and open for writing; the caller closes it.
+        """Write to `file`, which is empty and open for writing; whoever opened it closes it.
 
         `on_growth` hears by how many bytes the file is about to grow (negative when it is
         cleared), and may raise to forbid it.
@@ -61,9 +61,11 @@ class ResultFile:
         self._on_growth = on_growth
         self.max_bytes = max_bytes
         self.size = 0
+        self._closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append; raises `ResultTooLargeError`, having written nothing, beyond `max_bytes`."""
+        self._refuse_if_closed()
         length = memoryview(data).nbytes
         if self.size + length > self.max_bytes:
             raise ResultTooLargeError(self.max_bytes)
@@ -73,10 +75,15 @@ class ResultFile:
 
     def clear(self) -> None:
         """Forget everything written so far."""
+        self._refuse_if_closed()
         self._file.seek(0)
         self._file.truncate()
         self._on_growth(-self.size)
         self.size = 0
+
+    def close(self) -> None:
+        """Take nothing more: for the caller, once the run has ended or was given up."""
+        self._closed = True
 
     def scratch(self) -> IO[bytes]:
         """A nameless file on the same disk, for intermediate steps; gone once closed.
@@ -84,6 +91,10 @@ class ResultFile:
         Use it as a context manager. Bound what goes there: it counts towards no limit.
         """
         return tempfile.TemporaryFile(dir=self._scratch_folder)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise ValueError("the run has ended: its result takes nothing more")
 
 
 class DeviceRunner(Protocol):
@@ -98,6 +109,8 @@ class DeviceRunner(Protocol):
 
         The caller cancels the task at the job's `session_timeout` (class `timed_out`, nothing of
         `result` is kept), and when the lease is lost. A cancelled runner lets go of the device at
-        once: it aborts rather than waits for a peer. What it still writes after that is refused.
+        once: it aborts rather than waits for a peer. It may answer with a `RunFailedError` that
+        says more, and with evidence. After a few seconds more it is left to itself, and what it
+        then writes is refused.
         """
         ...

@@ -1,0 +1,104 @@
+"""One run: the runner within its limits, and what is to be told of how it ended."""
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from roundsman import logs
+from roundsman.clock import Clock
+from roundsman.wire.execution import Execution
+from roundsman.wire.run import FailureClass
+from roundsman.worker.runners.interface import DeviceRunner, ResultFile, RunFailedError
+from roundsman.worker.waiting import wait_for_task
+
+log = logs.get(__name__)
+
+LETTING_GO_SECONDS: Final = 5.0
+"""How long a cancelled runner may take to let go of its device, before it is left to itself."""
+
+_left_to_themselves: Final[set[asyncio.Task[None]]] = set()
+"""Runners that did not let go. Referred to, since the event loop itself forgets its tasks."""
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended."""
+
+    failure: str | None = None
+    """Why it failed, for people; none when it succeeded."""
+    failure_class: FailureClass | None = None
+    """Why it failed, for programs."""
+    keep_data: bool = False
+    """Whether what the result file holds is the result, or evidence of the failure."""
+
+
+async def run(
+    runner: DeviceRunner, execution: Execution, result: ResultFile, clock: Clock
+) -> Ending:
+    """Have it run within the job's `session_timeout`; however it goes, there is an ending.
+
+    When this is cancelled, the runner is, and no ending matters any more. In either case this
+    returns within seconds, whatever the runner and its peer do; `result` is to be closed then.
+    """
+    limit = execution.job.session_timeout
+    task = asyncio.create_task(runner.run(execution, result), name=f"run {execution.title}")
+    try:
+        in_time = await wait_for_task(task, clock, limit)
+    finally:
+        if not task.done():
+            await _end(task, clock)
+    if in_time or _says_more(task):
+        return _ending_of(task, execution, result)
+    return Ending(
+        failure=f"the run took longer than the {limit} seconds that its session may take",
+        failure_class=FailureClass.TIMED_OUT,
+    )
+
+
+async def _end(task: asyncio.Task[None], clock: Clock) -> None:
+    task.cancel()
+    if not await wait_for_task(task, clock, LETTING_GO_SECONDS):
+        log.error("run.does_not_let_go", run=task.get_name())
+        _left_to_themselves.add(task)
+        task.add_done_callback(_forget)
+
+
+def _forget(task: asyncio.Task[None]) -> None:
+    _left_to_themselves.discard(task)
+    if not task.cancelled():
+        task.exception()  # looked at, so that asyncio does not warn of it
+
+
+def _says_more(task: asyncio.Task[None]) -> bool:
+    """Whether a runner that was cancelled answered with a failure of its own."""
+    return task.done() and not task.cancelled() and isinstance(task.exception(), RunFailedError)
+
+
+def _ending_of(task: asyncio.Task[None], execution: Execution, result: ResultFile) -> Ending:
+    if task.cancelled():
+        log.error("run.fault", run=execution.title, reason="the runner cancelled itself")
+        return Ending(failure="fault in the worker", failure_class=FailureClass.INTERNAL)
+    error = task.exception()
+    if error is None:
+        return _ending_of_success(result)
+    if isinstance(error, RunFailedError):
+        return Ending(
+            failure=error.text or type(error).__name__,
+            failure_class=error.failure_class,
+            keep_data=result.size > 0,
+        )
+    log.error("run.fault", run=execution.title, exc_info=error)
+    # Its text stays in the log here: what it says was not written with secrets in mind.
+    return Ending(
+        failure=f"fault in the worker: {type(error).__name__}; its log has the details",
+        failure_class=FailureClass.INTERNAL,
+    )
+
+
+def _ending_of_success(result: ResultFile) -> Ending:
+    if result.size == 0:
+        return Ending(
+            failure="the run ended well but brought nothing back",
+            failure_class=FailureClass.EMPTY,
+        )
+    return Ending(keep_data=True)

@@ -1,0 +1,165 @@
+"""A worker put together: its loops in one group, begun in order and ended in order."""
+
+import asyncio
+import random
+import signal
+from typing import Final
+
+from roundsman import logs
+from roundsman.client import ControllerClient
+from roundsman.clock import Clock, SystemClock
+from roundsman.worker import identity
+from roundsman.worker.heartbeat import Heartbeat
+from roundsman.worker.identity import Enrolment
+from roundsman.worker.lease_loop import LeaseLoop
+from roundsman.worker.leases import HeldLeases
+from roundsman.worker.outbox import Outbox
+from roundsman.worker.runners.interface import DeviceRunner
+from roundsman.worker.settings import WorkerSettings
+from roundsman.worker.uploader import Uploader
+from roundsman.worker.waiting import wait_for_event
+
+log = logs.get(__name__)
+
+FLUSH_SECONDS: Final = 30.0
+"""How long a worker that stops goes on trying to hand over results; the rest waits on disk."""
+
+
+class WorkerService:
+    """One worker, from its start to its end.
+
+    `stop()` finishes what runs, hands it over, then leaves; `cancel()` leaves at once. Nothing
+    that has ended is lost by either: it is on disk, and handed over after the next start.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        device_runner: DeviceRunner,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        """Be told everything; nothing is touched yet."""
+        self._settings = settings
+        self._device_runner = device_runner
+        self._clock = clock if clock is not None else SystemClock()
+        self._chance = random.SystemRandom()
+        self._stopping = asyncio.Event()
+        self._work: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Work until stopped or cancelled.
+
+        Raises `StateLockedError`, `IdentityUnreadableError`, `AddressError`, `CertificateError`,
+        `OSError`.
+        """
+        self._work = asyncio.create_task(self._run(), name="worker")
+        try:
+            await asyncio.wait({self._work})
+        except asyncio.CancelledError:
+            self._work.cancel()
+            await asyncio.wait({self._work})
+            raise
+        if self._work.cancelled():
+            log.warning("worker.cancelled")
+        else:
+            self._work.result()
+
+    def stop(self) -> None:
+        """Take nothing more, finish what runs, hand it over, leave."""
+        self._stopping.set()
+
+    def cancel(self) -> None:
+        """Leave at once."""
+        if self._work is not None:
+            self._work.cancel()
+
+    async def _run(self) -> None:
+        settings = self._settings
+        with identity.locked(settings.state):
+            outbox = Outbox(settings.state, settings.outbox)
+            await asyncio.to_thread(outbox.open)
+            try:
+                async with ControllerClient(
+                    settings.controller, ca_file=settings.ca_file, clock=self._clock
+                ) as client:
+                    await self._serve(client, outbox)
+            finally:
+                outbox.close()
+
+    async def _serve(self, client: ControllerClient, outbox: Outbox) -> None:
+        clock, chance = self._clock, self._chance
+        enrolment = Enrolment(self._settings, client, clock=clock, chance=chance)
+        if not await self._establish(enrolment):
+            return
+        leases = HeldLeases()
+        heartbeat = Heartbeat(client=client, enrolment=enrolment, leases=leases, clock=clock)
+        uploader = Uploader(
+            client=client,
+            outbox=outbox,
+            leases=leases,
+            heartbeat=heartbeat,
+            clock=clock,
+            chance=chance,
+        )
+        lease_loop = LeaseLoop(
+            settings=self._settings,
+            client=client,
+            runner=self._device_runner,
+            outbox=outbox,
+            leases=leases,
+            heartbeat=heartbeat,
+            clock=clock,
+            chance=chance,
+        )
+        async with asyncio.TaskGroup() as group:
+            lasting = [
+                group.create_task(loop.run(), name=type(loop).__name__)
+                for loop in (heartbeat, uploader)
+            ]
+            leasing = group.create_task(lease_loop.run(), name="LeaseLoop")
+            await self._stopping.wait()
+            log.info("worker.stopping", held=len(leases.keys()))
+            lease_loop.stop()
+            await leasing
+            if not await wait_for_event(outbox.empty, clock, FLUSH_SECONDS):
+                log.warning("worker.left_results", count=len(outbox.entries))
+            for task in lasting:
+                task.cancel()
+        log.info("worker.stopped")
+
+    async def _establish(self, enrolment: Enrolment) -> bool:
+        """Enrol if need be; false when told to stop before that succeeded."""
+        enrolling = asyncio.create_task(enrolment.establish(), name="enrolment")
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({enrolling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not enrolling.done():
+                enrolling.cancel()
+        if enrolling.done():
+            enrolling.result()
+        return enrolling.done()
+
+
+async def run_until_signalled(service: WorkerService) -> None:
+    """Run it as a process does: the first SIGTERM or SIGINT stops it, the second cancels it."""
+    loop = asyncio.get_running_loop()
+    signalled = False
+
+    def on_signal() -> None:
+        nonlocal signalled
+        if signalled:
+            service.cancel()
+        else:
+            signalled = True
+            service.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        await service.run()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
