@@ -1,26 +1,26 @@
 """The controller as one value: its services, and the common ground they stand on."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from roundsman import logs
 from roundsman.archive.interface import Archive
 from roundsman.clock import Clock
 from roundsman.config.records import Configuration
 from roundsman.controller.access import Access
 from roundsman.controller.dispatch import Dispatch
 from roundsman.controller.evidence import Evidence
+from roundsman.controller.history import History
+from roundsman.controller.inspection import Inspection
 from roundsman.controller.intake import Intake
-from roundsman.controller.planner import Planner, planned_slots
+from roundsman.controller.operations import Operations
+from roundsman.controller.planner import Planner
+from roundsman.controller.reloading import Reloading
 from roundsman.controller.spool import Spool
 from roundsman.controller.workers import Workers
-from roundsman.errors import RoundsmanError, UnavailableError
+from roundsman.errors import UnavailableError
 from roundsman.ledger.interface import Ledger
-
-log = logs.get(__name__)
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,22 +46,19 @@ class Controller:
         archive: Archive,
         clock: Clock,
         data: Path,
+        load: Callable[[], Configuration] | None = None,
     ) -> None:
         """Put the services together; nothing is touched before `open()`.
 
-        `data` is the folder of spool and evidence.
+        `data` is the folder of spool and evidence. `load` reads the configuration anew, for
+        reloads; it raises what is wrong with it.
         """
         self.ledger = ledger
         self.archive = archive
         self.clock = clock
         self.planner = Planner(configuration)
         self.access = Access(configuration.controller.tokens)
-        self.workers = Workers(
-            ledger=ledger,
-            access=self.access,
-            clock=clock,
-            leases=configuration.controller.leases,
-        )
+        self.workers = Workers(planner=self.planner, ledger=ledger, access=self.access, clock=clock)
         self.spool = Spool(data / "spool")
         self.evidence = Evidence(data / "evidence")
         self.dispatch = Dispatch(planner=self.planner, ledger=ledger, clock=clock)
@@ -72,7 +69,14 @@ class Controller:
             evidence=self.evidence,
             clock=clock,
         )
-        self._reloading = asyncio.Lock()
+        self.reloading = Reloading(
+            planner=self.planner, ledger=ledger, access=self.access, clock=clock, load=load
+        )
+        self.inspection = Inspection(
+            planner=self.planner, ledger=ledger, workers=self.workers, clock=clock
+        )
+        self.history = History(ledger=ledger, archive=archive, evidence=self.evidence, clock=clock)
+        self.operations = Operations(planner=self.planner, ledger=ledger, clock=clock)
 
     @property
     def configuration(self) -> Configuration:
@@ -85,39 +89,7 @@ class Controller:
         await self.archive.open()
         self.spool.open()
         await self.access.refresh_workers(self.ledger)
-        await self._sync()
-
-    async def reload(self, load: Callable[[], Configuration]) -> bool:
-        """Put what `load` reads in force; it runs in a thread, and calls go on being answered.
-
-        False when it is not good, or the ledger cannot take it now: then the configuration of
-        before stays in force, and the log says why.
-        """
-        async with self._reloading:
-            before = self.configuration
-            try:
-                after = await asyncio.to_thread(load)
-                self.planner.replace(after)
-                await self._sync()
-            except RoundsmanError as error:
-                self.planner.replace(before)
-                log.error("configuration.refused", problems=str(error).splitlines())
-                return False
-            if not self.access.set_tokens(after.controller.tokens) or (
-                (before.controller.data, before.controller.listen)
-                != (after.controller.data, after.controller.listen)
-            ):
-                log.warning(
-                    "configuration.needs_restart",
-                    reason="where data is kept, where it listens and whether it is open",
-                )
-            return True
-
-    async def _sync(self) -> None:
-        now = self.clock.now()
-        planned = await asyncio.to_thread(planned_slots, self.configuration, now)
-        summary = await self.ledger.sync_slots(planned, now)
-        log.info("configuration.in_force", slots=len(planned), **msgspec.structs.asdict(summary))
+        await self.reloading.sync()
 
     async def close(self) -> None:
         """Finish what was begun and let go, in reverse order."""

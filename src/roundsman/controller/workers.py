@@ -5,10 +5,12 @@ from typing import Final
 
 from roundsman import logs
 from roundsman.clock import Clock
-from roundsman.config.records import LeaseSettings
 from roundsman.controller.access import Access, ForbiddenError, Principal, new_token
+from roundsman.controller.paging import page_of
+from roundsman.controller.planner import Planner
 from roundsman.errors import InvalidError, NotFoundError
 from roundsman.ledger.interface import Ledger
+from roundsman.wire.page import Page
 from roundsman.wire.worker import (
     EnrolAnswer,
     EnrolRequest,
@@ -40,16 +42,16 @@ class Workers:
     def __init__(
         self,
         *,
+        planner: Planner,
         ledger: Ledger,
         access: Access,
         clock: Clock,
-        leases: LeaseSettings,
     ) -> None:
         """Serve the workers in `ledger`, whose tokens `access` knows."""
         self._ledger = ledger
         self._access = access
         self._clock = clock
-        self._leases = leases
+        self._planner = planner
 
     async def enrol(
         self, request: EnrolRequest, *, by: Principal, address: str | None
@@ -97,16 +99,20 @@ class Workers:
         now = self._clock.now()
         if not await self._ledger.touch_worker(worker_id, now=now, address=address):
             raise WorkerNotFoundError(worker_id)
-        until = now + self._leases.seconds
+        until = now + self._planner.configuration.controller.leases.seconds
         held = await self._ledger.renew(request.leases, worker_id=worker_id, now=now, until=until)
         lost = tuple(key for key, kept in zip(request.leases, held, strict=True) if not kept)
         if lost:
             log.warning("worker.leases_lost", worker_id=worker_id, count=len(lost))
         return HeartbeatAnswer(expires_at=until, lost=lost)
 
-    async def list(self) -> tuple[Worker, ...]:
+    async def all(self) -> list[Worker]:
         """Every worker, by name."""
-        return tuple(await self._ledger.workers())
+        return sorted(await self._ledger.workers(), key=_place)
+
+    async def page(self, *, after: str | None, limit: int) -> Page[Worker]:
+        """Workers by name, page by page."""
+        return page_of(await self.all(), place=_place, after=after, limit=limit)
 
     async def get(self, worker_id: str) -> Worker:
         """One worker. Raises `WorkerNotFoundError`."""
@@ -124,6 +130,10 @@ class Workers:
             raise WorkerNotFoundError(worker_id)
         await self._access.refresh_workers(self._ledger)
         log.info("worker.removed", worker_id=worker_id, by=by.name)
+
+
+def _place(worker: Worker) -> tuple[str, str]:
+    return worker.name, worker.worker_id
 
 
 def _check(request: EnrolRequest) -> None:

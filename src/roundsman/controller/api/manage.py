@@ -2,14 +2,45 @@
 
 from typing import Final
 
-from litestar import Router
+from litestar import Router, get
+from litestar.di import NamedDependency
 from litestar.exceptions import ValidationException
 
-from roundsman.controller.api import manage_workers, parameters
+from roundsman.controller.api import (
+    manage_history,
+    manage_inventory,
+    manage_operations,
+    manage_results,
+    manage_workers,
+    parameters,
+)
+from roundsman.controller.api.guards import READERS
+from roundsman.controller.service import Controller
+from roundsman.wire.manage import Overview
+
+
+@get(
+    "/",
+    guards=[READERS],
+    tags=["controller"],
+    operation_id="get_overview",
+    summary="The controller itself",
+)
+async def get_overview(controller: NamedDependency[Controller]) -> Overview:
+    """Its release, its clock, and how much it looks after."""
+    return await controller.inspection.overview()
+
 
 ROUTES: Final = Router(
     "/api/v1",
-    route_handlers=[manage_workers.ROUTES],
+    route_handlers=[
+        get_overview,
+        manage_workers.ROUTES,
+        manage_inventory.ROUTES,
+        manage_results.ROUTES,
+        manage_operations.ROUTES,
+        manage_history.ROUTES,
+    ],
     before_request=parameters.check,
     exception_handlers={ValidationException: parameters.on_validation_error},
 )

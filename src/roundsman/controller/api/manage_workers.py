@@ -8,9 +8,10 @@ from litestar.params import RequestBody
 
 from roundsman.controller.access import Principal
 from roundsman.controller.api.guards import ADMINISTRATORS, READERS, WORKERS, CallerRequest
-from roundsman.controller.api.parameters import WorkerId
+from roundsman.controller.api.parameters import After, Limit, WorkerId
 from roundsman.controller.service import Controller
 from roundsman.secret import Secret
+from roundsman.wire.page import Page
 from roundsman.wire.worker import (
     EnrolAnswer,
     EnrolRequest,
@@ -67,9 +68,11 @@ async def heartbeat(
 
 
 @get("/", guards=[READERS], operation_id="list_workers", summary="Every worker, by name")
-async def list_workers(controller: NamedDependency[Controller]) -> tuple[Worker, ...]:
+async def list_workers(
+    controller: NamedDependency[Controller], after: After = None, limit: Limit = 100
+) -> Page[Worker]:
     """With whether its control channel is open now, and when it was last seen."""
-    return await controller.workers.list()
+    return await controller.workers.page(after=after, limit=limit)
 
 
 @get("/{worker_id:str}", guards=[READERS], operation_id="get_worker", summary="One worker")

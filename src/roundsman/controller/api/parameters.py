@@ -6,12 +6,13 @@ names it, its value and what was expected.
 """
 
 import difflib
+from enum import Enum
 from typing import Annotated, Any, Final
 
 from litestar import Request, Response
-from litestar.enums import ParamType
 from litestar.exceptions import ValidationException
 from litestar.params import PathParameter, QueryParameter
+from litestar.typing import FieldDefinition
 
 from roundsman.controller.api import errors
 from roundsman.errors import InvalidError
@@ -49,9 +50,10 @@ async def check(request: Request[Any, Any, Any]) -> None:
             raise ParameterError(f"{name}: expected once, got {given.count(name)} times")
 
 
-def _declared(request: Request[Any, Any, Any]) -> set[str]:
+def _declared(request: Request[Any, Any, Any]) -> dict[str, FieldDefinition]:
+    """The query parameters that the handler declares, by their name in the query."""
     return {
-        name
+        field.kwarg_definition.name or name: field
         for name, field in request.route_handler.parsed_fn_signature.parameters.items()
         if isinstance(field.kwarg_definition, QueryParameter)
     }
@@ -70,33 +72,29 @@ def on_validation_error(
     request: Request[Any, Any, Any], error: ValidationException
 ) -> Response[ErrorAnswer]:
     """Answer what does not fit a declared type, in our words: subject, expected, got."""
-    problems = error.extra if isinstance(error.extra, list) else []
-    text = "; ".join(_sentence(request, problem) for problem in problems) or error.detail
-    return errors.answer(400, text, ParameterError.code if _in_query(problems) else "body.invalid")
+    found = error.extra if isinstance(error.extra, list) else []
+    problems = {str(problem.get("key", "")): str(problem.get("message", "")) for problem in found}
+    wrong = [
+        f"{name}: {_expected(field)}, got {request.query_params[name][:SHOWN_CHARACTERS]!r}"
+        for name, field in _declared(request).items()
+        if field.name in problems
+    ]
+    if wrong:
+        return errors.answer(400, "; ".join(wrong), ParameterError.code)
+    in_body = [
+        f"body{key.removeprefix('data')}: {text[0].lower()}{text[1:]}".replace("`", "")
+        for key, text in problems.items()
+    ]
+    return errors.answer(400, "; ".join(in_body) or error.detail, "body.invalid")
 
 
-def _in_query(problems: list[Any]) -> bool:
-    return any(problem.get("source") == ParamType.QUERY for problem in problems)
-
-
-def _sentence(request: Request[Any, Any, Any], problem: dict[str, Any]) -> str:
-    name = str(problem.get("key", "data")).replace("data", "body")
-    found = str(problem.get("message", "")).replace("Expected", "expected").replace("`", "")
-    if problem.get("source") != ParamType.QUERY:
-        return f"{name}: {found}"
-    expected = _expected(request, name) or found
-    return f"{name}: {expected}, got {request.query_params[name][:SHOWN_CHARACTERS]!r}"
-
-
-def _expected(request: Request[Any, Any, Any], name: str) -> str | None:
-    """What a parameter takes, in words, bounds included."""
-    field = request.route_handler.parsed_fn_signature.parameters[name]
+def _expected(field: FieldDefinition) -> str:
+    """What a query parameter takes, in words, bounds included."""
     types = [inner.annotation for inner in field.inner_types] or [field.annotation]
     kwarg = field.kwarg_definition
-    if int in types and isinstance(kwarg, QueryParameter) and kwarg.le is not None:
+    if isinstance(kwarg, QueryParameter) and kwarg.le is not None:
         return f"expected a whole number from {kwarg.ge} to {kwarg.le}"
-    for kind in types:
-        if isinstance(kind, type) and issubclass(kind, str) and kind is not str:
-            members: Any = kind
-            return f"expected one of {', '.join(member.value for member in members)}"
-    return "expected a number (Unix seconds)" if float in types else None
+    if float in types:
+        return "expected a number of seconds (Unix time)"
+    choices = [member.value for kind in types if issubclass(kind, Enum) for member in kind]
+    return f"expected one of {', '.join(choices)}"

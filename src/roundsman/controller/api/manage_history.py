@@ -1,0 +1,161 @@
+"""`/api/v1`: slots, runs and processes, as the ledger has them."""
+
+from typing import Annotated, Final
+
+from litestar import Router, get
+from litestar.di import NamedDependency
+from litestar.params import PathParameter, QueryParameter
+from litestar.response import File
+
+from roundsman.controller.api.guards import READERS
+from roundsman.controller.api.parameters import After, Device, Job, Limit
+from roundsman.controller.service import Controller
+from roundsman.wire.page import Page
+from roundsman.wire.process import Process, ProcessState
+from roundsman.wire.run import Outcome, Run, Slot, SlotState
+
+OfDevice = Annotated[str | None, QueryParameter(description="Only those of this device.")]
+OfJob = Annotated[str | None, QueryParameter(description="Only those of this job.")]
+OfWorker = Annotated[str | None, QueryParameter(description="Only those of the worker of this id.")]
+RunId = Annotated[str, PathParameter(description="Id of a run.")]
+ProcessId = Annotated[str, PathParameter(description="Id of a process, `job_id` to `/start`.")]
+
+
+@get("/slots", tags=["slots"], operation_id="list_slots", summary="Slots, by device and job")
+async def list_slots(
+    *,
+    controller: NamedDependency[Controller],
+    device: OfDevice = None,
+    job: OfJob = None,
+    tag: Annotated[
+        str | None, QueryParameter(description="Only those whose device has this tag.")
+    ] = None,
+    slot_state: Annotated[
+        SlotState | None, QueryParameter(name="state", description="Only those that stand so now.")
+    ] = None,
+    worker_id: OfWorker = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> Page[Slot]:
+    """When each is due next, and who holds it until when."""
+    return await controller.history.slots(
+        device=device,
+        job=job,
+        tag=tag,
+        state=slot_state,
+        worker_id=worker_id,
+        after=after,
+        limit=limit,
+    )
+
+
+@get("/slots/{device:str}/{job:str}", tags=["slots"], operation_id="get_slot", summary="One slot")
+async def get_slot(device: Device, job: Job, controller: NamedDependency[Controller]) -> Slot:
+    """When it is due next, and who holds it until when."""
+    return await controller.history.slot(device, job)
+
+
+@get("/runs", tags=["runs"], operation_id="list_runs", summary="Runs, newest first")
+async def list_runs(
+    *,
+    controller: NamedDependency[Controller],
+    device: OfDevice = None,
+    job: OfJob = None,
+    outcome: Annotated[
+        Outcome | None, QueryParameter(description="Only those that ended so.")
+    ] = None,
+    worker_id: OfWorker = None,
+    since: Annotated[
+        float | None,
+        QueryParameter(description="Only those recorded at or after this instant, Unix seconds."),
+    ] = None,
+    until: Annotated[
+        float | None,
+        QueryParameter(description="Only those recorded before this instant, Unix seconds."),
+    ] = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> Page[Run]:
+    """What became of executions: every due time has exactly one outcome."""
+    return await controller.history.runs(
+        device=device,
+        job=job,
+        outcome=outcome,
+        worker_id=worker_id,
+        since=since,
+        until=until,
+        after=after,
+        limit=limit,
+    )
+
+
+@get("/runs/{run_id:str}", tags=["runs"], operation_id="get_run", summary="One run")
+async def get_run(run_id: RunId, controller: NamedDependency[Controller]) -> Run:
+    """One row of the history."""
+    return await controller.history.run(run_id)
+
+
+@get(
+    "/runs/{run_id:str}/evidence",
+    tags=["runs"],
+    operation_id="get_run_evidence",
+    summary="What a failed run left behind",
+    media_type="text/plain",
+)
+async def get_run_evidence(run_id: RunId, controller: NamedDependency[Controller]) -> File:
+    """The output that was kept, as a file to save; it never becomes a version in the archive."""
+    path = await controller.history.evidence(run_id)
+    return File(
+        path,
+        filename=f"{run_id}.txt",
+        media_type="text/plain; charset=utf-8",
+        headers={"X-Content-Type-Options": "nosniff"},
+    )
+
+
+@get(
+    "/processes",
+    tags=["processes"],
+    operation_id="list_processes",
+    summary="Processes, newest first",
+)
+async def list_processes(
+    controller: NamedDependency[Controller],
+    worker_id: OfWorker = None,
+    process_state: Annotated[
+        ProcessState | None,
+        QueryParameter(name="state", description="Only those that stand so now."),
+    ] = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> Page[Process]:
+    """Commands that were started on workers."""
+    return await controller.history.processes(
+        worker_id=worker_id, state=process_state, after=after, limit=limit
+    )
+
+
+@get(
+    "/processes/{process_id:str}",
+    tags=["processes"],
+    operation_id="get_process",
+    summary="One process",
+)
+async def get_process(process_id: ProcessId, controller: NamedDependency[Controller]) -> Process:
+    """Where it stands, and how it ended."""
+    return await controller.history.process(process_id)
+
+
+ROUTES: Final = Router(
+    "/",
+    guards=[READERS],
+    route_handlers=[
+        list_slots,
+        get_slot,
+        list_runs,
+        get_run,
+        get_run_evidence,
+        list_processes,
+        get_process,
+    ],
+)

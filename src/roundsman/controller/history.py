@@ -1,0 +1,191 @@
+"""Slots, runs, processes and results: what is next, what became of it, and what was kept."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+from roundsman.archive.interface import Archive, VersionNotFoundError
+from roundsman.clock import Clock
+from roundsman.controller.evidence import Evidence
+from roundsman.controller.intake import SlotNotFoundError
+from roundsman.errors import NotFoundError
+from roundsman.ledger.interface import Ledger, ProcessQuery, RunQuery, SlotQuery
+from roundsman.wire.names import is_valid_name
+from roundsman.wire.page import Page
+from roundsman.wire.process import Process, ProcessState
+from roundsman.wire.run import Outcome, Run, Slot, SlotState
+from roundsman.wire.version import Version
+
+
+class RunNotFoundError(NotFoundError):
+    """No run has this id."""
+
+    code = "run.not_found"
+
+
+class EvidenceNotFoundError(NotFoundError):
+    """This run left nothing behind, or it is no longer kept."""
+
+    code = "evidence.not_found"
+
+
+class ProcessNotFoundError(NotFoundError):
+    """No process has this id."""
+
+    code = "process.not_found"
+
+
+class Result(NamedTuple):
+    """The content of one version, in pieces."""
+
+    is_text: bool
+    """Whether it looks like text in UTF-8, by its first piece."""
+    pieces: AsyncIterator[bytes]
+
+
+class History:
+    """Reads the ledger and the archive."""
+
+    def __init__(
+        self, *, ledger: Ledger, archive: Archive, evidence: Evidence, clock: Clock
+    ) -> None:
+        """Nothing is read yet."""
+        self._ledger = ledger
+        self._archive = archive
+        self._evidence = evidence
+        self._clock = clock
+
+    async def slots(
+        self,
+        *,
+        device: str | None,
+        job: str | None,
+        tag: str | None,
+        state: SlotState | None,
+        worker_id: str | None,
+        after: str | None,
+        limit: int,
+    ) -> Page[Slot]:
+        """Slots by device and job."""
+        query = SlotQuery(
+            device=device,
+            job=job,
+            tag=tag,
+            state=state,
+            worker_id=worker_id,
+            after=after,
+            limit=limit,
+        )
+        return await self._ledger.slots(query, self._clock.now())
+
+    async def slot(self, device: str, job: str) -> Slot:
+        """One slot. Raises `SlotNotFoundError`."""
+        query = SlotQuery(device=device, job=job, limit=1)
+        found = (await self._ledger.slots(query, self._clock.now())).items
+        if not found:
+            raise SlotNotFoundError(f"no device {device!r} has a job {job!r}")
+        return found[0]
+
+    async def runs(
+        self,
+        *,
+        device: str | None,
+        job: str | None,
+        outcome: Outcome | None,
+        worker_id: str | None,
+        since: float | None,
+        until: float | None,
+        after: str | None,
+        limit: int,
+    ) -> Page[Run]:
+        """Runs, newest first."""
+        query = RunQuery(
+            device=device,
+            job=job,
+            outcome=outcome,
+            worker_id=worker_id,
+            since=since,
+            until=until,
+            after=after,
+            limit=limit,
+        )
+        return await self._ledger.runs(query)
+
+    async def run(self, run_id: str) -> Run:
+        """One run. Raises `RunNotFoundError`."""
+        run = await self._ledger.run(run_id)
+        if run is None:
+            raise RunNotFoundError(f"no run has the id {run_id!r}")
+        return run
+
+    async def evidence(self, run_id: str) -> Path:
+        """The file with what a failed run left behind.
+
+        Raises `RunNotFoundError`, `EvidenceNotFoundError`.
+        """
+        run = await self.run(run_id)
+        path = self._evidence.path(run.run_id)
+        if not run.evidence or not path.is_file():
+            raise EvidenceNotFoundError(f"nothing is kept of what run {run_id} left behind")
+        return path
+
+    async def processes(
+        self,
+        *,
+        worker_id: str | None,
+        state: ProcessState | None,
+        after: str | None,
+        limit: int,
+    ) -> Page[Process]:
+        """Processes, newest first."""
+        query = ProcessQuery(worker_id=worker_id, state=state, after=after, limit=limit)
+        return await self._ledger.processes(query)
+
+    async def process(self, process_id: str) -> Process:
+        """One process. Raises `ProcessNotFoundError`."""
+        process = await self._ledger.process(process_id)
+        if process is None:
+            raise ProcessNotFoundError(f"no process has the id {process_id!r}")
+        return process
+
+    async def versions(self, device: str, job: str, *, limit: int) -> tuple[Version, ...]:
+        """The latest versions of a result, newest first. Raises `VersionNotFoundError`."""
+        _check_names(device, job)
+        versions = await self._archive.versions(device, job, limit=limit)
+        if not versions:
+            raise _nothing_kept(device, job)
+        return tuple(versions)
+
+    async def latest(self, device: str, job: str) -> Result:
+        """The latest version of a result. Raises `VersionNotFoundError`."""
+        _check_names(device, job)
+        pieces = self._archive.read(device, job)
+        # Taken before the answer begins: a result that is not there is a 404, not a torn body.
+        first = await anext(pieces, b"")
+        return Result(_is_text(first), _chain(first, pieces))
+
+
+def _check_names(device: str, job: str) -> None:
+    """What may not be a name is in no archive; what is no longer configured may well be."""
+    if not (is_valid_name(device) and is_valid_name(job)):
+        raise _nothing_kept(device, job)
+
+
+def _nothing_kept(device: str, job: str) -> VersionNotFoundError:
+    return VersionNotFoundError(f"the archive holds no result of job {job!r} on device {device!r}")
+
+
+async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+def _is_text(piece: bytes) -> bool:
+    """Whether a first piece is UTF-8 without NUL; its last character may be cut."""
+    try:
+        piece.decode()
+    except UnicodeDecodeError as error:
+        if error.end < len(piece) or error.reason != "unexpected end of data":
+            return False
+    return b"\0" not in piece

@@ -1,0 +1,100 @@
+"""What a person asks for beside the schedule: run now, pause, resume."""
+
+import asyncio
+
+from roundsman import logs
+from roundsman.clock import Clock
+from roundsman.controller.access import Principal
+from roundsman.controller.inspection import DeviceNotFoundError, JobNotFoundError
+from roundsman.controller.intake import SlotNotFoundError
+from roundsman.controller.paging import page_of
+from roundsman.controller.planner import Planner
+from roundsman.errors import ConflictError
+from roundsman.ledger.interface import Ledger
+from roundsman.wire.manage import PauseAnswer, ResumeAnswer, RunNowAnswer
+from roundsman.wire.page import Page
+from roundsman.wire.pause import Pause, PauseKind
+from roundsman.wire.run import RunNow
+
+log = logs.get(__name__)
+
+
+class PausedError(ConflictError):
+    """The device or the job is held back."""
+
+    code = "slot.paused"
+
+
+class Operations:
+    """Changes what is due, through the ledger alone."""
+
+    def __init__(self, *, planner: Planner, ledger: Ledger, clock: Clock) -> None:
+        """Act on the slots of the planner's configuration."""
+        self._planner = planner
+        self._ledger = ledger
+        self._clock = clock
+
+    async def run_now(self, device: str, job: str, *, by: Principal) -> RunNowAnswer:
+        """Make a slot due now. Raises `SlotNotFoundError`, `PausedError`."""
+        if self._planner.find(device, job) is None:
+            raise SlotNotFoundError(f"no device {device!r} has a job {job!r}")
+        result = await self._ledger.run_now(device, job, int(self._clock.now()))
+        log.info("slot.run_now", device=device, job=job, result=result.value, by=by.name)
+        if result is RunNow.PAUSED:
+            raise PausedError(
+                f"{job} on {device}: the device or the job is paused", remedy="resume it first"
+            )
+        return RunNowAnswer(result=result)
+
+    async def pauses(self, *, after: str | None, limit: int) -> Page[Pause]:
+        """Every pause in force, by kind and name."""
+        pauses = sorted(await self._ledger.pauses(), key=_place)
+        return page_of(pauses, place=_place, after=after, limit=limit)
+
+    async def pause(self, kind: PauseKind, name: str, *, by: Principal) -> PauseAnswer:
+        """Hold back a device or a job; what runs goes on to its end.
+
+        Raises `DeviceNotFoundError`, `JobNotFoundError`.
+        """
+        self._check_known(kind, name)
+        pause = Pause(kind=kind, name=name, since=self._clock.now(), by=by.name)
+        changed = await self._ledger.pause(pause)
+        if changed:
+            log.info("pause.began", kind=kind.value, name=name, by=by.name)
+        return PauseAnswer(changed=changed)
+
+    async def resume(self, kind: PauseKind, name: str, *, by: Principal) -> ResumeAnswer:
+        """Let a device or a job go on; what fell due meanwhile is recorded as missed.
+
+        A pause of what is no longer configured can be lifted too. Raises `DeviceNotFoundError`,
+        `JobNotFoundError`.
+        """
+        slots = await self._ledger.to_resume(kind, name)
+        if slots is None:
+            self._check_known(kind, name)
+            return ResumeAnswer(changed=False)
+        now = self._clock.now()
+        # Off the event loop: a long pause of many slots takes a while to work out.
+        resumptions = await asyncio.to_thread(self._planner.resume, slots, now)
+        if not await self._ledger.resume(kind, name, resumptions, now):
+            return ResumeAnswer(changed=False)
+        log.info("pause.ended", kind=kind.value, name=name, by=by.name)
+        return ResumeAnswer(
+            changed=True,
+            slots=len(resumptions),
+            missed=sum(span.count for each in resumptions for span in each.spans),
+            next_due=min(
+                (each.next_due for each in resumptions if each.next_due is not None), default=None
+            ),
+        )
+
+    def _check_known(self, kind: PauseKind, name: str) -> None:
+        configuration = self._planner.configuration
+        if kind is PauseKind.DEVICE and name not in configuration.devices:
+            raise DeviceNotFoundError(name)
+        if kind is PauseKind.JOB and name not in configuration.jobs:
+            raise JobNotFoundError(name)
+
+
+def _place(pause: Pause) -> tuple[str, str]:
+    return pause.kind.value, pause.name
