@@ -1,0 +1,62 @@
+"""Commit objects: who, when, and which executions."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from roundsman.archive.interface import Entry
+
+_IDENTITY: Final = "Roundsman <roundsman@localhost>"
+_LAST_SECOND: Final = 253_402_300_799  # of the year 9999, the last that a date can say
+
+
+def subject(entries: Sequence[Entry]) -> str:
+    """First line of the message."""
+    if len(entries) == 1:
+        entry = entries[0]
+        return f"{entry.device} {entry.job}, due {_date(entry.due)}"
+    return f"{len(entries)} results"
+
+
+def commit_object(tree: bytes, parent: bytes | None, entries: Sequence[Entry], now: float) -> bytes:
+    """The commit of one result, or of several that share it.
+
+    The author's time is when the newest of them ended, the committer's is `now`.
+    """
+    ended = max(entry.ended_at for entry in entries)
+    lines = [
+        f"tree {tree.hex()}",
+        *([] if parent is None else [f"parent {parent.hex()}"]),
+        f"author {_IDENTITY} {_seconds(ended)} +0000",
+        f"committer {_IDENTITY} {_seconds(now)} +0000",
+        "",
+        subject(entries),
+        "",
+        *(line for entry in entries for line in _trailers(entry)),
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def _trailers(entry: Entry) -> list[str]:
+    trailers = {
+        "Run": entry.run_id,
+        "Device": entry.device,
+        "Job": entry.job,
+        "Due": _date(entry.due),
+        "Worker": entry.worker_id,
+    }
+    return [f"Roundsman-{key}: {_one_line(value)}" for key, value in trailers.items() if value]
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(_seconds(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _seconds(instant: float) -> int:
+    return int(max(0, min(instant, _LAST_SECOND)))
+
+
+def _one_line(value: str) -> str:
+    """No value may end its line, and begin one of its own."""
+    return "".join(letter if letter.isprintable() else "?" for letter in value)

@@ -1,0 +1,181 @@
+"""Which versions each path has, kept in a database beside the objects, inside the repository.
+
+It only repeats what git knows, so that a list of versions costs no walk through history. Whatever
+becomes of it, it is brought up to date from git, and made anew when it does not fit.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from roundsman.archive.command import Git
+from roundsman.archive.interface import Version
+from roundsman.archive.layout import device_and_job
+
+_SCHEMA: Final = """
+CREATE TABLE path (id INTEGER PRIMARY KEY, device TEXT NOT NULL, job TEXT NOT NULL,
+                   UNIQUE (device, job));
+CREATE TABLE version (path INTEGER NOT NULL REFERENCES path, number INTEGER NOT NULL,
+                      commit_id BLOB NOT NULL, blob_id BLOB NOT NULL, at INTEGER NOT NULL,
+                      subject TEXT NOT NULL, PRIMARY KEY (path, number)) WITHOUT ROWID;
+CREATE TABLE reached (tip BLOB);
+INSERT INTO reached VALUES (NULL);
+PRAGMA user_version = 1;
+"""
+_SCHEMA_VERSION: Final = 1
+_OF_PATH: Final = "FROM version JOIN path ON path.id = path WHERE device = ? AND job = ?"
+_LATEST: Final = f"SELECT commit_id, blob_id {_OF_PATH} ORDER BY number DESC LIMIT 1"
+_ONE: Final = f"SELECT blob_id {_OF_PATH} AND commit_id = ?"
+_LIST: Final = f"SELECT commit_id, at, subject {_OF_PATH} ORDER BY number DESC LIMIT ?"
+_ADD: Final = """
+INSERT INTO version
+SELECT id, 1 + coalesce((SELECT max(number) FROM version WHERE path = id), 0), ?, ?, ?, ?
+FROM path WHERE device = ? AND job = ?
+"""
+_REBUILD_ROWS: Final = 10_000
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """One version of one path."""
+
+    device: str
+    job: str
+    commit: bytes
+    blob: bytes
+    at: int
+    subject: str
+
+
+class History:
+    """The database of versions. Written by one thread; read by any."""
+
+    def __init__(self, file: Path, git: Git) -> None:
+        self._file = file
+        self._git = git
+        self._writer: sqlite3.Connection | None = None
+
+    def catch_up(self, tip: bytes | None) -> None:
+        """Read from git what is missing up to `tip`. Raises `sqlite3.Error`, `OSError`."""
+        try:
+            self._catch_up(tip)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            self.rebuild(tip)  # damaged: not a database, or one that contradicts itself
+
+    def rebuild(self, tip: bytes | None) -> None:
+        """Begin anew from git. Raises `sqlite3.Error`, `OSError`."""
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
+        self._database()
+        if tip is not None:
+            self._walk(None, tip)
+
+    def add(self, versions: Iterable[Kept], tip: bytes) -> None:
+        """Note versions that were just written, oldest first, up to `tip`."""
+        database = self._database()
+        with database:
+            for item in versions:
+                pair = (item.device, item.job)
+                database.execute("INSERT OR IGNORE INTO path (device, job) VALUES (?, ?)", pair)
+                database.execute(_ADD, (item.commit, item.blob, item.at, item.subject, *pair))
+            database.execute("UPDATE reached SET tip = ?", (tip,))
+
+    def latest(self, device: str, job: str) -> tuple[bytes, bytes] | None:
+        """Commit and blob of the newest version. For the writing thread."""
+        row: tuple[bytes, bytes] | None = (
+            self._database().execute(_LATEST, (device, job)).fetchone()
+        )
+        return row
+
+    def blob(self, device: str, job: str, commit: bytes | None) -> bytes | None:
+        """The blob of one version, or of the newest; none when there is no such version."""
+        with closing(self._connect()) as reader:
+            if commit is None:
+                row = reader.execute(_LATEST, (device, job)).fetchone()
+            else:
+                row = reader.execute(_ONE, (device, job, commit)).fetchone()
+        return None if row is None else bytes(row[-1])
+
+    def versions(self, device: str, job: str, limit: int) -> list[Version]:
+        """The newest versions of a path, newest first."""
+        with closing(self._connect()) as reader:
+            rows: Sequence[tuple[bytes, int, str]] = reader.execute(
+                _LIST, (device, job, limit)
+            ).fetchall()
+        return [
+            Version(version=commit.hex(), at=at, subject=subject) for commit, at, subject in rows
+        ]
+
+    def close(self) -> None:
+        """Let go of the database; the next write opens it again."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _catch_up(self, tip: bytes | None) -> None:
+        database = self._database()
+        reached: bytes | None = database.execute("SELECT tip FROM reached").fetchone()[0]
+        if reached == tip:
+            return
+        if tip is not None and (reached is None or self._stands_on(reached, tip)):
+            self._walk(reached, tip)
+        else:
+            self.rebuild(tip)
+
+    def _stands_on(self, older: bytes, newer: bytes) -> bool:
+        return self._git.succeeds("merge-base", "--is-ancestor", older.hex(), newer.hex())
+
+    def _walk(self, reached: bytes | None, tip: bytes) -> None:
+        """Add every change of a path between two commits, first parents only."""
+        rows: list[Kept] = []
+        for item in _changes(self._git, reached, tip):
+            if len(rows) >= _REBUILD_ROWS and item.commit != rows[-1].commit:
+                self.add(rows, rows[-1].commit)
+                rows = []
+            rows.append(item)
+        self.add(rows, tip)
+
+    def _database(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._file.parent.mkdir(exist_ok=True)
+            self._writer = self._connect()
+            self._writer.execute("PRAGMA journal_mode = WAL")
+            # A crash of the machine may cost the newest rows, never the file: they are read again.
+            self._writer.execute("PRAGMA synchronous = NORMAL")
+            version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+            if version != _SCHEMA_VERSION:
+                self._writer.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        return self._writer
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._file, timeout=10, check_same_thread=False)
+
+
+def _changes(git: Git, reached: bytes | None, tip: bytes) -> Iterator[Kept]:
+    """What `git log` tells, oldest first.
+
+    The output is split at NUL. A commit is the mark, its id, time and subject; a change is the
+    field `:modes blobs status`, then the path.
+    """
+    span = tip.hex() if reached is None else f"{reached.hex()}..{tip.hex()}"
+    fields = git.records(
+        "log", "-z", "--reverse", "--first-parent", "-m", "--root", "--raw", "--no-abbrev",
+        "--no-renames", "--format=%x01%x00%H%x00%ct%x00%s%x00", span, "--",
+    )  # fmt: skip
+    commit, at, subject = b"", 0, ""
+    for field in fields:
+        if field.lstrip(b"\n") == b"\x01":
+            commit = bytes.fromhex(next(fields).decode())
+            at = int(next(fields))
+            subject = next(fields).decode(errors="replace")
+        elif (change := field.lstrip(b"\n")).startswith(b":"):
+            _, mode, _, blob, _ = change.split()
+            pair = device_and_job(next(fields))
+            if pair is not None and mode.startswith(b"100"):
+                yield Kept(*pair, commit, bytes.fromhex(blob.decode()), at, subject)
