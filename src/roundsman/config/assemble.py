@@ -108,8 +108,10 @@ class Assembly:
             template = self._template(name, {})
             built = template.build(_values(template, {}, {}))
             self._place([*template.findings, *built.findings], expanded.layers)
-            if built.job is not None:
-                yield name, built.job
+            # Whatever the values, the record keeps the variables: what they stand for may be secret.
+            as_written = template.build((None,) * len(template.uses))
+            if built.job is not None and as_written.job is not None:
+                yield name, as_written.job
 
     def _template(self, name: str, override: Plain) -> JobTemplate:
         """A job with what a device says of it; template values aside, they are no part of it."""

@@ -137,8 +137,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     devices: Mapping[str, Device]
     """By name."""
     jobs: Mapping[str, Job]
-    """By name, as they read before any device overrides them; template values that only devices
-    set are still written as `{{name}}`."""
+    """By name, as they read before any device overrides them. Template values, which may be
+    secret, are still written as `{{name}}`."""
     slots: Mapping[tuple[str, str], ConfiguredSlot]
     """By (device name, job name)."""
     controller: ControllerSettings

@@ -101,7 +101,7 @@ class JobDetail(msgspec.Struct, frozen=True, kw_only=True):
     next_due: tuple[int, ...]
     """The next times at which it is due by that schedule, Unix seconds; at most five."""
     commands: tuple[str, ...]
-    """Its commands, in order. A value that only devices set reads `{{name}}`."""
+    """Its commands, in order. Template values, which may be secret, read `{{name}}`."""
     files: tuple[str, ...]
     """Paths of the files that it fetches, in order."""
     scrubbers: int
