@@ -108,7 +108,7 @@ class Assembly:
             template = self._template(name, {})
             built = template.build(_values(template, {}, {}))
             self._place([*template.findings, *built.findings], expanded.layers)
-            # Whatever the values, the record keeps the variables: what they stand for may be secret.
+            # The record keeps the variables: what they stand for may be secret.
             as_written = template.build((None,) * len(template.uses))
             if built.job is not None and as_written.job is not None:
                 yield name, as_written.job
