@@ -6,7 +6,7 @@ change is `wall`'s business (docs/adr/0006-cron-engine.md).
 
 import copy
 import re
-from datetime import MAXYEAR, UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -20,9 +20,7 @@ _FIELDS: Final = ("second", "minute", "hour", "day of month", "month", "day of w
 _SIZES: Final = (60, 60, 24, 31, 12, 7)
 _STEP: Final = re.compile(r"/([0-9]+)")
 _LONGEST: Final = 1000  # characters; a list of all 60 minutes has 169
-_CYCLE_YEARS: Final = 400  # the calendar, days of the week included, repeats after this many years
 _START: Final = datetime(2000, 1, 1)  # noqa: DTZ001 - a wall-clock time has no zone, on purpose
-_SECOND: Final = timedelta(seconds=1)
 
 
 class Cron:
@@ -38,7 +36,7 @@ class Cron:
         """Read an expression, in an IANA time zone (default: UTC). Raises `ScheduleError`."""
         self._zone = _zone(timezone)
         self._engine = _engine(expression)
-        if _next_wall(self._engine, _START, until=_START.year + _CYCLE_YEARS) is None:
+        if _next_wall(self._engine, _START) is None:
             raise ScheduleError(f'cron "{expression}": there is no such day, it would never be due')
 
     def next_after(self, after: float) -> int | None:
@@ -47,28 +45,25 @@ class Cron:
         if start is None:
             return None
         try:
-            wall = _next_wall(self._engine, wall_reached(start, self._zone), until=MAXYEAR)
+            wall = _next_wall(self._engine, wall_reached(start, self._zone))
             while wall is not None:
                 instant = instant_of(wall, self._zone)
                 if start < instant <= LAST:
                     return instant
-                wall = _next_wall(self._engine, wall, until=MAXYEAR)
+                wall = _next_wall(self._engine, wall)
         except (OverflowError, ValueError):  # how datetime says that year 9999 has ended
             pass
         return None
 
 
-def _next_wall(engine: CronSim, wall: datetime, *, until: int) -> datetime | None:
-    """The next match later than `wall`; none when there is none up to the year `until`."""
+def _next_wall(engine: CronSim, wall: datetime) -> datetime | None:
+    """The next match later than `wall`; none when there is none within fifty years.
+
+    The rarest day that there is, 29 February on one day of the week, is forty years off at most.
+    """
     search = copy.copy(engine)  # it is an iterator: each search has its own
     search.dt = wall
-    while search.dt.year <= until:
-        try:
-            return next(search)
-        except StopIteration:
-            # It pauses after fifty years, at the first second that it has not looked at.
-            search.dt -= _SECOND
-    return None
+    return next(search, None)
 
 
 def _engine(expression: str) -> CronSim:
