@@ -31,6 +31,11 @@ class LaneLike(Protocol):
         """The tags that make this lane."""
         ...
 
+    @property
+    def bound(self) -> Rank:
+        """A rank not later than that of the lane's head, known without looking."""
+        ...
+
 
 LaneType = TypeVar("LaneType", bound=LaneLike)
 LaneType_contra = TypeVar("LaneType_contra", contravariant=True)
@@ -38,10 +43,6 @@ LaneType_contra = TypeVar("LaneType_contra", contravariant=True)
 
 class Offers(Protocol[LaneType_contra]):
     """What the lanes have due, for one claim; `NEVER` when nothing is left."""
-
-    def bound(self, lane: LaneType_contra, /) -> Rank:
-        """A rank not later than the lane's head, known without looking."""
-        ...
 
     def head(self, lane: LaneType_contra, /) -> Rank:
         """The rank of the lane's oldest due slot."""
@@ -96,11 +97,7 @@ class Turns:
 
 def _oldest(lanes: Sequence[LaneType], offers: Offers[LaneType], room: int) -> list[Rank]:
     """Merge the lanes, looking only into those whose bound says that they may be next."""
-    waiting = [
-        (bound, number)
-        for number, lane in enumerate(lanes)
-        if (bound := offers.bound(lane)) != NEVER
-    ]
+    waiting = [(lane.bound, number) for number, lane in enumerate(lanes)]
     heapq.heapify(waiting)
     found: list[Rank] = []
     while waiting and len(found) < room:

@@ -175,7 +175,9 @@ class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome | None = None
     worker_id: str | None = None
     since: float | None = None
+    """Recorded at this instant or later."""
     until: float | None = None
+    """Recorded before this instant."""
     after: str | None = None
     limit: int = 100
 
@@ -226,9 +228,11 @@ class Ledger(ABC):
 
         New pairs are added. A changed `plan` sets the due time to `first_due` unless the slot is
         leased or asked for on demand, in which case it takes effect when that ends (the caller
-        computes the next due time from the new schedule anyway). Changed tags move the slot to
-        another lane. A pair that is gone is removed; if its due time had passed or it was leased,
-        a `MISSED` run with the reason is written.
+        computes the next due time from the new schedule anyway); if the old due time had passed,
+        a `MISSED` run with the reason is written. Changed tags move the slot to another lane. A
+        pair that is gone is removed; if its due time had passed or it was leased, a `MISSED` run
+        with the reason is written. Should it come back, it goes on counting its epochs, so that
+        its old leases stay stale.
         """
 
     @abstractmethod

@@ -82,12 +82,14 @@ class _Lane:
     ranks: list[Rank]
     """Last first, so that the oldest can be popped."""
 
+    @property
+    def bound(self) -> Rank:
+        return self.ranks[-1] if self.ranks else NEVER
+
 
 class _Offers:
     def head(self, lane: _Lane) -> Rank:
-        return lane.ranks[-1] if lane.ranks else NEVER
-
-    bound = head
+        return lane.bound
 
     def pop(self, lane: _Lane) -> Rank:
         return lane.ranks.pop()

@@ -111,10 +111,6 @@ class LaneOffers:
         self._at_a_time = at_a_time
         self._read: dict[int, list[Rank]] = {}
 
-    def bound(self, lane: Lane, /) -> Rank:
-        """The lane's bound, which its head is not ranked before."""
-        return lane.bound if lane.bound[0] <= self._horizon else NEVER
-
     def head(self, lane: Lane, /) -> Rank:
         """The lane's oldest free slot, if it is due."""
         if lane.bound[0] > self._horizon:
@@ -123,7 +119,7 @@ class LaneOffers:
         if not ranks:
             ranks = self._read_from(lane)
         lane.bound = ranks[-1] if ranks else NEVER
-        return self.bound(lane)
+        return lane.bound if lane.bound[0] <= self._horizon else NEVER
 
     def pop(self, lane: Lane, /) -> Rank:
         """Take out the head, which `head` has shown to be there."""

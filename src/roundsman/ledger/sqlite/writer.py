@@ -100,7 +100,7 @@ class Writer:
                 self._attempt(call)
             self._connection.execute("COMMIT")
             self.commits += 1
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the callers are told
             self._abandon()
             for call in group:
                 call.error = translate(error)
