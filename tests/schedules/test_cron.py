@@ -256,8 +256,10 @@ def test_the_rarest_day() -> None:
         ("*/0 * * * *", 'cron "*/0 * * * *": minute "*/0" is not allowed'),
         (
             "*/90 * * * *",
-            'cron "*/90 * * * *": minute "*/90" has a step beyond 60, '
-            + "which would not do what it says",
+            (
+                'cron "*/90 * * * *": minute "*/90" has a step beyond 60, '
+                "which would not do what it says"
+            ),
         ),
         ("0 0 30 2 *", 'cron "0 0 30 2 *": day of month "30" is not allowed'),
         (
@@ -266,8 +268,10 @@ def test_the_rarest_day() -> None:
         ),
         (
             "* * * *",
-            'cron "* * * *": expected five fields (minute, hour, day of month, month, day of week) '
-            + "or six with the second first, got 4",
+            (
+                'cron "* * * *": expected five fields (minute, hour, day of month, month, '
+                "day of week) or six with the second first, got 4"
+            ),
         ),
     ],
 )

@@ -39,7 +39,7 @@ def test_duration_is_aligned_to_the_epoch() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "15", "minutes", "1.5 hours", "-1 hour", "0 days", "1 week", "1 HOUR", 
+    "text", ["", "15", "minutes", "1.5 hours", "-1 hour", "0 days", "1 week", "1 HOUR",
              "36526 days", "999999999999 days", "15minutes", "1 hour 5 minutes", "\u0661 hour"],
 )  # fmt: skip
 def test_refuses_durations(text: str) -> None:
