@@ -33,14 +33,24 @@ class ServerError(RoundsmanError):
 class _Server(uvicorn.Server):
     """Uvicorn without signal handlers of its own: the caller says when to stop."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        """Call `started` once calls are answered."""
+    def __init__(
+        self, config: uvicorn.Config, *, stop: asyncio.Event, started: Callable[[], None]
+    ) -> None:
+        """Call `started` once calls are answered, and serve until `stop` is set."""
         super().__init__(config)
+        self._stop = stop
         self._on_started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_started()
+
+    async def main_loop(self) -> None:
+        # The base class polls ten times a second for the stop, and each second sets the Date.
+        while not self._stop.is_set():
+            await self.on_tick(0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), timeout=1)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -96,14 +106,12 @@ async def _serve(
         log.info("server.listening", url=url, open=controller.access.open)
         ready(url)
 
-    server = _Server(_uvicorn_config(controller, listen), started)
+    server = _Server(_uvicorn_config(controller, listen), stop=stop, started=started)
     serving = asyncio.create_task(server.serve(sockets=[bound]))
-    stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-        server.should_exit = True
+        await asyncio.shield(serving)
+    finally:  # cancelled, it still answers what it has begun
+        stop.set()
         await serving
 
 
