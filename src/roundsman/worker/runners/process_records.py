@@ -1,0 +1,85 @@
+"""What a worker remembers of its processes on disk, so that a restart can say what became of them.
+
+Each process has a folder of its own, with `record` (one JSON line for each thing that happened; the
+last one counts) and `output`. Nothing is flushed: the records are for the worker's own
+death; after a power cut every process has ended, and the controller learns that it is unknown.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from roundsman.wire.control import ProcessChanged
+
+
+class ProcessRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a process stands, by its worker."""
+
+    change: ProcessChanged
+    """Its latest state."""
+    acknowledged: bool = False
+    """Whether the controller keeps that state."""
+    pid: int | None = None
+    """Its leader's process id, which is its group's too; none before it was started."""
+    start_ticks: int | None = None
+    """When the leader started, in clock ticks since boot."""
+    boot_id: str = ""
+    """In which life of the machine; process ids of another one mean nothing."""
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(ProcessRecord)
+
+
+class ProcessRecords:
+    """The folder of all processes of one worker."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep them in `folder`, which is made when it is not there."""
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def create(self, process_id: str) -> None:
+        """Make room for a new process."""
+        (self._folder / process_id).mkdir(mode=0o700)
+
+    def write(self, record: ProcessRecord) -> None:
+        """Add the latest state of a process."""
+        with (self._folder / record.change.process_id / "record").open("ab", buffering=0) as file:
+            file.write(_encoder.encode(record) + b"\n")
+
+    def output_path(self, process_id: str) -> Path:
+        """Where its output is."""
+        return self._folder / process_id / "output"
+
+    def load(self) -> Iterator[ProcessRecord]:
+        """The latest record of each process; folders without a whole one are removed."""
+        for folder in list(self._folder.iterdir()):
+            record = _last_record(folder / "record")
+            if record is None:
+                self.remove(folder.name)
+            else:
+                yield record
+
+    def remove(self, process_id: str) -> None:
+        """Forget a process and its output."""
+        folder = self._folder / process_id
+        for name in ("output", "record"):
+            with contextlib.suppress(FileNotFoundError):
+                (folder / name).unlink()
+        with contextlib.suppress(OSError):  # somebody else's file in it: not ours to remove
+            folder.rmdir()
+
+
+def _last_record(path: Path) -> ProcessRecord | None:
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        # A line cut short by a crash is passed over: the one before it counts.
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return _decoder.decode(line)
+    return None
