@@ -225,6 +225,11 @@ def test_days_of_month_and_week() -> None:
     assert runs("0 0 * * mon#2", *january) == ["12 00:00:00"]
 
 
+def test_a_step_in_a_range_of_one() -> None:
+    for once in ("0 2-2/9 1 1 *", "0 02-2/9 1 JAN-jan/3 *"):
+        assert runs(once, "UTC", "2026-01-01T00:00Z", "2026-01-02T00:00Z") == ["01 02:00:00"]
+
+
 def test_seconds_come_first() -> None:
     assert runs("5,50 59 23 * * *", "UTC", "2026-01-01T00:00Z", "2026-01-02T00:00Z") == [
         "01 23:59:05",

@@ -19,6 +19,8 @@ from roundsman.schedules.wall import instant_of, wall_reached
 _FIELDS: Final = ("second", "minute", "hour", "day of month", "month", "day of week")
 _SIZES: Final = (60, 60, 24, 31, 12, 7)
 _STEP: Final = re.compile(r"/([0-9]+)")
+# The engine takes 2-2/9 for 2/9, which is every ninth from 2 on: say what it is, 2 alone.
+_RANGE_OF_ONE: Final = re.compile(r"(?<![A-Z0-9])0*([A-Z0-9]+)-0*\1/[0-9]+")
 _LONGEST: Final = 1000  # characters; a list of all 60 minutes has 169
 _START: Final = datetime(2000, 1, 1)  # noqa: DTZ001 - a wall-clock time has no zone, on purpose
 
@@ -81,7 +83,7 @@ def _engine(expression: str) -> CronSim:
                 "which would not do what it says"
             )
     try:
-        return CronSim(expression, _START)
+        return CronSim(_RANGE_OF_ONE.sub(r"\1", expression.upper()), _START)
     except CronSimError as error:
         raise ScheduleError(f'cron "{expression}": {_explain(str(error), names, fields)}') from None
 
