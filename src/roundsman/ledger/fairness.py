@@ -104,7 +104,7 @@ def _oldest(lanes: Sequence[LaneType], offers: Offers[LaneType], room: int) -> l
         bound, number = waiting[0]
         lane = lanes[number]
         head = offers.head(lane)
-        if head == bound:
+        if head == bound != NEVER:
             found.append(offers.pop(lane))
             head = offers.head(lane)
         if head == NEVER:
