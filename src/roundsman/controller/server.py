@@ -2,10 +2,9 @@
 
 import asyncio
 import contextlib
-import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import uvicorn
 
@@ -158,26 +157,3 @@ def _url(listen: Listen, bound: socket.socket) -> str:
     host, port = bound.getsockname()[:2]
     scheme = "https" if listen.tls else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-@contextlib.contextmanager
-def signals_handled(
-    *, stop: Callable[[], None], reload: Callable[[], Coroutine[Any, Any, object]]
-) -> Iterator[None]:
-    """While inside, SIGTERM and SIGINT call `stop`, and SIGHUP runs `reload`."""
-    loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[object]] = set()  # the loop itself holds tasks only weakly
-
-    def hang_up() -> None:
-        task = loop.create_task(reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
-    for number, handler in handlers.items():
-        loop.add_signal_handler(number, handler)
-    try:
-        yield
-    finally:
-        for number in handlers:
-            loop.remove_signal_handler(number)

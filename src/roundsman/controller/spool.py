@@ -83,7 +83,8 @@ class SpoolFile:
         trace: TracebackType | None,
     ) -> None:
         self._close()
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what is left here, the next start clears away
+            self.path.unlink()
 
 
 class Spool:
