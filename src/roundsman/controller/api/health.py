@@ -21,4 +21,4 @@ async def readyz(controller: NamedDependency[Controller]) -> Response[Readiness]
     return Response(readiness, status_code=200 if readiness.ready else 503)
 
 
-ROUTES: Final = Router("/", route_handlers=[healthz, readyz])
+ROUTES: Final = Router("/", security=[{}], route_handlers=[healthz, readyz])

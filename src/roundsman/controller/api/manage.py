@@ -23,7 +23,6 @@ from roundsman.wire.manage import Overview
     "/",
     guards=[READERS],
     tags=["controller"],
-    operation_id="get_overview",
     summary="The controller itself",
 )
 async def get_overview(controller: NamedDependency[Controller]) -> Overview:

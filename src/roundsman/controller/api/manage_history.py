@@ -8,7 +8,7 @@ from litestar.params import PathParameter, QueryParameter
 from litestar.response import File
 
 from roundsman.controller.api.guards import READERS
-from roundsman.controller.api.parameters import After, Device, Job, Limit
+from roundsman.controller.api.parameters import After, Device, Job, Limit, Since, Until
 from roundsman.controller.service import Controller
 from roundsman.wire.page import Page
 from roundsman.wire.process import Process, ProcessState
@@ -21,7 +21,7 @@ RunId = Annotated[str, PathParameter(description="Id of a run.")]
 ProcessId = Annotated[str, PathParameter(description="Id of a process, `job_id` to `/start`.")]
 
 
-@get("/slots", tags=["slots"], operation_id="list_slots", summary="Slots, by device and job")
+@get("/slots", tags=["slots"], summary="Slots, by device and job")
 async def list_slots(
     *,
     controller: NamedDependency[Controller],
@@ -49,13 +49,13 @@ async def list_slots(
     )
 
 
-@get("/slots/{device:str}/{job:str}", tags=["slots"], operation_id="get_slot", summary="One slot")
+@get("/slots/{device:str}/{job:str}", tags=["slots"], summary="One slot")
 async def get_slot(device: Device, job: Job, controller: NamedDependency[Controller]) -> Slot:
     """When it is due next, and who holds it until when."""
     return await controller.history.slot(device, job)
 
 
-@get("/runs", tags=["runs"], operation_id="list_runs", summary="Runs, newest first")
+@get("/runs", tags=["runs"], summary="Runs, newest first")
 async def list_runs(
     *,
     controller: NamedDependency[Controller],
@@ -65,14 +65,8 @@ async def list_runs(
         Outcome | None, QueryParameter(description="Only those that ended so.")
     ] = None,
     worker_id: OfWorker = None,
-    since: Annotated[
-        float | None,
-        QueryParameter(description="Only those recorded at or after this instant, Unix seconds."),
-    ] = None,
-    until: Annotated[
-        float | None,
-        QueryParameter(description="Only those recorded before this instant, Unix seconds."),
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     after: After = None,
     limit: Limit = 100,
 ) -> Page[Run]:
@@ -89,7 +83,7 @@ async def list_runs(
     )
 
 
-@get("/runs/{run_id:str}", tags=["runs"], operation_id="get_run", summary="One run")
+@get("/runs/{run_id:str}", tags=["runs"], summary="One run")
 async def get_run(run_id: RunId, controller: NamedDependency[Controller]) -> Run:
     """One row of the history."""
     return await controller.history.run(run_id)
@@ -98,7 +92,6 @@ async def get_run(run_id: RunId, controller: NamedDependency[Controller]) -> Run
 @get(
     "/runs/{run_id:str}/evidence",
     tags=["runs"],
-    operation_id="get_run_evidence",
     summary="What a failed run left behind",
     media_type="text/plain",
 )
@@ -116,7 +109,6 @@ async def get_run_evidence(run_id: RunId, controller: NamedDependency[Controller
 @get(
     "/processes",
     tags=["processes"],
-    operation_id="list_processes",
     summary="Processes, newest first",
 )
 async def list_processes(
@@ -138,7 +130,6 @@ async def list_processes(
 @get(
     "/processes/{process_id:str}",
     tags=["processes"],
-    operation_id="get_process",
     summary="One process",
 )
 async def get_process(process_id: ProcessId, controller: NamedDependency[Controller]) -> Process:

@@ -18,7 +18,7 @@ Name = Annotated[
 Tag = Annotated[str | None, QueryParameter(description="Only those that have this tag.")]
 
 
-@get("/devices", operation_id="list_devices", summary="Devices, by name")
+@get("/devices", summary="Devices, by name")
 async def list_devices(
     controller: NamedDependency[Controller],
     name: Name = None,
@@ -30,13 +30,13 @@ async def list_devices(
     return await controller.inspection.devices(name=name, tag=tag, after=after, limit=limit)
 
 
-@get("/devices/{device:str}", operation_id="get_device", summary="One device")
+@get("/devices/{device:str}", summary="One device")
 async def get_device(device: Device, controller: NamedDependency[Controller]) -> DeviceDetail:
     """Everything but its secrets; with each of its jobs, when it is due and how it went last."""
     return await controller.inspection.device(device)
 
 
-@get("/jobs", operation_id="list_jobs", summary="Jobs, by name")
+@get("/jobs", summary="Jobs, by name")
 async def list_jobs(
     controller: NamedDependency[Controller],
     name: Name = None,
@@ -47,7 +47,7 @@ async def list_jobs(
     return await controller.inspection.jobs(name=name, after=after, limit=limit)
 
 
-@get("/jobs/{job:str}", operation_id="get_job", summary="One job")
+@get("/jobs/{job:str}", summary="One job")
 async def get_job(job: Job, controller: NamedDependency[Controller]) -> JobDetail:
     """With the next times at which its schedule is due."""
     return await controller.inspection.job(job)

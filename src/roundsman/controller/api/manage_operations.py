@@ -27,7 +27,6 @@ from roundsman.wire.pause import Pause, PauseKind
 @post(
     "/devices/{device:str}/jobs/{job:str}/run",
     guards=[ADMINISTRATORS],
-    operation_id="run_now",
     summary="Run a job on a device now",
     status_code=202,
 )
@@ -44,7 +43,7 @@ async def run_now(
     return await controller.operations.run_now(device, job, by=principal)
 
 
-@get("/pauses", guards=[READERS], operation_id="list_pauses", summary="Every pause in force")
+@get("/pauses", guards=[READERS], summary="Every pause in force")
 async def list_pauses(
     controller: NamedDependency[Controller], after: After = None, limit: Limit = 100
 ) -> Page[Pause]:
@@ -55,7 +54,6 @@ async def list_pauses(
 @post(
     "/devices/{device:str}/pause",
     guards=[ADMINISTRATORS],
-    operation_id="pause_device",
     summary="Hold a device back",
     status_code=200,
 )
@@ -71,7 +69,6 @@ async def pause_device(
 @post(
     "/devices/{device:str}/resume",
     guards=[ADMINISTRATORS],
-    operation_id="resume_device",
     summary="Let a device go on",
     status_code=200,
 )
@@ -87,7 +84,6 @@ async def resume_device(
 @post(
     "/jobs/{job:str}/pause",
     guards=[ADMINISTRATORS],
-    operation_id="pause_job",
     summary="Hold a job back",
     status_code=200,
 )
@@ -103,7 +99,6 @@ async def pause_job(
 @post(
     "/jobs/{job:str}/resume",
     guards=[ADMINISTRATORS],
-    operation_id="resume_job",
     summary="Let a job go on",
     status_code=200,
 )
@@ -138,7 +133,6 @@ def on_bad_configuration(
 @post(
     "/reload",
     guards=[ADMINISTRATORS],
-    operation_id="reload",
     summary="Read the configuration anew",
     status_code=200,
     exception_handlers={ConfigurationError: on_bad_configuration},
@@ -150,7 +144,7 @@ def on_bad_configuration(
         )
     },
 )
-async def reload(controller: NamedDependency[Controller]) -> ReloadAnswer:
+async def reload_configuration(controller: NamedDependency[Controller]) -> ReloadAnswer:
     """Put in force what the configuration file says now; nothing that runs is disturbed."""
     return await controller.reloading.reload()
 
@@ -165,6 +159,6 @@ ROUTES: Final = Router(
         resume_device,
         pause_job,
         resume_job,
-        reload,
+        reload_configuration,
     ],
 )

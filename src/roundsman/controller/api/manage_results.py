@@ -13,15 +13,17 @@ from roundsman.wire.page import Page
 from roundsman.wire.version import Version
 
 
-@get("/latest", operation_id="get_latest_result", summary="The latest result")
-async def get_latest(device: Device, job: Job, controller: NamedDependency[Controller]) -> Stream:
+@get("/latest", summary="The latest result")
+async def get_latest_result(
+    device: Device, job: Job, controller: NamedDependency[Controller]
+) -> Stream:
     """Its content as it is: text in UTF-8, or bytes where it is something else."""
     result = await controller.history.latest(device, job)
     kind = "text/plain; charset=utf-8" if result.is_text else "application/octet-stream"
     return Stream(result.pieces, media_type=kind, headers={"X-Content-Type-Options": "nosniff"})
 
 
-@get("/versions", operation_id="list_versions", summary="The latest versions, newest first")
+@get("/versions", summary="The latest versions, newest first")
 async def list_versions(
     device: Device, job: Job, controller: NamedDependency[Controller], limit: Limit = 100
 ) -> Page[Version]:
@@ -34,5 +36,5 @@ ROUTES: Final = Router(
     "/devices/{device:str}/jobs/{job:str}",
     guards=[READERS],
     tags=["results"],
-    route_handlers=[get_latest, list_versions],
+    route_handlers=[get_latest_result, list_versions],
 )

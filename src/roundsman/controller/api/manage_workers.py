@@ -28,12 +28,11 @@ def _address(request: CallerRequest) -> str | None:
 @post(
     "/",
     guards=[WORKERS],
-    operation_id="enrol_worker",
     summary="Enrol a worker",
     # The one answer that carries a secret: the new worker's token, in the clear, once.
     type_encoders={Secret: lambda secret: secret.reveal()},
 )
-async def enrol(
+async def enrol_worker(
     request: CallerRequest,
     data: RequestBody[EnrolRequest],
     controller: NamedDependency[Controller],
@@ -50,11 +49,10 @@ async def enrol(
 @post(
     "/{worker_id:str}/heartbeat",
     guards=[WORKERS],
-    operation_id="send_heartbeat",
     summary="Say that a worker lives, and renew its leases",
     status_code=200,
 )
-async def heartbeat(
+async def send_heartbeat(
     request: CallerRequest,
     worker_id: WorkerId,
     data: RequestBody[HeartbeatRequest],
@@ -67,7 +65,7 @@ async def heartbeat(
     )
 
 
-@get("/", guards=[READERS], operation_id="list_workers", summary="Every worker, by name")
+@get("/", guards=[READERS], summary="Every worker, by name")
 async def list_workers(
     controller: NamedDependency[Controller], after: After = None, limit: Limit = 100
 ) -> Page[Worker]:
@@ -75,7 +73,7 @@ async def list_workers(
     return await controller.workers.page(after=after, limit=limit)
 
 
-@get("/{worker_id:str}", guards=[READERS], operation_id="get_worker", summary="One worker")
+@get("/{worker_id:str}", guards=[READERS], summary="One worker")
 async def get_worker(worker_id: WorkerId, controller: NamedDependency[Controller]) -> Worker:
     """With whether its control channel is open now, and when it was last seen."""
     return await controller.workers.get(worker_id)
@@ -84,7 +82,6 @@ async def get_worker(worker_id: WorkerId, controller: NamedDependency[Controller
 @delete(
     "/{worker_id:str}",
     guards=[ADMINISTRATORS],
-    operation_id="remove_worker",
     summary="Remove a worker",
 )
 async def remove_worker(
@@ -101,6 +98,6 @@ async def remove_worker(
 
 ROUTES: Final = Router(
     "/workers",
-    route_handlers=[enrol, heartbeat, list_workers, get_worker, remove_worker],
+    route_handlers=[enrol_worker, send_heartbeat, list_workers, get_worker, remove_worker],
     tags=["workers"],
 )

@@ -6,6 +6,7 @@ names it, its value and what was expected.
 """
 
 import difflib
+from collections import Counter
 from enum import Enum
 from typing import Annotated, Any, Final
 
@@ -28,6 +29,24 @@ After = Annotated[
     str | None,
     QueryParameter(description="`next` of the page before; absent for the first page."),
 ]
+# Years 1970 to 9999: what a date can be made of.
+LAST_INSTANT: Final = 253_402_300_799
+Since = Annotated[
+    float | None,
+    QueryParameter(
+        ge=0,
+        le=LAST_INSTANT,
+        description="Only those recorded at or after this instant, Unix seconds.",
+    ),
+]
+Until = Annotated[
+    float | None,
+    QueryParameter(
+        ge=0,
+        le=LAST_INSTANT,
+        description="Only those recorded before this instant, Unix seconds.",
+    ),
+]
 Device = Annotated[str, PathParameter(description="Name of a device.")]
 Job = Annotated[str, PathParameter(description="Name of a job.")]
 WorkerId = Annotated[str, PathParameter(description="Id of a worker, as given at enrolment.")]
@@ -42,12 +61,16 @@ class ParameterError(InvalidError):
 async def check(request: Request[Any, Any, Any]) -> None:
     """Refuse unknown and repeated query parameters; runs before every handler of the surface."""
     known = _declared(request)
-    given = [name for name, _ in request.query_params.multi_items()]
-    for name in given:
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    for name, times in given.items():
         if name not in known:
             raise ParameterError(_unknown(name, sorted(known)))
-        if given.count(name) > 1:
-            raise ParameterError(f"{name}: expected once, got {given.count(name)} times")
+        if times > 1:
+            raise ParameterError(f"{name}: expected once, got {times} times")
+        value = request.query_params[name]
+        # The framework would take the word null for no value at all.
+        if not value or (value.lower() == "null" and str not in _types(known[name])):
+            raise ParameterError(f"{name}: {_expected(known[name])}, got {value!r}")
 
 
 def _declared(request: Request[Any, Any, Any]) -> dict[str, FieldDefinition]:
@@ -90,11 +113,14 @@ def on_validation_error(
 
 def _expected(field: FieldDefinition) -> str:
     """What a query parameter takes, in words, bounds included."""
-    types = [inner.annotation for inner in field.inner_types] or [field.annotation]
+    types = _types(field)
     kwarg = field.kwarg_definition
     if isinstance(kwarg, QueryParameter) and kwarg.le is not None:
-        return f"expected a whole number from {kwarg.ge} to {kwarg.le}"
-    if float in types:
-        return "expected a number of seconds (Unix time)"
+        kind = "whole number" if int in types else "number of seconds (Unix time)"
+        return f"expected a {kind} from {kwarg.ge} to {kwarg.le}"
     choices = [member.value for kind in types if issubclass(kind, Enum) for member in kind]
-    return f"expected one of {', '.join(choices)}"
+    return f"expected one of {', '.join(choices)}" if choices else "expected a text"
+
+
+def _types(field: FieldDefinition) -> list[type]:
+    return [inner.annotation for inner in field.inner_types] or [field.annotation]

@@ -5,11 +5,13 @@ ignored, as its clients may add some.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import (
     OpenAPIMediaType,
     OpenAPIType,
@@ -26,6 +28,8 @@ from roundsman.controller.dispatch import Offer, Wanted
 from roundsman.controller.intake import Kept
 from roundsman.controller.service import Controller
 from roundsman.errors import InvalidError
+from roundsman.wire.execution import Execution
+from roundsman.wire.process import ErrorAnswer
 
 DEFAULT: Final = 15
 """Of `seconds` and of `max`."""
@@ -73,6 +77,7 @@ def _whole_number(name: str, description: str) -> Parameter:
     return Parameter(name=name, param_in="query", description=description, schema=schema)
 
 
+@dataclass
 class NextOperation(Operation):
     """Documents the query parameters, which are read by hand to the contract's letter."""
 
@@ -91,6 +96,7 @@ class NextOperation(Operation):
         ]
 
 
+@dataclass
 class CompleteOperation(Operation):
     """Documents the form, which is read as it comes."""
 
@@ -129,7 +135,15 @@ async def ping() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@get("/next", summary="Lease executions that are due", operation_class=NextOperation)
+@get(
+    "/next",
+    summary="Lease executions that are due",
+    operation_class=NextOperation,
+    responses={
+        200: ResponseSpec(list[Execution], description="What was leased.", generate_examples=False),
+        204: ResponseSpec(None, description="Nothing is due."),
+    },
+)
 async def next_executions(
     request: CallerRequest,
     controller: NamedDependency[Controller],
@@ -147,6 +161,12 @@ async def next_executions(
     summary="Say what became of an execution",
     operation_class=CompleteOperation,
     request_max_body_size=None,
+    responses={
+        404: ResponseSpec(ErrorAnswer, description="No such device and job."),
+        409: ResponseSpec(ErrorAnswer, description="The lease is no longer yours: drop it."),
+        413: ResponseSpec(ErrorAnswer, description="The result is larger than is accepted."),
+        503: ResponseSpec(ErrorAnswer, description="It cannot be kept now: send it again later."),
+    },
 )
 async def complete(
     request: CallerRequest,

@@ -1,0 +1,104 @@
+"""Finishes the OpenAPI document: what the framework cannot know of errors, fields and names."""
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from roundsman.controller.api.docstrings import Meaning, meanings
+
+Json = dict[str, Any]
+
+_ERROR: Final[Json] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
+# What any route may answer; a route that means something particular by a code says so itself.
+_DESCRIPTIONS: Final = {
+    "400": "A parameter or the body is malformed; the text names it.",
+    "401": "No credential, or one that is not known.",
+    "403": "The credential may not do this.",
+    "404": "What the path names is not known.",
+    "413": "The body is too large.",
+    "503": "The ledger or the archive cannot serve now; try again after `Retry-After` seconds.",
+}
+_PUBLIC: Final = "health"
+_PAGE: Final = re.compile(rb"Page_roundsman\.(?:\w+\.)*(\w+?)_(?=\")")
+
+
+def finish(document: Json) -> bytes:
+    """The document as JSON, complete; `document` is changed on the way."""
+    components = document["components"]["schemas"]
+    known = meanings()
+    for name, schema in components.items():
+        _describe(schema, known.get(name.partition("_")[0]))
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            _tidy_parameters(operation)
+            _add_errors(path, operation)
+    components["ErrorAnswer"] = _error_answer(known["ErrorAnswer"])
+    document["components"]["schemas"] = _referred_to(document)
+    return _PAGE.sub(rb"\1Page", msgspec.json.encode(document))
+
+
+def _referred_to(document: Json) -> Json:
+    """The schemas that something refers to: a route may have put its own in place of one."""
+    text = msgspec.json.encode(document)
+    schemas: Json = document["components"]["schemas"]
+    return {
+        name: schema
+        for name, schema in sorted(schemas.items())
+        if f'"#/components/schemas/{name}"'.encode() in text
+    }
+
+
+def _describe(schema: Json, meaning: Meaning | None) -> None:
+    if meaning is None:
+        return
+    schema["description"] = meaning.text
+    if "enum" in schema:
+        listed = [f"- `{value}`: {meaning.parts.get(value, '')}" for value in schema["enum"]]
+        schema["description"] = "\n".join([meaning.text, "", *listed])
+    for name, part in schema.get("properties", {}).items():
+        if text := meaning.parts.get(name):
+            part["description"] = text
+
+
+def _error_answer(meaning: Meaning) -> Json:
+    text = {"type": "string"}
+    schema: Json = {
+        "type": "object",
+        "title": "ErrorAnswer",
+        "required": ["error"],
+        "properties": {"error": dict(text), "code": dict(text)},
+    }
+    _describe(schema, meaning)
+    return schema
+
+
+def _tidy_parameters(operation: Json) -> None:
+    """Say of each parameter only what holds: an absent one is left out, never null."""
+    for parameter in operation.get("parameters", ()):
+        schema = parameter["schema"]
+        schema.pop("description", None)
+        if "oneOf" in schema:
+            parameter["schema"] = schema["oneOf"][0]
+        for name in ("deprecated", "allowEmptyValue", "allowReserved"):
+            parameter.pop(name, None)
+    operation.pop("deprecated", None)
+
+
+def _add_errors(path: str, operation: Json) -> None:
+    public = _PUBLIC in operation.get("tags", ())
+    applies = {
+        "400": "parameters" in operation or "requestBody" in operation,
+        "401": not public,
+        "403": not public,
+        "404": "{" in path,
+        "413": "requestBody" in operation,
+        "503": not public,
+    }
+    responses = operation["responses"]
+    # The framework's own idea of a 400 is not what is answered here.
+    responses.pop("400", None)
+    for code, description in _DESCRIPTIONS.items():
+        if applies[code] and code not in responses:
+            responses[code] = {"description": description, "content": _ERROR}
+    operation["responses"] = dict(sorted(responses.items()))
