@@ -1,0 +1,63 @@
+"""A controller as its own process, on the disk of the checkout, with a generated fleet."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from roundsman.testing.factories import write_fleet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A controller that serves."""
+
+    url: str
+    pid: int
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A fresh folder beside this file: a temporary one may be in memory, where flushing is free."""
+    with TemporaryDirectory(dir=Path(__file__).parent, prefix=".site-") as name:
+        yield Path(name)
+
+
+def fleet_file(where: Path, *, devices: int, jobs: int = 5) -> Path:
+    """The configuration of a fleet, served on a free port."""
+    file = write_fleet(where / "fleet.yaml", devices=devices, jobs=jobs)
+    settings = "controller:\n  data: data\n  listen: {port: 0}\n  log: {level: warning}\n"
+    file.write_text(file.read_text() + settings)
+    file.chmod(0o600)
+    return file
+
+
+@contextmanager
+def controller(file: Path) -> Iterator[Site]:
+    """Run `roundsman controller`; entered once it answers, stopped on leaving."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "roundsman", "controller", str(file)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.startswith("Serving on "):
+            raise RuntimeError("the controller did not start; it says why above")
+        yield Site(url=line.removeprefix("Serving on ").strip(), pid=process.pid)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def peak_megabytes(pid: int) -> float:
+    """The most memory that a process has held at once (VmHWM), in MB of a million bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024 / 1e6
