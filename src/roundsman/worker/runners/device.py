@@ -1,0 +1,213 @@
+"""Runs an execution against its device: logs in, does the job, keeps what came of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from roundsman.wire.execution import Execution
+from roundsman.wire.job import Command, Job, JobType
+from roundsman.wire.run import FailureClass
+from roundsman.worker.patterns import Pattern, PatternError
+from roundsman.worker.runners.interface import ResultFile, RunFailedError
+from roundsman.worker.runners.keeping import EVIDENCE_BYTES, Keeper, PatternThreads
+from roundsman.worker.scrubbers import Scrubbers
+from roundsman.worker.sessions import files, ssh
+from roundsman.worker.sessions.errors import (
+    CommandError,
+    PromptError,
+    SessionError,
+    TimedOutError,
+)
+from roundsman.worker.sessions.host_keys import HostKeyStore
+from roundsman.worker.sessions.shell import Patience, Shell
+from roundsman.worker.sessions.transcript import Span, Transcript
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeLimits:
+    """What a session may take beside its commands, in seconds."""
+
+    connect: float = 15
+    """Until the device answers."""
+    login: float = 30
+    """From there until logged in."""
+    prompt: float = 30
+    """From there until the prompt is known."""
+    leave: float = 2
+    """To say goodbye; then the connection is closed."""
+    patience: Patience = field(default_factory=Patience)
+    """The shell's."""
+
+
+class SessionRunner:
+    """The `DeviceRunner` that logs in. One for all sessions of a worker."""
+
+    def __init__(self, host_keys: HostKeyStore, *, limits: TimeLimits | None = None) -> None:
+        """Check devices against `host_keys`."""
+        self._host_keys = host_keys
+        self._limits = limits or TimeLimits()
+        self._threads = PatternThreads()
+
+    def close(self) -> None:
+        """Let go of the threads, without waiting for them."""
+        self._threads.close()
+
+    async def run(self, execution: Execution, result: ResultFile) -> None:
+        """See `DeviceRunner`."""
+        job, device = execution.job, execution.device
+        title = f"{job.name} on {device.name} ({device.host})"
+        scrubbers = _read_scrubbers(job, title)
+        keeper = Keeper(title, scrubbers, device.credentials, self._threads.of(job.name))
+        session = _Session(execution, _read_steps(job, title), keeper, self._limits)
+        with result.scratch() as file:
+            transcript = Transcript(file, max_bytes=result.max_bytes + EVIDENCE_BYTES)
+            try:
+                spans = await session.speak(self._host_keys, transcript)
+            except SessionError as error:
+                session.give_up()
+                raise await keeper.failure(error, transcript, result) from None
+            await keeper.keep(transcript, spans, result)
+
+
+class _Step(NamedTuple):
+    """One command with its expectations, ready to run."""
+
+    command: Command
+    expect: tuple[Pattern, ...]
+    expect_not: tuple[Pattern, ...]
+
+
+class _Session:
+    """One session under way."""
+
+    def __init__(
+        self, execution: Execution, steps: list[_Step], keeper: Keeper, limits: TimeLimits
+    ) -> None:
+        self._device = execution.device
+        self._job = execution.job
+        self._steps = steps
+        self._keeper = keeper
+        self._limits = limits
+        self._shell: Shell | None = None
+
+    async def speak(self, host_keys: HostKeyStore, transcript: Transcript) -> list[Span]:
+        """From logging in to logging out; the parts of the transcript that are the result."""
+        async with ssh.connect(
+            self._device,
+            host_keys,
+            connect_seconds=self._limits.connect,
+            login_seconds=self._limits.login,
+        ) as connection:
+            if self._job.type is JobType.FILE:
+                return await self._fetch_files(connection, transcript)
+            shell = await self._open_shell(connection, transcript)
+            spans = [await self._run_step(shell, step, transcript) for step in self._steps]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.leave):
+                    await shell.leave()
+            return spans
+
+    def give_up(self) -> None:
+        """Add to the transcript what the device was just writing."""
+        if self._shell is not None:
+            self._shell.give_up()
+
+    async def _open_shell(self, connection: ssh.SshConnection, transcript: Transcript) -> Shell:
+        credentials = self._device.credentials
+        prompt = (credentials.prompt if credentials else None) or self._job.prompt
+        seconds = self._limits.prompt
+        ending = f"ending with {prompt.ends_with!r} " if prompt else ""
+        async with _within(seconds, PromptError(f"no prompt {ending}came within {seconds:g} s")):
+            channel = await connection.open_terminal()
+            self._shell = Shell(channel, transcript, patience=self._limits.patience)
+            await self._shell.learn_prompt(prompt.ends_with if prompt else None)
+        return self._shell
+
+    async def _run_step(self, shell: Shell, step: _Step, transcript: Transcript) -> Span:
+        command = step.command
+        seconds = command.timeout or self._job.command_timeout
+        ending = f", ending with {self._job.prompt.ends_with!r}," if self._job.prompt else ""
+        late = TimedOutError(
+            f"{command.command!r} did not end within {seconds} s: expected a prompt of "
+            f"{shell.prompt_text}{ending} after it"
+        )
+        async with _within(seconds, late):
+            output = await shell.run(
+                command.command,
+                ends_with=self._job.prompt.ends_with if self._job.prompt else None,
+                enter=command.implicit_enter,
+            )
+        if step.expect or step.expect_not:
+            await self._keeper.in_thread(lambda: _check(step, transcript, output))
+        return output
+
+    async def _fetch_files(
+        self, connection: ssh.SshConnection, transcript: Transcript
+    ) -> list[Span]:
+        seconds = self._job.command_timeout
+        async with connection.open_files() as client:
+            for file in self._job.file_set.files if self._job.file_set else ():
+                late = TimedOutError(f"the file {file.name!r} did not come within {seconds} s")
+                async with _within(seconds, late):
+                    await files.fetch(client, file, transcript.write)
+        return [Span(0, transcript.size)]
+
+
+@asynccontextmanager
+async def _within(seconds: float, late: SessionError) -> AsyncIterator[None]:
+    """Do what is inside within that time, or raise `late`."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise late from None
+
+
+def _check(step: _Step, transcript: Transcript, output: Span) -> None:
+    """Hold an output against what is expected of it."""
+    name = step.command.command
+    try:
+        if step.expect and not any(p.found_in(transcript.read(output)) for p in step.expect):
+            wanted = " or ".join(repr(pattern.text) for pattern in step.expect)
+            raise CommandError(f"the output of {name!r} does not match {wanted}")
+        for pattern in step.expect_not:
+            if pattern.found_in(transcript.read(output)):
+                raise CommandError(
+                    f"the output of {name!r} matches {pattern.text!r}, which it must not"
+                )
+    except PatternError as error:
+        raise CommandError(
+            f"the output of {name!r} cannot be checked: {error.text}", remedy=error.remedy
+        ) from None
+
+
+def _read_scrubbers(job: Job, title: str) -> Scrubbers:
+    try:
+        return Scrubbers(job.scrubbers)
+    except PatternError as error:
+        raise RunFailedError(f"{title}: scrubber: {error.text}", FailureClass.SCRUBBER) from None
+
+
+def _read_steps(job: Job, title: str) -> list[_Step]:
+    """The commands of a job with their patterns; of a job for files, none."""
+    if job.type is JobType.FILE:
+        if job.file_set is None or not job.file_set.files:
+            raise RunFailedError(f"{title}: the job names no files", FailureClass.INVALID)
+        return []
+    if job.command_set is not None and job.command_set.commands:
+        commands = job.command_set.commands
+    else:
+        commands = tuple(
+            Command(command=line) for line in (job.command.inline if job.command else ())
+        )
+    if not commands:
+        raise RunFailedError(f"{title}: the job names no commands", FailureClass.INVALID)
+    try:
+        return [
+            _Step(c, tuple(map(Pattern, c.expect)), tuple(map(Pattern, c.expect_not)))
+            for c in commands
+        ]
+    except PatternError as error:
+        raise RunFailedError(f"{title}: {error.text}", FailureClass.COMMAND) from None

@@ -1,0 +1,149 @@
+"""The bytes of a terminal as lines of text.
+
+Devices draw on a terminal: they end lines with CR LF (some with CR CR LF), colour their prompts,
+wipe out a character or a line that they had written. What a person would read on the screen is
+what is kept, for the simple cases: CR and cursor movements within a line, overwriting, erasing
+in a line. What positions on the screen as a whole is left out. Bytes are cells: nothing is
+decoded, so that what the device sent in whichever encoding is kept.
+"""
+
+import re
+from typing import Final
+
+_TEXT_CONTROLS: Final = b"\t\n\x0b\x0c"
+_CONTROLS: Final = bytes(set(range(0x20)) | {0x7F})
+_DRAWING: Final = bytes(set(_CONTROLS) - set(_TEXT_CONTROLS))
+_LINE_END: Final = re.compile(rb"\r+\n")
+
+_CSI: Final = rb"\x1b\[(?P<parameters>[0-?]*)[ -/]*(?P<final>[@-~])"
+_STRING: Final = rb"\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"
+_ESCAPE: Final = rb"\x1b[ -/]*[0-OQ-WYZ\\`-~]"
+_TOKEN: Final = re.compile(
+    rb"(?P<text>[^\x00-\x08\x0e-\x1f\x7f\r]+)|"
+    + b"|".join((_CSI, _STRING, _ESCAPE))
+    + rb"|(?P<control>[\x00-\x1f\x7f])"
+)
+# An escape sequence of which the end has not come yet.
+_UNFINISHED: Final = re.compile(
+    rb"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?|\r+)\Z"
+)
+
+_LONGEST_ESCAPE: Final = 4096
+_LONGEST_LINE: Final = 1 << 20
+
+
+class LineRenderer:
+    """Turns a stream of bytes into a stream of finished lines, and the line being written.
+
+    The result does not depend on how the stream is cut into pieces. Holds one line; a line of
+    more than 1 MiB is given out in parts, and what was given can no longer be overwritten.
+    """
+
+    def __init__(self) -> None:
+        self._held = b""  # the beginning of something whose end has not come
+        self._cells = bytearray()
+        self._column = 0
+        self._written_to = 0  # where the last text written ends
+        self._moved_back = False
+        self.continued = False
+
+    @property
+    def line(self) -> bytes:
+        """The line being written, as it reads now; its last MiB when `continued`."""
+        return bytes(self._cells)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; return the lines that they finished, each ended by LF."""
+        data = self._held + data
+        self._held = b""
+        if cut := _UNFINISHED.search(data, max(0, len(data) - _LONGEST_ESCAPE)):
+            self._held = data[cut.start() :]
+            data = data[: cut.start()]
+        data = data.replace(b"\r\n", b"\n")
+        if len(data) == len(data.translate(None, _DRAWING)):
+            return self._feed_plain(data)
+        return self._feed_drawn(_LINE_END.sub(b"\n", data))
+
+    def _feed_plain(self, data: bytes) -> bytes:
+        """The quick way for nearly everything: text and line ends only."""
+        end = data.rfind(b"\n") + 1
+        if end == 0:
+            self._write(data)
+            return self._overflow()
+        first = data.find(b"\n")
+        self._write(data[:first])
+        finished = self._finish() + data[first + 1 : end]
+        self._write(data[end:])
+        return finished + self._overflow()
+
+    def _feed_drawn(self, data: bytes) -> bytes:
+        """Line by line, for what holds control characters."""
+        finished = bytearray()
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            self._draw(line)
+            finished += self._finish()
+        self._draw(rest)
+        finished += self._overflow()
+        return bytes(finished)
+
+    def _draw(self, data: bytes) -> None:
+        for token in _TOKEN.finditer(data):
+            if text := token["text"]:
+                self._write(text)
+            elif final := token["final"]:
+                self._control_sequence(final, token["parameters"])
+            elif token["control"] == b"\r":
+                self._move_to(0)
+            elif token["control"] == b"\b":
+                self._move_to(self._column - 1)
+            # Bells, paddings, colours and titles leave no trace on the text.
+
+    def _control_sequence(self, final: bytes, parameters: bytes) -> None:
+        number = int(parameters) if parameters.isdigit() else None
+        match final:
+            case b"K":
+                self._erase(number or 0)
+            case b"C":
+                self._move_to(min(self._column + (number or 1), len(self._cells)))
+            case b"D":
+                self._move_to(self._column - (number or 1))
+            case b"G":
+                self._move_to(min((number or 1) - 1, len(self._cells)))
+            case _:
+                pass
+
+    def _write(self, text: bytes) -> None:
+        end = self._column + len(text)
+        self._cells[self._column : end] = text
+        self._column = self._written_to = end
+
+    def _move_to(self, column: int) -> None:
+        column = max(column, 0)
+        self._moved_back |= column < self._column
+        self._column = column
+
+    def _erase(self, which: int) -> None:
+        if which in {0, 2}:
+            del self._cells[self._column :]
+        if which in {1, 2}:
+            self._cells[: self._column] = b" " * self._column
+
+    def _finish(self) -> bytes:
+        """The line, ended; a new one begins."""
+        if self._moved_back and not self._cells[self._written_to :].strip(b" "):
+            # What was wiped out with blanks is not text.
+            del self._cells[self._written_to :]
+        self._cells += b"\n"
+        return self._begin(continued=False)
+
+    def _overflow(self) -> bytes:
+        return self._begin(continued=True) if len(self._cells) > _LONGEST_LINE else b""
+
+    def _begin(self, *, continued: bool) -> bytes:
+        given = bytes(self._cells)
+        self._cells.clear()
+        self._column = self._written_to = 0
+        self._moved_back = False
+        self.continued = continued
+        return given
