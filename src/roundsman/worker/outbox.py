@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, ParamSpec
+from typing import BinaryIO, Final
 from uuid import uuid4
 
 import msgspec
@@ -28,8 +28,6 @@ from roundsman.worker.settings import OutboxSettings
 from roundsman.worker.waiting import see_through
 
 log = logs.get(__name__)
-
-P = ParamSpec("P")
 
 FLUSHERS: Final = 4
 """Threads that wait for the disk: some, since disks flush several files at once, but few, and not
@@ -157,7 +155,8 @@ class Outbox:
         """Make the data file of a run that may bring back so many bytes. Raises `OSError`."""
         # The time first: entries sort by their names, the oldest first.
         path = self._folder / f"{int(now * 1000):015d}-{uuid4()}.data"
-        spool = Spool(self, path, path.open("xb"), max_bytes)
+        path.touch(mode=0o600, exist_ok=False)
+        spool = Spool(self, path, path.open("wb"), max_bytes)
         self._spools.add(spool)
         return spool
 
@@ -190,9 +189,22 @@ class Outbox:
         then as little finished as before.
         """
         record = Record(completion=completion, size=spool.result.size if keep_data else None)
+        await see_through(asyncio.create_task(self._finish(spool, record)))
+
+    async def remove(self, entry: Entry) -> None:
+        """The controller keeps it, or wants it no more: forget it here. Raises `OSError`."""
+        await see_through(asyncio.create_task(self._take_out(entry, _unlink, self._folder)))
+
+    async def set_aside(self, entry: Entry, reason: str) -> None:
+        """The controller will never take it: keep it apart, for people. Raises `OSError`."""
+        move = partial(_move, self._rejected, reason)
+        await see_through(asyncio.create_task(self._take_out(entry, move, self._folder)))
+
+    async def _finish(self, spool: Spool, record: Record) -> None:
         spool.result.close()
-        await self._in_thread(_store, spool, record)
+        await self._in_thread(partial(_store, spool, record))
         self._let_go(spool)
+        keep_data = record.size is not None
         if not keep_data:
             self._bytes -= spool.result.size
         entry = Entry(
@@ -202,16 +214,13 @@ class Outbox:
         self._changed()
         self.on_finished(entry)
 
-    async def remove(self, entry: Entry) -> None:
-        """The controller keeps it, or wants it no more: forget it here. Raises `OSError`."""
-        await self._in_thread(_unlink, self._folder, entry)
-        self._forget(entry)
-
-    async def set_aside(self, entry: Entry, reason: str) -> None:
-        """The controller will never take it: keep it apart, for people. Raises `OSError`."""
-        record = msgspec.structs.replace(entry.record, rejected=reason)
-        await self._in_thread(_move, self._folder, self._rejected, entry, record)
-        self._forget(entry)
+    async def _take_out(
+        self, entry: Entry, from_folder: Callable[[Path, Entry], None], folder: Path
+    ) -> None:
+        await self._in_thread(partial(from_folder, folder, entry))
+        if self._entries.pop(entry.entry_id, None) is not None:
+            self._bytes -= entry.record.size or 0
+            self._changed()
 
     def _take_up(self, path: Path) -> None:
         """Make an entry of a record found on disk, if it is one."""
@@ -229,11 +238,6 @@ class Outbox:
         self._entries[entry.entry_id] = entry
         self._bytes += record.size or 0
 
-    def _forget(self, entry: Entry) -> None:
-        if self._entries.pop(entry.entry_id, None) is not None:
-            self._bytes -= entry.record.size or 0
-            self._changed()
-
     def _let_go(self, spool: Spool) -> None:
         self._spools.discard(spool)
         spool.result.close()
@@ -246,9 +250,8 @@ class Outbox:
             self.empty.set()
         self.on_change()
 
-    async def _in_thread(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        call = partial(work, *args, **kwargs)
-        await see_through(asyncio.get_running_loop().run_in_executor(self._threads, call))
+    async def _in_thread(self, work: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 def _ignore(*_: object) -> None:
@@ -272,9 +275,12 @@ def _unlink(folder: Path, entry: Entry) -> None:
         entry.data.unlink(missing_ok=True)
 
 
-def _move(folder: Path, target: Path, entry: Entry, record: Record) -> None:
+def _move(target: Path, reason: str, folder: Path, entry: Entry) -> None:
+    record = msgspec.structs.replace(entry.record, rejected=reason)
     if entry.data is not None and entry.data.exists():
-        os.link(entry.data, target / entry.data.name)
+        copy = target / entry.data.name
+        copy.unlink(missing_ok=True)  # from a move that was cut short
+        os.link(entry.data, copy)
     durable.write(target / f"{entry.entry_id}.json", codec.encode(record))
     _unlink(folder, entry)
     _prune(target)
