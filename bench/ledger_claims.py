@@ -56,7 +56,7 @@ def finished(leased: LeasedSlot) -> Finish:
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    # On the disk that the checkout is on: a temporary folder may be in memory, where a flush costs nothing.
+    # On the disk of the checkout: a temporary folder may be in memory, where flushing is free.
     with TemporaryDirectory(dir=Path(__file__).parent, prefix=".ledger-") as name:
         yield Path(name)
 

@@ -1,6 +1,6 @@
 """Where a page of a list ended: opaque texts that callers hand back."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -41,7 +41,8 @@ def time_place(cursor: str) -> TimePlace:
 
 def _decode(cursor: str, decoder: "msgspec.json.Decoder[PlaceType]") -> PlaceType:
     try:
-        return decoder.decode(urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)))
+        padded = cursor + "=" * (-len(cursor) % 4)
+        return decoder.decode(b64decode(padded, altchars=b"-_", validate=True))
     except ValueError as error:  # bad base64, bad UTF-8, bad JSON and wrong types alike
         raise CursorError(
             f"after={cursor[:80]!r}: expected the `next` of a page of this list",
