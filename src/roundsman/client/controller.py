@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from roundsman.client.fleet import FleetApi
+from roundsman.client.manage import ManageApi
 from roundsman.client.transport import Transport
 from roundsman.client.worker import WorkerApi
 from roundsman.clock import Clock
@@ -13,7 +14,7 @@ class ControllerClient(Transport):
     """The transport with the surfaces on it.
 
     `async with ControllerClient("https://…", token=Secret("…")) as client: …` and then
-    `await client.fleet.query(…)`.
+    `await client.manage.devices()`.
     """
 
     def __init__(
@@ -30,3 +31,5 @@ class ControllerClient(Transport):
         """Leases and results."""
         self.fleet = FleetApi(self)
         """Commands on demand."""
+        self.manage = ManageApi(self)
+        """Lists and switches."""

@@ -14,11 +14,12 @@ class CallKind(StrEnum):
     READ = "read"
     """It changes nothing."""
     REPEATABLE = "repeatable"
-    """It changes something, and the same again changes nothing more: stop, pause, resume."""
+    """It changes something, and the same again changes nothing more: stop, pause, run now."""
     ONCE = "once"
-    """Each repetition is one more: enrol, start, run now."""
+    """Each repetition is one more: enrol, start."""
     LOOPED = "looped"
-    """The caller is a loop with a pace of its own: next, complete, heartbeat."""
+    """The caller is a loop with a pace of its own: next, heartbeat, and complete (for which
+    `worker.uploader.judge` is the table)."""
 
 
 RETRIED: Final[Mapping[CallKind, tuple[type[ControllerError], ...]]] = {

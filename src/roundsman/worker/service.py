@@ -3,18 +3,24 @@
 import asyncio
 import random
 import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Final
 
 from roundsman import logs
 from roundsman.client import ControllerClient
-from roundsman.clock import Clock, SystemClock
+from roundsman.clock import SystemClock
 from roundsman.worker import identity
+from roundsman.worker.control_channel import ControlChannel
 from roundsman.worker.heartbeat import Heartbeat
 from roundsman.worker.identity import Enrolment
 from roundsman.worker.lease_loop import LeaseLoop
 from roundsman.worker.leases import HeldLeases
 from roundsman.worker.outbox import Outbox
+from roundsman.worker.runners.device import SessionRunner
 from roundsman.worker.runners.interface import DeviceRunner
+from roundsman.worker.runners.process import ProcessRunner
+from roundsman.worker.sessions.host_keys import HostKeyStore
 from roundsman.worker.settings import WorkerSettings
 from roundsman.worker.uploader import Uploader
 from roundsman.worker.waiting import wait_for_event
@@ -32,17 +38,14 @@ class WorkerService:
     that has ended is lost by either: it is on disk, and handed over after the next start.
     """
 
-    def __init__(
-        self,
-        settings: WorkerSettings,
-        device_runner: DeviceRunner,
-        *,
-        clock: Clock | None = None,
-    ) -> None:
-        """Be told everything; nothing is touched yet."""
+    def __init__(self, settings: WorkerSettings, device_runner: DeviceRunner | None = None) -> None:
+        """Be told everything; nothing is touched yet.
+
+        Without a `device_runner` it is the one that logs in to devices.
+        """
         self._settings = settings
         self._device_runner = device_runner
-        self._clock = clock if clock is not None else SystemClock()
+        self._clock = SystemClock()
         self._chance = random.SystemRandom()
         self._stopping = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
@@ -83,11 +86,22 @@ class WorkerService:
                 async with ControllerClient(
                     settings.controller, ca_file=settings.ca_file, clock=self._clock
                 ) as client:
-                    await self._serve(client, outbox)
+                    with self._device_runner_opened() as runner:
+                        await self._serve(client, outbox, runner)
             finally:
                 outbox.close()
 
-    async def _serve(self, client: ControllerClient, outbox: Outbox) -> None:
+    @contextmanager
+    def _device_runner_opened(self) -> Iterator[DeviceRunner]:
+        if self._device_runner is not None:
+            yield self._device_runner
+            return
+        settings = self._settings
+        keys = HostKeyStore(settings.state / "known_hosts", settings.host_keys)
+        with closing(SessionRunner(keys)) as runner:
+            yield runner
+
+    async def _serve(self, client: ControllerClient, outbox: Outbox, runner: DeviceRunner) -> None:
         clock, chance = self._clock, self._chance
         enrolment = Enrolment(self._settings, client, clock=clock, chance=chance)
         if not await self._establish(enrolment):
@@ -105,18 +119,32 @@ class WorkerService:
         lease_loop = LeaseLoop(
             settings=self._settings,
             client=client,
-            runner=self._device_runner,
+            runner=runner,
             outbox=outbox,
             leases=leases,
             heartbeat=heartbeat,
             clock=clock,
             chance=chance,
         )
+        processes = ProcessRunner(
+            self._settings.processes, folder=self._settings.state / "processes", clock=clock
+        )
+        await processes.open()
+        channel = ControlChannel(
+            client=client,
+            worker_id=lambda: enrolment.worker_id,
+            runner=processes,
+            clock=clock,
+            chance=chance,
+            tags=self._settings.tags,
+            on_refused=heartbeat.hurry,
+        )
         async with asyncio.TaskGroup() as group:
             lasting = [
                 group.create_task(loop.run(), name=type(loop).__name__)
                 for loop in (heartbeat, uploader)
             ]
+            group.create_task(channel.run(), name="ControlChannel")
             leasing = group.create_task(lease_loop.run(), name="LeaseLoop")
             await self._stopping.wait()
             log.info("worker.stopping", held=len(leases.keys()))
@@ -124,6 +152,7 @@ class WorkerService:
             await leasing
             if not await wait_for_event(outbox.empty, clock, FLUSH_SECONDS):
                 log.warning("worker.left_results", count=len(outbox.entries))
+            await channel.stop()
             for task in lasting:
                 task.cancel()
         log.info("worker.stopped")
