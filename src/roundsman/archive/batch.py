@@ -29,11 +29,11 @@ from roundsman.archive.objects import (
 from roundsman.archive.preparation import Prepared
 from roundsman.archive.trees import FILE_MODE, TREE_MODE, Tree, delta
 
-_TREE_BYTES: Final = 16 << 20
+_TREE_BYTES: Final = 8 << 20
 _CHAIN: Final = 32
 """Deltas that may stand on one another; to read the last is to apply them all."""
-_BASE_SHARE: Final = 32
-"""A base is replaced when what changed since takes up more than one part in this many of it."""
+_BASE_WORN: Final = 0.25
+"""A base is replaced when this part of it was: what stands on it grows, and takes time to find."""
 
 
 class State(msgspec.Struct):
@@ -171,12 +171,10 @@ class Batch:
 
     def _begin_chain(self, tree: Tree, tree_id: bytes, raw: bytes) -> None:
         """The first version in a pack stands on the base, or is the new base."""
-        if self.base is not None:
-            change = delta(self.base.tree, tree)
-            if len(change) * _BASE_SHARE < len(self.base.packed.body):
-                self.objects[self.base.packed.id] = self.base.packed
-                self._put_delta(tree, tree_id, self.base.tree, self.base.packed.id)
-                return
+        if self.base is not None and self.base.tree.replaced(tree) < _BASE_WORN:
+            self.objects[self.base.packed.id] = self.base.packed
+            self._put_delta(tree, tree_id, self.base.tree, self.base.packed.id)
+            return
         packed = PackedObject(TREE, tree_id, len(raw), zlib.compress(raw, COMPRESSION))
         self.base = Base(tree, packed)
         self.objects[tree_id] = packed

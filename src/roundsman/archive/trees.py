@@ -8,6 +8,8 @@ is written for a new version is a delta of some dozens of bytes, in git's own de
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from operator import is_
 from typing import Final, Self
 
 import msgspec
@@ -62,6 +64,13 @@ class Tree:
         """The tree as git keeps it."""
         return b"".join([leaf.raw for leaf in self.leaves])
 
+    def replaced(self, other: "Tree") -> float:
+        """Which part of this tree's leaves another version has replaced, from 0 to 1."""
+        if len(self.leaves) != len(other.leaves):
+            return 1.0
+        kept = sum(map(is_, self.leaves, other.leaves))
+        return 1 - kept / max(1, len(self.leaves))
+
     def get(self, name: bytes) -> TreeEntry | None:
         """The entry of a name, whatever its mode."""
         for key in (name, name + b"/"):
@@ -111,29 +120,53 @@ class Tree:
 
 def delta(old: Tree, new: Tree) -> bytes:
     """How `new` is made from `old`, as git's copy and insert instructions."""
-    places: dict[int, tuple[int, int]] = {}
-    old_size = 0
-    for index, leaf in enumerate(old.leaves):
-        places[id(leaf)] = (index, old_size)
-        old_size += len(leaf.raw)
+    starts = [0, *accumulate([len(leaf.raw) for leaf in old.leaves])]
     script = _Script()
-    next_leaf, position = 0, 0
-    fresh: list[bytes] = []
-    for leaf in new.leaves:
+    position = 0  # the leaf of `old` up to which `new` is said
+    for before, until, fresh in _differences(old.leaves, new.leaves):
+        script.copy(starts[position], starts[before] - starts[position])
+        gap = old.leaves[before:until]
+        if len(gap) == len(fresh) and all(map(_same_length, gap, fresh)):
+            script.change_entries(starts[before], gap, fresh)
+        else:
+            script.change(starts[before], _joined(gap), _joined(fresh))
+        position = until
+    script.copy(starts[position], starts[-1] - starts[position])
+    return _varint(starts[-1]) + _varint(script.size) + script.encode()
+
+
+def _differences(
+    old: Sequence[_Leaf], new: Sequence[_Leaf]
+) -> Iterator[tuple[int, int, Sequence[_Leaf]]]:
+    """Which leaves of `old`, from and until, are replaced by which of `new`; in order."""
+    if len(old) == len(new):
+        # Nearly always: no leaf came to be or was parted. A wrong guess costs some bytes only.
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            if before is not after:
+                yield index, index + 1, [after]
+        return
+    places = {id(leaf): index for index, leaf in enumerate(old)}
+    position = 0
+    fresh: list[_Leaf] = []
+    for leaf in new:
         place = places.get(id(leaf))
         if place is None:
-            fresh.append(leaf.raw)
+            fresh.append(leaf)
             continue
-        index, offset = place
-        if fresh or offset != position:
-            gap = b"".join([gone.raw for gone in old.leaves[next_leaf:index]])
-            script.change(position, gap, b"".join(fresh))
-            fresh.clear()
-        script.copy(offset, len(leaf.raw))
-        next_leaf, position = index + 1, offset + len(leaf.raw)
-    gap = b"".join([gone.raw for gone in old.leaves[next_leaf:]])
-    script.change(position, gap, b"".join(fresh))
-    return _varint(old_size) + _varint(script.size) + script.encode()
+        if fresh or place != position:
+            yield position, place, fresh
+            fresh = []
+        position = place + 1
+    if fresh or position != len(old):
+        yield position, len(old), fresh
+
+
+def _same_length(first: _Leaf, second: _Leaf) -> bool:
+    return len(first.entries) == len(second.entries)
+
+
+def _joined(leaves: Sequence[_Leaf]) -> bytes:
+    return b"".join([leaf.raw for leaf in leaves])
 
 
 class _Script:
@@ -166,6 +199,20 @@ class _Script:
         self.copy(offset, head)
         self.insert(new[head : len(new) - tail])
         self.copy(offset + len(old) - tail, tail)
+
+    def change_entries(self, offset: int, old: Sequence[_Leaf], new: Sequence[_Leaf]) -> None:
+        """Say leaves whose entries stand for one another."""
+        for before, after in zip(old, new, strict=True):
+            position = offset
+            for index, entry in enumerate(after.entries):
+                was = before.entries[index]
+                if was is not entry:
+                    start = offset + sum(map(len, before.entries[:index]))
+                    self.copy(position, start - position)
+                    self.change(start, was, entry)
+                    position = start + len(was)
+            offset += len(before.raw)
+            self.copy(position, offset - position)
 
     def encode(self) -> bytes:
         parts: list[bytes] = []
