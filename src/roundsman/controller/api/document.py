@@ -1,6 +1,7 @@
 """Finishes the OpenAPI document: what the framework cannot know of errors, fields and names."""
 
 import re
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -19,12 +20,19 @@ _DESCRIPTIONS: Final = {
     "413": "The body is too large.",
     "503": "The ledger or the archive cannot serve now; try again after `Retry-After` seconds.",
 }
+_SUCCESSES: Final = {
+    "200": "Success.",
+    "201": "Created.",
+    "202": "Accepted.",
+    "204": "Done; the answer has no body.",
+}
 _PUBLIC: Final = "health"
 _PAGE: Final = re.compile(rb"Page_roundsman\.(?:\w+\.)*(\w+?)_(?=\")")
 
 
 def finish(document: Json) -> bytes:
     """The document as JSON, complete; `document` is changed on the way."""
+    document.pop("servers")  # the one that answers this
     components = document["components"]["schemas"]
     known = meanings()
     for name, schema in components.items():
@@ -32,6 +40,7 @@ def finish(document: Json) -> bytes:
     for path, item in document["paths"].items():
         for operation in item.values():
             _tidy_parameters(operation)
+            _tidy_successes(operation)
             _add_errors(path, operation)
     components["ErrorAnswer"] = _error_answer(known["ErrorAnswer"])
     document["components"]["schemas"] = _referred_to(document)
@@ -83,6 +92,14 @@ def _tidy_parameters(operation: Json) -> None:
         for name in ("deprecated", "allowEmptyValue", "allowReserved"):
             parameter.pop(name, None)
     operation.pop("deprecated", None)
+
+
+def _tidy_successes(operation: Json) -> None:
+    for code, response in operation["responses"].items():
+        if response["description"] == HTTPStatus(int(code)).description:
+            response["description"] = _SUCCESSES.get(code, response["description"])
+        if not response.get("headers"):
+            response.pop("headers", None)
 
 
 def _add_errors(path: str, operation: Json) -> None:

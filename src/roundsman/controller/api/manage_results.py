@@ -13,7 +13,7 @@ from roundsman.wire.page import Page
 from roundsman.wire.version import Version
 
 
-@get("/latest", summary="The latest result")
+@get("/latest", summary="The latest result", media_type="text/plain")
 async def get_latest_result(
     device: Device, job: Job, controller: NamedDependency[Controller]
 ) -> Stream:
