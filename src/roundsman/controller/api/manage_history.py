@@ -4,6 +4,7 @@ from typing import Annotated, Final
 
 from litestar import Router, get
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 from litestar.response import File
 
@@ -93,7 +94,11 @@ async def get_run(run_id: RunId, controller: NamedDependency[Controller]) -> Run
     "/runs/{run_id:str}/evidence",
     tags=["runs"],
     summary="What a failed run left behind",
-    media_type="text/plain",
+    responses={
+        200: ResponseSpec(
+            str, media_type="text/plain", description="The output.", generate_examples=False
+        )
+    },
 )
 async def get_run_evidence(run_id: RunId, controller: NamedDependency[Controller]) -> File:
     """The output that was kept, as a file to save; it never becomes a version in the archive."""
@@ -101,7 +106,7 @@ async def get_run_evidence(run_id: RunId, controller: NamedDependency[Controller
     return File(
         path,
         filename=f"{run_id}.txt",
-        media_type="text/plain; charset=utf-8",
+        media_type="text/plain",
         headers={"X-Content-Type-Options": "nosniff"},
     )
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from litestar import Router, get
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Stream
 
 from roundsman.controller.api.guards import READERS
@@ -13,13 +14,24 @@ from roundsman.wire.page import Page
 from roundsman.wire.version import Version
 
 
-@get("/latest", summary="The latest result", media_type="text/plain")
+@get(
+    "/latest",
+    summary="The latest result",
+    responses={
+        200: ResponseSpec(
+            str,
+            media_type="text/plain",
+            description="The content; `application/octet-stream` where it is no text.",
+            generate_examples=False,
+        )
+    },
+)
 async def get_latest_result(
     device: Device, job: Job, controller: NamedDependency[Controller]
 ) -> Stream:
     """Its content as it is: text in UTF-8, or bytes where it is something else."""
     result = await controller.history.latest(device, job)
-    kind = "text/plain; charset=utf-8" if result.is_text else "application/octet-stream"
+    kind = "text/plain" if result.is_text else "application/octet-stream"
     return Stream(result.pieces, media_type=kind, headers={"X-Content-Type-Options": "nosniff"})
 
 
