@@ -54,7 +54,10 @@ class MemoryArchive(Archive):
             if not is_valid_name(name):
                 raise ArchiveNameError.of(name)
         await self.check()
-        content = entry.content.read_bytes()
+        try:
+            content = entry.content.read_bytes()
+        except OSError as error:
+            raise ArchiveUnavailableError(f"{entry.content}: {error}") from error
         versions = self.kept.setdefault((entry.device, entry.job), [])
         if versions and versions[-1].content == content:
             return Stored(version=versions[-1].version.version, changed=False)

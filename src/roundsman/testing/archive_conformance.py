@@ -1,0 +1,252 @@
+"""The laws of the archive as tests, for every implementation, ours and others'.
+
+A test module makes a subclass whose name begins with `Test` and gives it a fixture `archive`, an
+open and empty archive:
+
+    class TestOurArchive(ArchiveConformance):
+        @pytest.fixture
+        async def archive(self, tmp_path): ...
+
+The tests are coroutines: pytest-asyncio, or the like, has to run them. What a crash leaves behind
+(laws 1 and 4) is for each implementation to show in its own way.
+"""
+
+import asyncio
+import random
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from roundsman.archive.interface import (
+    Archive,
+    ArchiveNameError,
+    ArchiveUnavailableError,
+    Entry,
+    VersionNotFoundError,
+)
+
+DUE = 1_700_000_000
+
+_random_bytes = random.Random(4).randbytes
+
+CONTENTS = {
+    "empty": b"",
+    "one line": b"hostname edge1\n",
+    "no newline at the end": b"hostname edge1",
+    "empty lines": b"\n\n\nhostname edge1\n\n\n",
+    "carriage returns": b"hostname edge1\r\nend\r\n",
+    "every byte": bytes(range(256)),
+    "a line of 300 KB": b"x" * 300_000 + b"\n",
+    "300 KB that do not deflate": _random_bytes(300_000),
+    "9 MB": _random_bytes(1_000_000) * 9,
+    "not UTF-8": b"description \xe9\xff\n",
+    "looks like git": b"tree 0\0100644 a\0" + bytes(20),
+}
+
+
+class Spool:
+    """Makes entries with their spool files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = count(1)
+
+    def entry(
+        self, content: bytes, *, device: str = "edge1", job: str = "show_run", due: int = DUE
+    ) -> Entry:
+        """An entry of which only the content need be said."""
+        number = next(self._numbers)
+        file = self._folder / f"result-{number}"
+        file.write_bytes(content)
+        return Entry(
+            device=device,
+            job=job,
+            content=file,
+            due=due,
+            started_at=due + 1.5,
+            ended_at=due + 2.5,
+            worker_id="worker-1",
+            run_id=f"run-{number}",
+        )
+
+
+async def content_of(
+    archive: Archive, device: str = "edge1", job: str = "show_run", version: str | None = None
+) -> bytes:
+    """The content of one version."""
+    return b"".join([piece async for piece in archive.read(device, job, version)])
+
+
+class ArchiveConformance:
+    """Laws of `roundsman.archive.interface`."""
+
+    @pytest.fixture
+    def spool(self, tmp_path: Path) -> Spool:
+        """What makes entries; override to keep the spool elsewhere."""
+        folder = tmp_path / "spool"
+        folder.mkdir()
+        return Spool(folder)
+
+    async def test_an_empty_archive_has_no_versions(self, archive: Archive) -> None:
+        await archive.check()
+        assert await archive.versions("edge1", "show_run", limit=10) == []
+        with pytest.raises(VersionNotFoundError):
+            await content_of(archive)
+
+    @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS.keys())
+    async def test_what_is_stored_is_read_byte_for_byte(
+        self, archive: Archive, spool: Spool, content: bytes
+    ) -> None:
+        stored = await archive.store(spool.entry(content))
+        assert stored.changed
+        assert await content_of(archive) == content
+        assert await content_of(archive, version=stored.version) == content
+
+    async def test_the_spool_file_may_go_when_store_returned(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        entry = spool.entry(b"one\n")
+        await archive.store(entry)
+        entry.content.unlink()
+        assert await content_of(archive) == b"one\n"
+
+    async def test_versions_come_newest_first_and_stay(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        contents = [b"one\n", b"two\n", b"three\n", b"one\n"]
+        stored = [await archive.store(spool.entry(content)) for content in contents]
+        versions = await archive.versions("edge1", "show_run", limit=10)
+        assert [item.version for item in versions] == [item.version for item in reversed(stored)]
+        assert len({item.version for item in versions}) == 4
+        assert all("edge1" in item.subject and "show_run" in item.subject for item in versions)
+        assert [await content_of(archive, version=item.version) for item in stored] == contents
+
+    async def test_a_list_of_versions_has_its_limit(self, archive: Archive, spool: Spool) -> None:
+        stored = [await archive.store(spool.entry(b"%d\n" % number)) for number in range(5)]
+        versions = await archive.versions("edge1", "show_run", limit=2)
+        assert [item.version for item in versions] == [stored[4].version, stored[3].version]
+
+    async def test_unchanged_content_has_the_version_that_holds_it(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        first = await archive.store(spool.entry(b"one\n"))
+        other = await archive.store(spool.entry(b"one\n", device="edge2"))
+        again = await archive.store(spool.entry(b"one\n", due=DUE + 60))
+        assert (again.changed, again.version) == (False, first.version)
+        assert other.changed
+        assert len(await archive.versions("edge1", "show_run", limit=10)) == 1
+
+    async def test_unchanged_large_content_has_the_version_that_holds_it(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        content = CONTENTS["9 MB"]
+        first = await archive.store(spool.entry(content))
+        again = await archive.store(spool.entry(content))
+        assert (again.changed, again.version) == (False, first.version)
+
+    async def test_paths_do_not_mix(self, archive: Archive, spool: Spool) -> None:
+        # Names that git orders unlike Python, names that begin alike, a device named like a job.
+        pairs = [
+            ("edge", "show_run"),
+            ("edge-1", "show_run"),
+            ("edge.1", "show_run"),
+            ("edge1", "show_run"),
+            ("edge1", "show_run.2"),
+            ("edge1", "show"),
+            ("show_run", "edge1"),
+            ("2001:db8::1", "a b@c+d"),
+        ]
+        for device, job in pairs:
+            await archive.store(spool.entry(f"{device} {job}".encode(), device=device, job=job))
+        for device, job in reversed(pairs):
+            assert await content_of(archive, device, job) == f"{device} {job}".encode()
+            assert len(await archive.versions(device, job, limit=10)) == 1
+
+    async def test_500_at_once_are_500_versions(self, archive: Archive, spool: Spool) -> None:
+        """Fault 4: of 500 completions at once, 3 to 19 were in the repository."""
+        entries = [spool.entry(b"%d\n" % number, device=f"d{number}") for number in range(500)]
+        stored = await asyncio.gather(*map(archive.store, entries))
+        assert all(item.changed for item in stored)
+        for number, item in enumerate(stored):
+            versions = await archive.versions(f"d{number}", "show_run", limit=10)
+            assert [version.version for version in versions] == [item.version]
+        for number in range(0, 500, 100):
+            assert await content_of(archive, f"d{number}") == b"%d\n" % number
+
+    async def test_one_path_at_once_keeps_every_version_in_order(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        """Fault 5: two results for one pair at once made empty commits, or hung for ever."""
+        entries = [spool.entry(b"%d\n" % number) for number in range(40)]
+        stored = await asyncio.gather(*map(archive.store, entries))
+        versions = await archive.versions("edge1", "show_run", limit=100)
+        assert len({item.version for item in stored}) == 40
+        assert {item.version for item in versions} == {item.version for item in stored}
+        for number, item in enumerate(stored):
+            assert await content_of(archive, version=item.version) == b"%d\n" % number
+
+    async def test_the_same_result_at_once_is_one_version(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        """Faults 5 and 7: the same result, twice at once, is kept once."""
+        stored = await asyncio.gather(*(archive.store(spool.entry(b"one\n")) for _ in range(20)))
+        assert sorted(item.changed for item in stored) == [False] * 19 + [True]
+        assert len({item.version for item in stored}) == 1
+        assert len(await archive.versions("edge1", "show_run", limit=100)) == 1
+
+    @pytest.mark.parametrize(
+        "name",
+        ["../../../../x", "/etc/x", "a/b", "a\0b", "", ".", "..", ".git", "-x", "a\n", "a" * 201],
+    )
+    async def test_a_name_that_is_not_allowed_is_refused(
+        self, archive: Archive, spool: Spool, name: str, tmp_path: Path
+    ) -> None:
+        """Fault 6: `device=../../../../x` wrote outside the repository."""
+        before = sorted(tmp_path.parent.rglob("*x*"))
+        with pytest.raises(ArchiveNameError):
+            await archive.store(spool.entry(b"one\n", device=name))
+        with pytest.raises(ArchiveNameError):
+            await archive.store(spool.entry(b"one\n", job=name))
+        assert sorted(tmp_path.parent.rglob("*x*")) == before
+        assert await archive.versions(name, "show_run", limit=10) == []
+        with pytest.raises(VersionNotFoundError):
+            await content_of(archive, name)
+
+    async def test_an_unknown_version_is_not_found(self, archive: Archive, spool: Spool) -> None:
+        stored = await archive.store(spool.entry(b"one\n"))
+        other = await archive.store(spool.entry(b"two\n", device="edge2"))
+        assert await content_of(archive, version=stored.version) == b"one\n"
+        for version in ("0" * 40, "main", "--all", "", other.version):
+            with pytest.raises(VersionNotFoundError):
+                await content_of(archive, version=version)
+
+    async def test_a_spool_file_that_is_gone_fails_alone(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        gone = spool.entry(b"gone\n", device="edge9")
+        gone.content.unlink()
+        answers = await asyncio.gather(
+            archive.store(spool.entry(b"one\n")),
+            archive.store(gone),
+            archive.store(spool.entry(b"two\n", device="edge2")),
+            return_exceptions=True,
+        )
+        assert isinstance(answers[1], ArchiveUnavailableError)
+        assert await content_of(archive) == b"one\n"
+        assert await content_of(archive, "edge2") == b"two\n"
+
+    async def test_a_caller_that_gives_up_harms_nobody(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        given_up = [
+            asyncio.create_task(archive.store(spool.entry(b"one\n", device=f"d{number}")))
+            for number in range(20)
+        ]
+        await asyncio.sleep(0)
+        for task in given_up:
+            task.cancel()
+        stored = await archive.store(spool.entry(b"two\n"))
+        await asyncio.gather(*given_up, return_exceptions=True)
+        assert stored.changed
+        assert await content_of(archive) == b"two\n"
