@@ -1,0 +1,258 @@
+"""The memory ledger as a model of the SQLite ledger: whatever is done, both answer alike."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from roundsman.errors import NotFoundError
+from roundsman.ledger.fairness import Turns
+from roundsman.ledger.interface import (
+    Finish,
+    LeasedSlot,
+    Ledger,
+    Pause,
+    PauseKind,
+    PlannedSlot,
+    Resumption,
+    RunQuery,
+    SlotQuery,
+    Span,
+    TagFilter,
+)
+from roundsman.ledger.memory import MemoryLedger
+from roundsman.ledger.sqlite.driver import SqliteLedger
+from roundsman.wire.execution import LeaseKey
+from roundsman.wire.run import Outcome, Run, SlotState
+
+T = TypeVar("T")
+
+START = 1_700_000_000
+TAG_SETS: list[tuple[str, ...]] = [(), ("a",), ("b",), ("a", "b"), ("c",)]
+DEVICES = st.sampled_from(["d0", "d1", "d2", "d3"])
+JOBS = st.sampled_from(["j0", "j1"])
+OFFSETS = st.integers(-300, 300)
+WORKERS = st.sampled_from(["w1", "w2", None])
+TAGS = st.none() | st.frozensets(st.sampled_from("abcz"), max_size=2)
+PAUSED = st.tuples(st.just(PauseKind.DEVICE), DEVICES) | st.tuples(st.just(PauseKind.JOB), JOBS)
+PLANS = st.builds(
+    lambda device, job, tags, plan, offset: (device, job, tags, plan, offset),
+    DEVICES,
+    JOBS,
+    st.sampled_from(TAG_SETS),
+    st.sampled_from(["p1", "p2"]),
+    st.none() | OFFSETS,
+)
+
+
+class Ledgers(RuleBasedStateMachine):
+    """Each step is taken on both ledgers, and their answers are compared."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.folder = TemporaryDirectory()
+        self.now = START
+        self.ids = count()
+        self.leases: list[LeasedSlot] = []
+        self.finished: list[Finish] = []
+        path = Path(self.folder.name, "ledger.sqlite3")
+        self.model, self.ledger = MemoryLedger(), SqliteLedger(path)
+        self.both(lambda ledger: ledger.open())
+
+    def teardown(self) -> None:
+        if hasattr(self, "loop"):
+            self.both(lambda ledger: ledger.close())
+            self.folder.cleanup()
+            self.loop.close()
+
+    def both(self, call: Callable[[Ledger], Coroutine[object, object, T]]) -> T:
+        wanted = self.loop.run_until_complete(call(self.model))
+        got = self.loop.run_until_complete(call(self.ledger))
+        assert got == wanted
+        return wanted
+
+    @rule(seconds=st.sampled_from([-90, -5, 1, 30, 61, 119, 120, 200]))
+    def turn_the_clock(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule(plans=st.lists(PLANS, max_size=8, unique_by=lambda plan: plan[:2]))
+    def sync(self, plans: list[tuple[str, str, tuple[str, ...], str, int | None]]) -> None:
+        planned = [
+            PlannedSlot(
+                device=device,
+                job=job,
+                tags=tags,
+                plan=plan,
+                first_due=None if offset is None else self.now + offset,
+            )
+            for device, job, tags, plan, offset in plans
+        ]
+        self.both(lambda ledger: ledger.sync_slots(planned, self.now))
+
+    @rule(
+        any_of=TAGS, within=TAGS, limit=st.integers(0, 6), ahead=st.integers(0, 150), worker=WORKERS
+    )
+    def claim(
+        self,
+        any_of: frozenset[str] | None,
+        within: frozenset[str] | None,
+        limit: int,
+        ahead: int,
+        worker: str | None,
+    ) -> None:
+        self.leases += self.both(
+            lambda ledger: ledger.claim(
+                TagFilter(any_of=any_of, within=within),
+                limit=limit,
+                horizon=self.now + ahead,
+                now=self.now,
+                lease_seconds=120,
+                worker_id=worker,
+            )
+        )
+
+    @precondition(lambda self: self.leases)
+    @rule(
+        picks=st.lists(st.integers(0, 99), max_size=4),
+        worker=WORKERS,
+        seconds=st.integers(-50, 200),
+    )
+    def renew(self, picks: list[int], worker: str | None, seconds: int) -> None:
+        keys = [key_of(self.leases[pick % len(self.leases)]) for pick in picks]
+        until = self.now + seconds
+        self.both(lambda ledger: ledger.renew(keys, worker_id=worker, now=self.now, until=until))
+
+    @precondition(lambda self: self.leases)
+    @rule(
+        pick=st.integers(0, 99),
+        digest=st.sampled_from(["x", "y", None]),
+        offset=st.none() | OFFSETS,
+        spans=st.integers(0, 2),
+        with_run=st.booleans(),
+    )
+    def finish(
+        self, pick: int, digest: str | None, offset: int | None, spans: int, with_run: bool
+    ) -> None:
+        leased = self.leases[-1 - pick % len(self.leases)]
+        run = Run(
+            run_id=f"run-{next(self.ids)}",
+            device=leased.device,
+            job=leased.job,
+            due=leased.due,
+            outcome=Outcome.SUCCEEDED,
+            recorded_at=self.now,
+            epoch=leased.epoch,
+            digest=digest,
+        )
+        ending = Finish(
+            run=run if with_run else None,
+            key=key_of(leased),
+            next_due=None if offset is None else self.now + offset,
+            spans=self.some_spans(spans),
+        )
+        self.finished.append(ending)
+        self.both(lambda ledger: ledger.finish([ending], self.now))
+
+    def some_spans(self, number: int) -> tuple[Span, ...]:
+        outcomes = (Outcome.COALESCED, Outcome.MISSED)
+        return tuple(
+            Span(outcome=outcome, first_due=self.now - 60, last_due=self.now, count=2)
+            for outcome in outcomes[:number]
+        )
+
+    @precondition(lambda self: self.finished)
+    @rule(pick=st.integers(0, 99))
+    def finish_again(self, pick: int) -> None:
+        ending = self.finished[pick % len(self.finished)]
+        if ending.run is not None:  # the same completion, told once more
+            run = msgspec.structs.replace(ending.run, run_id=f"run-{next(self.ids)}")
+            ending = msgspec.structs.replace(ending, run=run)
+            self.both(lambda ledger: ledger.find_repeat(run.device, run.job, run.due, "x"))
+        self.both(lambda ledger: ledger.finish([ending], self.now))
+
+    @rule(device=DEVICES, job=JOBS)
+    def run_now(self, device: str, job: str) -> None:
+        async def asked(ledger: Ledger) -> str:
+            try:
+                return await ledger.run_now(device, job, self.now)
+            except NotFoundError as error:
+                return str(error)
+
+        self.both(asked)
+
+    @rule(paused=PAUSED)
+    def pause(self, paused: tuple[PauseKind, str]) -> None:
+        kind, name = paused
+        pause = Pause(kind=kind, name=name, since=self.now, by="alice")
+        self.both(lambda ledger: ledger.pause(pause))
+
+    @rule(
+        paused=PAUSED,
+        offset=st.none() | OFFSETS,
+        late=st.booleans(),
+        spans=st.integers(0, 2),
+    )
+    def resume(
+        self, paused: tuple[PauseKind, str], offset: int | None, late: bool, spans: int
+    ) -> None:
+        kind, name = paused
+        freed = self.both(lambda ledger: ledger.to_resume(kind, name)) or []
+        resumptions = [
+            Resumption(
+                device=slot.device,
+                job=slot.job,
+                epoch=slot.epoch + late,
+                next_due=None if offset is None else self.now + offset,
+                spans=self.some_spans(spans),
+            )
+            for slot in freed
+        ]
+        self.both(lambda ledger: ledger.resume(kind, name, resumptions, self.now))
+
+    @rule()
+    def restart(self) -> None:
+        """A new process on the same file; the dealing begins anew, which the model does too."""
+        self.loop.run_until_complete(self.ledger.close())
+        self.ledger = SqliteLedger(Path(self.folder.name, "ledger.sqlite3"))
+        self.loop.run_until_complete(self.ledger.open())
+        self.model._turns = Turns()
+
+    @invariant()
+    def they_know_the_same(self) -> None:
+        if hasattr(self, "loop"):
+            self.both(lambda ledger: knowledge(ledger, self.now))
+
+
+async def knowledge(ledger: Ledger, now: float) -> list[object]:
+    slots = await ledger.slots(SlotQuery(), now)
+    by_state = [await ledger.slots(SlotQuery(state=state), now) for state in SlotState]
+    leases = [await ledger.lease_of(slot.device, slot.job) for slot in slots.items]
+    runs = await ledger.runs(RunQuery(limit=10_000))
+    return [slots, by_state, leases, await ledger.pauses(), sorted(map(described, runs.items))]
+
+
+def described(run: Run) -> str:
+    """Without the id where the ledger made it by itself."""
+    run_id = run.run_id if run.run_id.startswith("run-") else ""
+    return repr(msgspec.structs.replace(run, run_id=run_id, recorded_at=float(run.recorded_at)))
+
+
+def key_of(leased: LeasedSlot) -> LeaseKey:
+    return LeaseKey(device=leased.device, job=leased.job, epoch=leased.epoch)
+
+
+TestLedgers = Ledgers.TestCase
+TestLedgers.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

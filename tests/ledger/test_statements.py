@@ -1,0 +1,96 @@
+"""The SQL itself: every statement is explained, compiles, and reads by an index."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from roundsman.ledger.interface import ProcessQuery, RunQuery, SlotQuery
+from roundsman.ledger.sqlite import lists
+from roundsman.ledger.sqlite.database import connect
+from roundsman.ledger.sqlite.migrations import migrate
+from roundsman.ledger.sqlite.statements import load
+from roundsman.wire.process import ProcessState
+from roundsman.wire.run import Outcome, SlotState
+
+FOLDER = files("roundsman.ledger.sqlite").joinpath("sql")
+TOPICS = sorted(
+    entry.name.removesuffix(".sql") for entry in FOLDER.iterdir() if entry.name.endswith(".sql")
+)
+STATEMENTS = [(topic, name) for topic in TOPICS for name in load(topic)]
+FIRST_INDEX = {
+    "list_slots": "slots_by_device",
+    "list_runs": "runs_by_time",
+    "list_processes": "processes_by_time",
+}
+# They are about every row there is.
+WHOLE_TABLES = {"lanes", "remove_empty_lanes", "kept_slots", "tokens", "workers", "pauses"}
+WHOLE_TABLES |= {"probe", "read_probe", "list_slots", "list_runs", "list_processes"}
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    connection = connect(tmp_path / "ledger.sqlite3", cache_megabytes=1)
+    migrate(connection)
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize(("topic", "name"), STATEMENTS)
+def test_each_is_explained_and_reads_by_an_index(
+    connection: sqlite3.Connection, topic: str, name: str
+) -> None:
+    text = load(topic)[name]
+    assert text.startswith("-- "), "a comment says what it is for"
+    sql = text.format(index=FIRST_INDEX[name], filters="TRUE") if name in FIRST_INDEX else text
+    plan = plan_of(connection, sql, dict.fromkeys(re.findall(r":(\w+)", sql)))
+    if name not in WHOLE_TABLES:
+        assert [step for step in plan if step.startswith("SCAN") and "json_each" not in step] == []
+
+
+def plan_of(connection: sqlite3.Connection, sql: str, values: dict[str, None]) -> list[str]:
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (SlotQuery(), "slots_by_device ((device,job)>(?,?))"),
+        (SlotQuery(device="d", tag="x"), "slots_by_device (device=?)"),
+        (SlotQuery(job="j", state=SlotState.DUE), "slots_by_job (job=?"),
+        (SlotQuery(state=SlotState.PAUSED), "slots_paused ((device,job)>(?,?))"),
+        (SlotQuery(state=SlotState.ENDED), "slots_ended ((device,job)>(?,?))"),
+        (RunQuery(), "runs_by_time (recorded_at<?)"),
+        (RunQuery(since=1, until=2), "runs_by_time (recorded_at>? AND recorded_at<?)"),
+        (RunQuery(device="d", job="j"), "runs_by_device (device=? AND recorded_at<?)"),
+        (RunQuery(job="j"), "runs_by_job (job=? AND recorded_at<?)"),
+        (RunQuery(outcome=Outcome.FAILED), "runs_by_outcome (outcome=? AND recorded_at<?)"),
+        (RunQuery(worker_id="w"), "runs_by_worker (worker_id=? AND recorded_at<?)"),
+        (ProcessQuery(), "processes_by_time (requested_at<?)"),
+        (ProcessQuery(worker_id="w"), "processes_by_worker (worker_id=? AND requested_at<?)"),
+        (
+            ProcessQuery(state=ProcessState.RUNNING),
+            "processes_by_state (state=? AND requested_at<?)",
+        ),
+    ],
+)
+def test_a_page_is_read_in_the_order_of_an_index(
+    connection: sqlite3.Connection, query: SlotQuery | RunQuery | ProcessQuery, index: str
+) -> None:
+    """So that a page costs a page, however long the list."""
+    asked: list[str] = []
+    connection.set_trace_callback(asked.append)
+    match query:
+        case SlotQuery():
+            lists.slots(connection, query, 0.0)
+        case RunQuery():
+            lists.runs(connection, query)
+        case ProcessQuery():
+            lists.processes(connection, query)
+    connection.set_trace_callback(None)
+    plan = plan_of(connection, asked[0].replace("(Inf,", "(9e999,"), {})
+    assert index in plan[0]
+    assert not any("TEMP B-TREE" in step for step in plan)
