@@ -11,7 +11,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from roundsman.config.records import Role, Token
+from roundsman.config.settings import is_loopback
 from roundsman.errors import RoundsmanError
 from roundsman.ledger.interface import Ledger
 from roundsman.secret import Secret
@@ -82,16 +82,6 @@ def new_token() -> NewToken:
     """A fresh token of 256 random bits, and its hash."""
     token = secrets.token_urlsafe(32)
     return NewToken(Secret(token), token_hash(token))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address, without port, can only mean this machine."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Shown(NamedTuple):
