@@ -107,6 +107,10 @@ class DocumentPlugin(OpenAPIRenderPlugin):
         self._finished = self._finished or finish(openapi_schema)
         return self._finished
 
+    def receive_router(self, router: Router) -> None:
+        """Keep the document alone: other paths below `/api` are answered as everywhere."""
+        router.routes[:] = [route for route in router.routes if route.path.endswith(".json")]
+
 
 class SecretsAsText(OpenAPISchemaPlugin):
     """Where a secret does travel, to whom it is meant for, it is a text."""
@@ -162,7 +166,7 @@ async def get_page() -> Response[str]:
 @get("/api/docs/page.js", include_in_schema=False)
 async def get_script() -> Response[str]:
     """What fills the page."""
-    return Response(_SCRIPT, media_type="text/javascript; charset=utf-8", headers=_NOSNIFF)
+    return Response(_SCRIPT, media_type="text/javascript", headers=_NOSNIFF)
 
 
 ROUTES: Final = Router(

@@ -115,9 +115,12 @@ def _expected(field: FieldDefinition) -> str:
     """What a query parameter takes, in words, bounds included."""
     types = _types(field)
     kwarg = field.kwarg_definition
-    if isinstance(kwarg, QueryParameter) and kwarg.le is not None:
+    if bool in types:
+        return "expected true or false"
+    if isinstance(kwarg, QueryParameter) and kwarg.ge is not None:
         kind = "whole number" if int in types else "number of seconds (Unix time)"
-        return f"expected a {kind} from {kwarg.ge} to {kwarg.le}"
+        bound = f" to {kwarg.le}" if kwarg.le is not None else " on"
+        return f"expected a {kind} from {kwarg.ge}{bound}"
     choices = [member.value for kind in types if issubclass(kind, Enum) for member in kind]
     return f"expected one of {', '.join(choices)}" if choices else "expected a text"
 
