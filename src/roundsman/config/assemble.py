@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path as FilePath
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,9 @@ from roundsman.config.settings import build_settings
 from roundsman.wire.device import Device
 from roundsman.wire.job import Job
 from roundsman.wire.names import NAME_RULE, is_valid_name
+
+# What an entry may be found guilty of only because something was taken from it as wrong.
+_NO_NEWS: Final = frozenset({"config.missing", "config.conflict", "config.open"})
 
 
 class _Unset(NamedTuple):
@@ -97,7 +100,7 @@ class Assembly:
             return
         spoiled = any(layer.path[:2] in self._spoiled for layer in layers)
         for finding in findings:
-            if not (spoiled and finding.code == "config.missing"):
+            if not (spoiled and finding.code in _NO_NEWS):
                 self.findings[finding._replace(path=origin(layers, finding.path))] = None
 
     def _build_jobs(self) -> Iterator[tuple[str, Job]]:

@@ -51,17 +51,23 @@ def _check(value: Any, kind: inspect.Type, path: Path, findings: list[Finding]) 
             return _check_fitting(value, alternative, path, findings)
     # An alternative to "nothing" is how the schema says that a key may be left out.
     expected = [_name(a) for a in alternatives if not isinstance(a, inspect.NoneType)]
-    # "no" and 0123 are texts in YAML as it is read here, and numbers are not.
-    quote = "a text" in expected and isinstance(value, bool | int | float)
     findings.append(
         Finding(
             "config.wrong_type",
             path,
             f"expected {' or '.join(expected)}, got {_GOT.get(type(value), 'a date or time')}",
-            "put it in quotes" if quote else None,
+            _fix(value, expected),
         )
     )
     return _BAD
+
+
+def _fix(value: Any, expected: list[str]) -> str | None:
+    if "a text" in expected and isinstance(value, bool | int | float):
+        return "put it in quotes"
+    if expected == ["true or false"] and isinstance(value, str):  # yes and on are texts here
+        return "write true or false, without quotes"
+    return None
 
 
 def _fits(value: Any, kind: inspect.Type) -> bool:

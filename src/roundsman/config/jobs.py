@@ -108,8 +108,9 @@ class JobTemplate:
         try:
             return schedules.plan(says)
         except ValueError as error:
-            kind = next(iter(says)) if len(says) == 1 else None
-            path = ("schedule", kind) if kind else ("schedule",)
+            # The text begins with the key that it is about, unless it is about several.
+            key = str(error).partition(" ")[0]
+            path = ("schedule", key) if key in says else ("schedule",)
             self.findings.append(Finding("config.schedule", path, str(error)))
             return None
 
@@ -228,7 +229,7 @@ def _check_expressions(says: Mapping[str, Any], values: Mapping[str, str]) -> li
     findings = []
     for path, text in _expressions(says):
         try:
-            expression = _compiled(fill(text, values))
+            expression = _compiled(text, values)
         except ValueError as error:
             findings.append(Finding("config.regex", path, str(error)))
             continue
@@ -237,21 +238,29 @@ def _check_expressions(says: Mapping[str, Any], values: Mapping[str, str]) -> li
         rule = says["scrubbers"][path[1]]
         if rule["type"] != wire.ScrubberType.REGEX_SUBSTITUTE:
             continue
+        replace = rule.get("replace") or ""
         try:
-            expression.sub(fill(rule.get("replace") or "", values), "")
+            expression.sub(fill(replace, values), "")
         except (re.error, IndexError) as error:
+            reason = _reason(error, variables(replace))
             place = (*path[:2], "replace")
-            findings.append(Finding("config.regex", place, f"not a replacement: {error}"))
+            findings.append(Finding("config.regex", place, f"not a replacement{reason}"))
     return findings
 
 
-def _compiled(text: str) -> re.Pattern[str]:
+def _compiled(text: str, values: Mapping[str, str]) -> re.Pattern[str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what a later Python may read differently
-            return re.compile(text)
+            return re.compile(fill(text, values))
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"not a regular expression: {error}") from None
+        reason = _reason(error, variables(text))
+        raise ValueError(f"not a regular expression{reason}") from None
+
+
+def _reason(error: Exception, names: tuple[str, ...]) -> str:
+    """What is wrong with an expression; nothing of it where it holds values: they may be secret."""
+    return " when its template values are filled in" if names else f": {error}"
 
 
 def _job(name: str, says: Mapping[str, Any], schedule: wire.Schedule, filled: Fill) -> wire.Job:

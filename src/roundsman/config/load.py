@@ -11,6 +11,7 @@ from roundsman.config.assemble import Assembly
 from roundsman.config.check import check
 from roundsman.config.formats import SUFFIXES, UnreadableError, parse
 from roundsman.config.problems import ConfigurationError, Finding, Problem, path_text
+from roundsman.config.problems import Path as Location
 from roundsman.config.records import Configuration
 from roundsman.config.schema import Document
 from roundsman.config.secrets import Secrets
@@ -31,13 +32,18 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Configuration:
         ) from None
     document, findings = check({} if document is None else document, Document)
     secrets = Secrets(environ, path.parent)
-    spoiled = {finding.path[:2] for finding in findings}
+    spoiled = {_entry(finding.path) for finding in findings}
     assembly = Assembly(document, secrets, spoiled)
     configuration = assembly.run(path.parent)
     findings += assembly.findings
     if findings:
         raise ConfigurationError(_placed(path, text, findings))
     return msgspec.structs.replace(configuration, warnings=tuple(_warnings(path, secrets)))
+
+
+def _entry(path: Location) -> Location:
+    """The device, job or generic that a path leads into; the controller is one by itself."""
+    return path[:1] if path[:1] == ("controller",) else path[:2]
 
 
 def _read(path: Path) -> str:

@@ -12,7 +12,7 @@ Path = tuple[str | int, ...]
 """Where a value stands in a document: keys and list positions from the top."""
 
 _PLAIN_KEY_FORBIDS: Final = frozenset(' .[]"')
-_SHOWN: Final = 12  # names listed before "and N more": about two lines of a terminal
+_SHOWN: Final = 20  # names listed before "and N more": all keys of a job, some of 10,000 jobs
 
 
 class Finding(NamedTuple):
@@ -84,7 +84,7 @@ def one_of(names: Iterable[str]) -> str:
     """What was expected, as a list of names; shortened when it is long."""
     known = sorted(names)
     if not known:
-        return "expected none"
+        return "there are none"
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
     return f"expected one of {', '.join(known[:_SHOWN])}{more}"
 

@@ -42,7 +42,7 @@ class Schedule(_Record):
     1970-01-01T00:00:00Z."""
     iso_8601: str | None = None
     """Repeating interval, such as `R/2026-01-01T00:00:00Z/PT1H`; due at the start of each."""
-    fixed: int | None = None
+    fixed: Annotated[int, Meta(ge=0, le=253_402_300_799)] | None = None
     """One instant, in Unix seconds."""
 
 
