@@ -19,6 +19,7 @@ without a line end before the prompt, or another prompt because the command chan
 
 import asyncio
 import re
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -36,6 +37,9 @@ DEFAULT_PROMPT_ENDS: Final = (b"#", b">", b"$", b"%")
 
 _HOST: Final = re.compile(rb"[\w.@-]+")
 
+_LONGEST_PREFACE: Final = 3
+"""Lines that may come with each prompt, before it: `{master}`, `[edit]`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
@@ -47,22 +51,40 @@ class Patience:
     """Seconds, once output has been disturbed by asking too soon."""
 
 
-class _Candidate(NamedTuple):
-    """The line being written, which may be a prompt."""
+class _Line(NamedTuple):
+    """A line that came."""
 
     start: int
     """Where it begins in the transcript."""
-    line: bytes
-    """As it reads, without trailing blanks."""
+    text: bytes
+    """Without trailing blanks."""
+
+
+class _Question(NamedTuple):
+    """An empty line that was sent, or may be, to see whether a line is the prompt."""
+
+    line: _Line
+    """The line being written."""
     prompt: bytes
-    """The prompt that it ends with, if it is one; without trailing blanks."""
-    exact: bool
+    """The prompt that it ends with, if it is one."""
+    certain: bool
     """Whether the line is the prompt as learned, and nothing else."""
 
     @property
-    def end_of_output(self) -> int:
+    def output_ends(self) -> int:
         """Where the output before the prompt ends in the transcript."""
-        return self.start + len(self.line) - len(self.prompt)
+        return self.line.start + len(self.line.text) - len(self.prompt)
+
+
+class _Ended(NamedTuple):
+    """The proven end of an output."""
+
+    at: int
+    """Where in the transcript."""
+    line: _Line
+    """The line with the prompt that came first."""
+    prompt: bytes
+    preface: tuple[bytes, ...]
 
 
 class Shell:
@@ -76,15 +98,16 @@ class Shell:
         self._transcript = transcript
         self._patience = patience or Patience()
         self._screen = LineRenderer()
-        self._last_line = b""  # the last finished line, without trailing blanks
-        self._last_line_start = 0
+        self._finished: deque[_Line] = deque(maxlen=2 * _LONGEST_PREFACE + 2)  # the last lines
         self._echoes = False  # whether the device has echoed yet
+        self._owed = 0  # empty lines that were sent and may still be answered
         self.prompt = b""  # without trailing blanks; empty before it is learned
+        self._preface: tuple[bytes, ...] = ()  # lines that come before each prompt
 
     @property
     def prompt_text(self) -> str:
         """The prompt, for messages."""
-        return _show(self.prompt)
+        return repr(self.prompt.decode("utf-8", "replace"))
 
     def give_up(self) -> None:
         """Add the unfinished line to the transcript. The shell is of no use afterwards."""
@@ -93,24 +116,25 @@ class Shell:
     async def learn_prompt(self, ends_with: str | None) -> None:
         """Wait for the first prompt after login and learn it exactly."""
         ends = _ends(ends_with) or DEFAULT_PROMPT_ENDS
-        asked: tuple[int, bytes] | None = None
+        asked: list[_Line] = []
         while True:
-            here = self._transcript.size, self._line()
-            repeated = asked is not None and here[1].endswith(ends) and here[1] == self._last_line
-            if repeated and asked == (self._last_line_start, self._last_line):
+            line = self._line()
+            preface = self._repeated(asked[-1]) if asked else None
+            if preface is not None and not preface:
                 break
+            likely = line.text.endswith(ends) and line not in asked[-1:]
             # Only the first such line is answered at once. If the greeting went on after it, the
             # answer is still on its way, and what looks like it may be part of the greeting.
-            if here[1].endswith(ends) and asked is None:
-                self._channel.write(_ENTER)
-                asked = here
-            wait = self._patience.first if here[1].endswith(ends) and asked != here else None
-            if await self._receive(wait) is None:
-                if repeated:
-                    break
-                self._channel.write(_ENTER)
-                asked = here
-        self.prompt = self._line()
+            at_once = likely and not asked
+            silence = self._patience.first if likely else None
+            if not at_once and await self._receive(silence) is not None:
+                continue
+            if preface:
+                break
+            self._ask()
+            asked.append(line)
+        self.prompt, self._preface = line.text, preface
+        self._owed = len(asked) - 1
 
     async def run(self, command: str, *, ends_with: str | None = None, enter: bool = True) -> Span:
         """Run one command; return where in the transcript its output is.
@@ -119,18 +143,17 @@ class Shell:
         end; any is accepted when absent. Without `enter` the text is sent alone.
         """
         ends = _ends(ends_with)
-        output, disturbed = await self._run_once(command, ends, self._patience.first, enter=enter)
-        if not disturbed:
-            return output
-        output, disturbed = await self._run_once(
-            command, ends, self._patience.repeated, enter=enter, patient=True
+        for silence, patient in ((self._patience.first, False), (self._patience.repeated, True)):
+            self._channel.write(command.encode() + (_ENTER if enter else b""))
+            start = await self._skip_echo(command if enter else None)
+            ended, disturbed = await self._prove_end(ends, silence, patient=patient)
+            self.prompt, self._preface = ended.prompt, ended.preface
+            if not disturbed:
+                return Span(start, max(start, ended.at))
+        raise PromptError(
+            f"the end of the output of {command!r} cannot be told: it holds the prompt "
+            f"{self.prompt_text} as a line of its own, and pauses there"
         )
-        if disturbed:
-            raise PromptError(
-                f"the end of the output of {command!r} cannot be told: it holds the prompt "
-                f"{_show(self.prompt)} as a line of its own, and pauses there"
-            )
-        return output
 
     async def leave(self) -> None:
         """Log out. What comes now shows whether the last output had really ended."""
@@ -138,41 +161,33 @@ class Shell:
         with suppress(ClosedEarlyError):
             await self._skip_echo(_LEAVE.decode())
 
-    async def _run_once(
-        self,
-        command: str,
-        ends: tuple[bytes, ...] | None,
-        silence: float,
-        *,
-        enter: bool,
-        patient: bool = False,
-    ) -> tuple[Span, bool]:
-        """The output, and whether an empty line may have been echoed into it."""
-        self._channel.write(command.encode() + (_ENTER if enter else b""))
-        start = await self._skip_echo(command if enter else None)
-        asked: list[_Candidate] = []
-        while (end := self._proven_end(asked)) is None:
-            candidate = self._candidate(ends)
-            if candidate and asked and asked[-1].start == candidate.start:
-                candidate = None  # asked already
-            at_once = candidate and candidate.exact and not asked and not patient
-            if candidate and (at_once or await self._receive(silence) is None):
-                self._channel.write(_ENTER)
-                asked.append(candidate)
-            elif not candidate:
+    async def _prove_end(
+        self, ends: tuple[bytes, ...] | None, silence: float, *, patient: bool
+    ) -> tuple[_Ended, bool]:
+        """Read to the end; and say whether an empty line may have been echoed into the output."""
+        asked: list[_Question] = []
+        while (ended := self._ended(asked)) is None:
+            question = self._question(ends)
+            if question and asked and asked[-1].line.start == question.line.start:
+                question = None  # asked already
+            at_once = question and question.certain and not asked and not patient
+            waits = silence if question else None
+            if question and (at_once or await self._receive(waits) is None):
+                self._ask()
+                asked.append(question)
+            elif not question:
                 await self._receive()
-        self.prompt = asked[-1].prompt
-        disturbed = len(asked) > 1 or self._last_line_start != asked[0].start
-        return Span(start, max(start, end)), disturbed
+        self._owed += len(asked) - 1
+        return ended, len(asked) > 1 or ended.line != asked[0].line
 
-    def _candidate(self, ends: tuple[bytes, ...] | None) -> _Candidate | None:
-        """What the line being written might be, if anything."""
+    def _question(self, ends: tuple[bytes, ...] | None) -> _Question | None:
+        """Whether to ask about the line being written."""
         line = self._line()
-        if line.endswith(self.prompt) and (ends is None or self.prompt.endswith(ends)):
-            exact = line == self.prompt and not self._screen.continued
-            return _Candidate(self._transcript.size, line, self.prompt, exact)
-        if line.endswith(ends or DEFAULT_PROMPT_ENDS) and self._same_host(line):
-            return _Candidate(self._transcript.size, line, line, exact=False)
+        if line.text.endswith(self.prompt) and (ends is None or self.prompt.endswith(ends)):
+            certain = line.text == self.prompt and not self._screen.continued
+            return _Question(line, self.prompt, certain)
+        if line.text.endswith(ends or DEFAULT_PROMPT_ENDS) and self._same_host(line.text):
+            return _Question(line, line.text, certain=False)
         return None
 
     def _same_host(self, line: bytes) -> bool:
@@ -180,16 +195,49 @@ class Shell:
         ours, theirs = _HOST.match(self.prompt), _HOST.match(line)
         return (ours and ours[0]) == (theirs and theirs[0])
 
-    def _proven_end(self, asked: list[_Candidate]) -> int | None:
-        """Where the output ends, if the prompt came once more after we asked."""
-        if not asked or self._line() != asked[-1].prompt:
+    def _ended(self, asked: list[_Question]) -> _Ended | None:
+        """The end of the output, if the prompt came once more after we asked."""
+        if not asked or self._line().text != asked[-1].prompt:
             return None
-        candidate = asked[-1]
-        if self._last_line_start == candidate.start and self._last_line == candidate.line:
-            return candidate.end_of_output
-        if candidate.exact and self._last_line == candidate.prompt:
-            return self._last_line_start  # an earlier question was answered late
+        question = asked[-1]
+        line: _Line | None = question.line
+        preface: tuple[bytes, ...] | None = self._preface
+        if question.prompt == self.prompt:
+            line = self._line_before_preface()
+        else:
+            preface = self._repeated(question.line)
+        if line is None or preface is None or line.start < asked[0].line.start:
+            return None
+        if line == question.line:
+            return _Ended(self._output_end(question, preface), line, question.prompt, preface)
+        if line.text == self.prompt:  # the answer to an earlier question came late
+            late = _Question(line, self.prompt, certain=True)
+            return _Ended(self._output_end(late, preface), line, self.prompt, preface)
         return None
+
+    def _line_before_preface(self) -> _Line | None:
+        """Of the finished lines the last, apart from those that belong to the next prompt."""
+        lines = list(self._finished)
+        count = len(self._preface)
+        preface = lines[len(lines) - count :]
+        if len(lines) <= count or tuple(line.text for line in preface) != self._preface:
+            return None
+        return lines[-count - 1]
+
+    def _output_end(self, question: _Question, preface: tuple[bytes, ...]) -> int:
+        """Where the output ends: before the prompt, and before what comes with each prompt."""
+        before = [line for line in self._finished if line.start < question.line.start]
+        own = before[len(before) - len(preface) :]
+        if own and tuple(line.text for line in own) == preface:
+            return own[0].start
+        return question.output_ends
+
+    def _repeated(self, line: _Line) -> tuple[bytes, ...] | None:
+        """If the line came, was ended, and now stands there again: the few lines in between."""
+        between = [later.text for later in self._finished if later.start > line.start]
+        if line not in self._finished or len(between) > _LONGEST_PREFACE:
+            return None
+        return tuple(between) if self._line().text == line.text else None
 
     async def _skip_echo(self, sent: str | None) -> int:
         """Read to the end of the echo; return where in the transcript the output begins.
@@ -199,7 +247,7 @@ class Shell:
         position = self._transcript.size
         column = len(self._screen.line)  # where a device without echo begins to write
         while True:
-            silent = not self._echoes and self._line() == self.prompt
+            silent = not self._echoes and self._line().text == self.prompt
             finished = await self._receive(self._patience.repeated if silent else None)
             if finished is None:
                 return position + column  # no echo, and no output
@@ -208,12 +256,24 @@ class Shell:
                 if text.startswith(self.prompt) and self._is_echo(text, sent):
                     self._echoes = True
                     return position + len(line)
-                if text != self.prompt:
-                    self._expect_no_echo()
+                if not self._is_late_answer(text):
+                    if self._echoes:
+                        raise self._went_on()
                     return position + column
-                # A prompt that was asked for twice, or the line end of a device without echo.
                 position += len(line)
                 column = 0
+
+    def _is_late_answer(self, text: bytes) -> bool:
+        """Whether a line belongs to a prompt that was asked for before.
+
+        A device without echo ends the line of its prompt likewise.
+        """
+        if text in self._preface:
+            return True
+        if text != self.prompt or (self._echoes and not self._owed):
+            return False
+        self._owed = max(0, self._owed - 1)
+        return True
 
     def _is_echo(self, line: bytes, sent: str | None) -> bool:
         """Whether a line is the prompt and what was sent, as a line editor may show it."""
@@ -225,17 +285,18 @@ class Shell:
         # Some editors complete words: "show conf" is echoed as "show configuration".
         return len(shown) == len(typed) and all(map(bytes.startswith, shown, typed))
 
-    def _expect_no_echo(self) -> None:
-        """Something other than the echo came: from a device that has echoed, a contradiction."""
-        if self._echoes:
-            raise PromptError(
-                f"the device went on writing after its prompt {_show(self.prompt)} had come "
-                "twice: the output before cannot be told from what followed"
-            )
-        self._echoes = False
+    def _went_on(self) -> PromptError:
+        return PromptError(
+            f"the device went on writing after its prompt {self.prompt_text} had come twice: the "
+            "output before cannot be told from what followed"
+        )
 
-    def _line(self) -> bytes:
-        return self._screen.line.rstrip()
+    def _ask(self) -> None:
+        self._channel.write(_ENTER)
+
+    def _line(self) -> _Line:
+        """The line being written."""
+        return _Line(self._transcript.size, self._screen.line.rstrip())
 
     async def _receive(self, silence: float | None = None) -> bytes | None:
         """Take what comes next; return the lines it finished, or none after a silence (seconds)."""
@@ -248,18 +309,21 @@ class Shell:
             raise ClosedEarlyError("the device closed the session before its prompt came")
         finished = self._screen.feed(data)
         if finished:
-            last = finished.rfind(b"\n", 0, -1) + 1
-            self._last_line = finished[last:].rstrip()
-            self._last_line_start = self._transcript.size + last
+            self._note(finished)
             self._transcript.write(finished)
         return finished
+
+    def _note(self, finished: bytes) -> None:
+        """Remember the last of the finished lines."""
+        start = len(finished)
+        noted: list[_Line] = []
+        while start and len(noted) < (self._finished.maxlen or 0):
+            end, start = start, finished.rfind(b"\n", 0, start - 1) + 1
+            noted.append(_Line(self._transcript.size + start, finished[start:end].rstrip()))
+        self._finished.extend(reversed(noted))
 
 
 def _ends(ends_with: str | None) -> tuple[bytes, ...] | None:
     """What is configured, trailing blanks aside."""
     text = (ends_with or "").rstrip().encode()
     return (text,) if text else None
-
-
-def _show(prompt: bytes) -> str:
-    return repr(prompt.decode("utf-8", "replace"))

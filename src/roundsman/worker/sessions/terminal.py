@@ -114,6 +114,8 @@ class LineRenderer:
                 pass
 
     def _write(self, text: bytes) -> None:
+        if not text:
+            return
         end = self._column + len(text)
         self._cells[self._column : end] = text
         self._column = self._written_to = end
