@@ -10,9 +10,10 @@ import uvicorn
 
 from roundsman import logs
 from roundsman.config.records import Listen
-from roundsman.controller.access import is_loopback
+from roundsman.config.settings import is_loopback
 from roundsman.controller.api.access_log import AccessLog
 from roundsman.controller.api.app import build_app
+from roundsman.controller.fleet_hub import MESSAGE_BYTES
 from roundsman.controller.service import Controller
 from roundsman.errors import RoundsmanError
 
@@ -119,6 +120,11 @@ def _uvicorn_config(controller: Controller, listen: Listen) -> uvicorn.Config:
         AccessLog(build_app(controller), controller.clock),
         http="httptools",
         ws="websockets-sansio",
+        ws_max_size=MESSAGE_BYTES,
+        # A worker that is gone without a word is noticed within 25 seconds.
+        ws_ping_interval=10.0,
+        ws_ping_timeout=15.0,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -11,6 +11,7 @@ from roundsman.config.records import Configuration
 from roundsman.controller.access import Access
 from roundsman.controller.dispatch import Dispatch
 from roundsman.controller.evidence import Evidence
+from roundsman.controller.fleet import Fleet
 from roundsman.controller.history import History
 from roundsman.controller.inspection import Inspection
 from roundsman.controller.intake import Intake
@@ -58,7 +59,14 @@ class Controller:
         self.clock = clock
         self.planner = Planner(configuration)
         self.access = Access(configuration.controller.tokens)
-        self.workers = Workers(planner=self.planner, ledger=ledger, access=self.access, clock=clock)
+        self.fleet = Fleet(ledger=ledger, clock=clock)
+        self.workers = Workers(
+            planner=self.planner,
+            ledger=ledger,
+            access=self.access,
+            fleet=self.fleet,
+            clock=clock,
+        )
         self.spool = Spool(data / "spool")
         self.evidence = Evidence(data / "evidence")
         self.dispatch = Dispatch(planner=self.planner, ledger=ledger, clock=clock)
@@ -93,6 +101,7 @@ class Controller:
 
     async def close(self) -> None:
         """Finish what was begun and let go, in reverse order."""
+        self.fleet.close()
         await self.archive.close()
         await self.ledger.close()
 

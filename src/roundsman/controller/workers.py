@@ -3,9 +3,12 @@
 import uuid
 from typing import Final
 
+import msgspec
+
 from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.controller.access import Access, ForbiddenError, Principal, new_token
+from roundsman.controller.fleet import Fleet
 from roundsman.controller.paging import page_of
 from roundsman.controller.planner import Planner
 from roundsman.errors import InvalidError, NotFoundError
@@ -45,11 +48,13 @@ class Workers:
         planner: Planner,
         ledger: Ledger,
         access: Access,
+        fleet: Fleet,
         clock: Clock,
     ) -> None:
         """Serve the workers in `ledger`, whose tokens `access` knows."""
         self._ledger = ledger
         self._access = access
+        self._fleet = fleet
         self._clock = clock
         self._planner = planner
 
@@ -108,7 +113,7 @@ class Workers:
 
     async def all(self) -> list[Worker]:
         """Every worker, by name."""
-        return sorted(await self._ledger.workers(), key=_place)
+        return sorted(map(self._with_connected, await self._ledger.workers()), key=_place)
 
     async def page(self, *, after: str | None, limit: int) -> Page[Worker]:
         """Workers by name, page by page."""
@@ -119,7 +124,7 @@ class Workers:
         worker = await self._ledger.worker(worker_id)
         if worker is None:
             raise WorkerNotFoundError(worker_id)
-        return worker
+        return self._with_connected(worker)
 
     async def remove(self, worker_id: str, *, by: Principal) -> None:
         """Forget a worker: its token opens nothing from now on, its leases run out.
@@ -129,7 +134,12 @@ class Workers:
         if not await self._ledger.remove_worker(worker_id):
             raise WorkerNotFoundError(worker_id)
         await self._access.refresh_workers(self._ledger)
+        self._fleet.disconnect(worker_id)
         log.info("worker.removed", worker_id=worker_id, by=by.name)
+
+    def _with_connected(self, worker: Worker) -> Worker:
+        connected = self._fleet.is_connected(worker.worker_id)
+        return msgspec.structs.replace(worker, connected=connected)
 
 
 def _place(worker: Worker) -> tuple[str, str]:

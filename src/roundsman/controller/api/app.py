@@ -7,12 +7,28 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from roundsman.controller.access import Principal
-from roundsman.controller.api import documentation, errors, health, manage, worker
+from roundsman.controller.api import (
+    control,
+    documentation,
+    errors,
+    fleet,
+    health,
+    manage,
+    process_output,
+    worker,
+)
 from roundsman.controller.api.guards import CallerRequest
 from roundsman.controller.service import Controller
 
 # One route table per surface. Each states who may call it; health alone asks for no credential.
-SURFACES: Final[tuple[Router, ...]] = (health.ROUTES, worker.ROUTES, manage.ROUTES)
+SURFACES: Final[tuple[Router, ...]] = (
+    health.ROUTES,
+    worker.ROUTES,
+    fleet.ROUTES,
+    manage.ROUTES,
+    process_output.ROUTES,
+    control.ROUTES,
+)
 
 # Bodies are read whole up to this; completions are streamed under a limit of their own.
 BODY_BYTES: Final = 1 << 20

@@ -1,0 +1,212 @@
+"""The fleet API: `/start`, `/stop`, `/query`.
+
+Its paths, fields, codes and texts are a published contract. Its clients send JSON with any or no
+content type and may add fields; every error body is `{"error": "…"}` and nothing else.
+"""
+
+import re
+from typing import Any, Final, TypeVar
+
+import msgspec
+from litestar import Request, Response, Router, post, route
+from litestar.di import NamedDependency
+from litestar.enums import HttpMethod, MediaType
+from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.openapi.spec import (
+    OpenAPIMediaType,
+    OpenAPIType,
+    Operation,
+    RequestBody,
+    Schema,
+)
+
+from roundsman.controller.access import Principal
+from roundsman.controller.api import errors
+from roundsman.controller.api.guards import ADMINISTRATORS, READERS, CallerRequest
+from roundsman.controller.fleet import FLEET_ERRORS
+from roundsman.controller.service import Controller
+from roundsman.errors import InvalidError, RoundsmanError
+from roundsman.wire.process import (
+    ErrorAnswer,
+    ProcessRequest,
+    QueryAnswer,
+    StartAnswer,
+    StartRequest,
+    StopAnswer,
+)
+
+T = TypeVar("T")
+
+BODY_BYTES: Final = 1 << 16
+"""Two ids and the longest path that a system takes, with room for what clients add."""
+
+_AT: Final = re.compile(r"(?P<what>.*) - at `\$\.(?P<field>.*)`")
+_MISSING: Final = re.compile(r"Object missing required field `(?P<field>.*)`")
+
+
+class BodyError(InvalidError):
+    """The body is not what the call takes."""
+
+    code = "body.invalid"
+
+
+def parse(body: bytes, wanted: type[T]) -> T:
+    """The record in a body, unknown fields ignored; raises `BodyError` naming the field.
+
+    >>> parse(b'{"worker_id": "a", "job_id": 1}', ProcessRequest)
+    Traceback (most recent call last):
+    roundsman.controller.api.fleet.BodyError: body.invalid: job_id: expected str, got int
+    """
+    try:
+        return msgspec.json.decode(body.decode(), type=wanted)
+    except msgspec.ValidationError as error:
+        raise BodyError(_in_words(str(error))) from None
+    except msgspec.DecodeError as error:
+        raise BodyError(f"the body is not JSON: {error}") from None
+    except UnicodeDecodeError as error:
+        raise BodyError(f"the body is not UTF-8 from byte {error.start} on") from None
+    except RecursionError:
+        raise BodyError("the body is nested too deeply") from None
+
+
+def _in_words(text: str) -> str:
+    if missing := _MISSING.fullmatch(text):
+        return f"{missing['field']}: missing, expected str"
+    placed = _AT.fullmatch(text)
+    field, what = (placed["field"], placed["what"]) if placed else ("the body", text)
+    return f"{field}: {what[0].lower()}{what[1:]}".replace("`", "")
+
+
+class ParsedByHand(Operation):
+    """Documents a body of texts, which is read to the contract's letter."""
+
+    fields: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Add the body."""
+        schema = Schema(
+            type=OpenAPIType.OBJECT,
+            required=list(self.fields),
+            properties={name: Schema(type=OpenAPIType.STRING) for name in self.fields},
+        )
+        self.request_body = RequestBody(
+            content={"application/json": OpenAPIMediaType(schema=schema)}, required=True
+        )
+
+
+class StartOperation(ParsedByHand):
+    """Documents `StartRequest`."""
+
+    fields = StartRequest.__struct_fields__
+
+
+class ProcessOperation(ParsedByHand):
+    """Documents `ProcessRequest`."""
+
+    fields = ProcessRequest.__struct_fields__
+
+
+@post(
+    "/start",
+    guards=[ADMINISTRATORS],
+    operation_class=StartOperation,
+    operation_id="start_process",
+    summary="Start a command on a worker",
+)
+async def start(
+    request: CallerRequest,
+    controller: NamedDependency[Controller],
+    principal: NamedDependency[Principal],
+) -> StartAnswer:
+    """201 once it runs. 500 with the reason when it does not; then it does not run later either."""
+    wanted = parse(await request.body(), StartRequest)
+    return StartAnswer(job_id=await controller.fleet.start(wanted, by=principal))
+
+
+@post(
+    "/stop",
+    guards=[ADMINISTRATORS],
+    operation_class=ProcessOperation,
+    operation_id="stop_process",
+    status_code=200,
+    summary="End a process with its whole group",
+)
+async def stop(
+    request: CallerRequest,
+    controller: NamedDependency[Controller],
+    principal: NamedDependency[Principal],
+) -> StopAnswer:
+    """200 once the group is gone; also for a process that has ended before."""
+    await controller.fleet.stop(parse(await request.body(), ProcessRequest), by=principal)
+    return StopAnswer(success=True)
+
+
+@post(
+    "/query",
+    guards=[READERS],
+    operation_class=ProcessOperation,
+    operation_id="query_process",
+    status_code=200,
+    summary="Whether a process has ended, and how",
+)
+async def query(request: CallerRequest, controller: NamedDependency[Controller]) -> QueryAnswer:
+    """By the ledger: also while its worker is away."""
+    return await controller.fleet.query(parse(await request.body(), ProcessRequest))
+
+
+@route(
+    ["/start", "/stop", "/query"],
+    # The framework answers OPTIONS itself.
+    http_method=[method for method in HttpMethod if method not in ("POST", "OPTIONS")],
+    include_in_schema=False,
+    media_type=MediaType.JSON,
+)
+async def other_method(request: Request[Any, Any, Any]) -> None:
+    """Refused here rather than by the framework, for the sake of the body."""
+    raise MethodNotAllowedException(
+        detail=f"method {request.method} not allowed, expected POST", headers={"Allow": "POST"}
+    )
+
+
+def on_error(request: Request[Any, Any, Any], error: RoundsmanError) -> Response[dict[str, str]]:
+    """As everywhere, but for what the contract gives the code 500."""
+    answer = errors.on_roundsman_error(request, error)
+    if isinstance(error, FLEET_ERRORS):
+        answer.status_code = 500
+        answer.headers.pop("Retry-After", None)
+    return _bare(answer)
+
+
+def on_http_error(
+    request: Request[Any, Any, Any], error: HTTPException
+) -> Response[dict[str, str]]:
+    """What the framework refuses: the size of the body, the method."""
+    return _bare(errors.on_http_error(request, error))
+
+
+def on_fault(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:
+    """A fault of ours."""
+    return _bare(errors.on_fault(request, error))
+
+
+def _bare(answer: Response[ErrorAnswer]) -> Response[dict[str, str]]:
+    """The body as the contract has it, without the code."""
+    return Response(
+        {"error": answer.content.error},
+        status_code=answer.status_code,
+        headers=answer.headers,
+        media_type=MediaType.JSON,
+    )
+
+
+ROUTES: Final = Router(
+    "/",
+    route_handlers=[start, stop, query, other_method],
+    tags=["fleet"],
+    request_max_body_size=BODY_BYTES,
+    exception_handlers={
+        RoundsmanError: on_error,
+        HTTPException: on_http_error,
+        Exception: on_fault,
+    },
+)

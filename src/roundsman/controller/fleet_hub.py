@@ -1,0 +1,307 @@
+"""The connections of all workers, and what they report, brought into the ledger.
+
+The ledger is the truth. What a worker says is written there first; only then is it acknowledged to
+the worker, and only then does whoever waits for it get an answer. Each process' reports are
+written in the order in which they came; different processes do not wait for each other.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
+from typing import Final, Protocol
+
+import msgspec
+
+from roundsman import logs
+from roundsman.clock import Clock
+from roundsman.controller.fleet_link import WorkerLink
+from roundsman.ledger.interface import (
+    Ledger,
+    LedgerUnavailableError,
+    ProcessChange,
+    ProcessQuery,
+)
+from roundsman.wire.control import (
+    Acknowledge,
+    Hello,
+    Output,
+    ProcessChanged,
+    StopFinished,
+    StopProcess,
+    ToController,
+)
+from roundsman.wire.process import Process, ProcessState
+
+log = logs.get(__name__)
+
+MESSAGE_BYTES: Final = 1 << 20
+"""The largest message either side takes."""
+
+NEVER_STARTED: Final = "it never reached the worker"
+NOT_KNOWN: Final = "the worker no longer knows it; how it ended is not known"
+
+_HELLO_SECONDS: Final = 10.0
+_MAX_PENDING: Final = 64  # reports of one worker being written at once; beyond, it is not read
+_LEDGER_PAUSE_SECONDS: Final = 1.0
+_PAGE: Final = 500
+
+_decoder: msgspec.json.Decoder[ToController] = msgspec.json.Decoder(ToController)
+_encoder = msgspec.json.Encoder()
+
+
+class Socket(Protocol):
+    """The socket of a control connection, whatever framework holds it."""
+
+    async def receive(self) -> str | None:
+        """The next text message; none when the connection has ended."""
+        ...
+
+    async def send(self, text: str) -> None:
+        """Send a text message; waits while the other side takes none."""
+        ...
+
+
+class FleetHub:
+    """Holds a link for each connected worker."""
+
+    def __init__(self, *, ledger: Ledger, clock: Clock) -> None:
+        """No worker is connected yet."""
+        self._ledger = ledger
+        self._clock = clock
+        self._closing = False
+        self._forgone: dict[str, set[str]] = {}  # by worker: starts that must not take effect
+        self._newest: dict[str, WorkerLink] = {}
+        self._ready: dict[str, WorkerLink] = {}  # those whose first message is dealt with
+
+    def link(self, worker_id: str) -> WorkerLink | None:
+        """The way to a worker; none when it is not connected."""
+        return self._ready.get(worker_id)
+
+    def forgo(self, worker_id: str, process_id: str) -> None:
+        """Nobody waits for this start any more: have it stopped, now or when the worker is back.
+
+        What a controller forgets of this by a restart, the ledger knows: a process that is asked
+        for and not answered is stopped when its worker reports it.
+        """
+        self._forgone.setdefault(worker_id, set()).add(process_id)
+        if (link := self.link(worker_id)) is not None:
+            link.send(StopProcess(process_id=process_id))
+
+    def disconnect(self, worker_id: str) -> None:
+        """Close a worker's connection, if it has one."""
+        if (link := self._newest.get(worker_id)) is not None:
+            link.close()
+
+    def close(self) -> None:
+        """Close every connection, and take no more."""
+        self._closing = True
+        for link in self._newest.values():
+            link.close()
+
+    async def serve(self, worker_id: str, socket: Socket, *, address: str | None) -> None:
+        """Serve a worker's connection until it ends, or is replaced by a newer one."""
+        if self._closing:
+            return
+        link = WorkerLink(worker_id)
+        if (older := self._newest.get(worker_id)) is not None:
+            log.warning("control.replaced", worker_id=worker_id, address=address)
+            older.close()
+        self._newest[worker_id] = link
+        forgone = self._forgone.setdefault(worker_id, set())
+        session = _Session(self._ledger, self._clock, link, forgone)
+        tasks = [
+            asyncio.create_task(self._receive(session, socket, address)),
+            asyncio.create_task(_send(link, socket)),
+            asyncio.create_task(link.closed.wait()),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            link.close()
+            for links in (self._newest, self._ready):
+                if links.get(worker_id) is link:
+                    del links[worker_id]
+            for task in tasks:
+                task.cancel()
+            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    log.warning("control.failed", worker_id=worker_id, exc_info=outcome)
+            await session.close()
+            log.info("control.disconnected", worker_id=worker_id)
+
+    async def _receive(self, session: "_Session", socket: Socket, address: str | None) -> None:
+        link = session.link
+        async with asyncio.timeout(_HELLO_SECONDS):
+            hello = _decode(link, await socket.receive())
+        if not isinstance(hello, Hello):
+            log.warning("control.no_hello", worker_id=link.worker_id)
+            return
+        await self._ledger.touch_worker(
+            link.worker_id,
+            now=self._clock.now(),
+            address=address,
+            version=hello.version,
+            tags=hello.tags,
+        )
+        await session.settle(hello)
+        if link.closed.is_set():
+            return
+        self._ready[link.worker_id] = link
+        for process_id in session.forgone:
+            link.send(StopProcess(process_id=process_id))
+        log.info("control.connected", worker_id=link.worker_id, address=address)
+        while (text := await socket.receive()) is not None:
+            if (message := _decode(link, text)) is not None:
+                await session.take(message)
+
+
+class _Session:
+    """What one connection reports, on its way into the ledger."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, link: WorkerLink, forgone: set[str]) -> None:
+        self.link = link
+        self.forgone = forgone
+        self._ledger = ledger
+        self._clock = clock
+        self._room = asyncio.Semaphore(_MAX_PENDING)
+        self._latest: dict[str, asyncio.Task[None]] = {}  # per process, the last one pending
+
+    async def close(self) -> None:
+        """Give up what is not written yet: the worker says it again."""
+        pending = list(self._latest.values())
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
+    async def take(self, message: ToController) -> None:
+        """Deal with a message; waits only while too many reports are being written."""
+        match message:
+            case Output():
+                self.link.output(message)
+            case ProcessChanged():
+                await self._in_order(message.process_id, partial(self._changed, message))
+            case StopFinished():
+                await self._in_order(message.process_id, partial(self._stopped, message))
+            case Hello():
+                log.warning("control.second_hello", worker_id=self.link.worker_id)
+
+    async def settle(self, hello: Hello) -> None:
+        """Bring ledger and worker together after a time apart."""
+        reported = {change.process_id for change in hello.processes}
+        unanswered = set()
+        async for process in self._open_processes():
+            if process.process_id in reported:
+                if process.state is ProcessState.REQUESTED:
+                    unanswered.add(process.process_id)
+                continue
+            if process.state is ProcessState.REQUESTED:
+                await self._end(process.process_id, ProcessState.REFUSED, NEVER_STARTED)
+            else:
+                await self._end(process.process_id, ProcessState.UNKNOWN, NOT_KNOWN)
+        for change in hello.processes:
+            await self._in_order(change.process_id, partial(self._changed, change))
+            if change.process_id in unanswered and change.state is ProcessState.RUNNING:
+                # Whoever asked for it was told that it did not start.
+                self.link.send(StopProcess(process_id=change.process_id))
+
+    async def _open_processes(self) -> AsyncIterator[Process]:
+        for state in (ProcessState.REQUESTED, ProcessState.RUNNING):
+            after = None
+            while True:
+                page = await self._ledger.processes(
+                    ProcessQuery(
+                        worker_id=self.link.worker_id, state=state, after=after, limit=_PAGE
+                    )
+                )
+                for process in page.items:
+                    yield process
+                after = page.next
+                if after is None:
+                    break
+
+    async def _in_order(
+        self, process_id: str, work: Callable[[], Coroutine[None, None, None]]
+    ) -> None:
+        """Run `work` on its own, after what is pending for the same process."""
+        await self._room.acquire()
+        before = self._latest.get(process_id)
+
+        async def run() -> None:
+            try:
+                if before is not None:
+                    await asyncio.wait({before})
+                await work()
+            finally:
+                self._room.release()
+                if self._latest.get(process_id) is task:
+                    del self._latest[process_id]
+
+        task = self._latest[process_id] = asyncio.create_task(run())
+
+    async def _changed(self, change: ProcessChanged) -> None:
+        written = await self._keep(change)
+        if not written:
+            log.warning(
+                "process.unclaimed",
+                worker_id=self.link.worker_id,
+                process_id=change.process_id,
+                state=change.state.value,
+            )
+        if change.state is not ProcessState.RUNNING:
+            self.forgone.discard(change.process_id)
+            self.link.send(Acknowledge(process_id=change.process_id))
+        self.link.started(
+            change.process_id,
+            change.error or "" if change.state is ProcessState.REFUSED else None,
+        )
+
+    async def _stopped(self, answer: StopFinished) -> None:
+        if answer.error is not None:
+            # The worker never had it, or has forgotten it: whichever the ledger says it was.
+            process = await self._ledger.process(answer.process_id)
+            if process is not None and process.state is ProcessState.REQUESTED:
+                await self._end(answer.process_id, ProcessState.REFUSED, NEVER_STARTED)
+            elif process is not None and not process.done:
+                await self._end(answer.process_id, ProcessState.UNKNOWN, NOT_KNOWN)
+        self.forgone.discard(answer.process_id)
+        self.link.stopped(answer)
+
+    async def _end(self, process_id: str, state: ProcessState, error: str) -> None:
+        await self._keep(
+            ProcessChanged(process_id=process_id, state=state, at=self._clock.now(), error=error)
+        )
+
+    async def _keep(self, change: ProcessChanged) -> bool:
+        """Write a report down, as often as it takes; whether it was one of this worker's."""
+        row = ProcessChange(
+            process_id=change.process_id,
+            worker_id=self.link.worker_id,
+            state=change.state,
+            at=change.at,
+            exit_status=change.exit_status,
+            signal=change.signal,
+            error=change.error,
+        )
+        while True:
+            try:
+                return await self._ledger.change_process(row)
+            except LedgerUnavailableError as error:
+                log.warning("process.not_kept", process_id=change.process_id, reason=str(error))
+                self.link.start_failed(change.process_id, error)
+                await self._clock.sleep(_LEDGER_PAUSE_SECONDS)
+
+
+def _decode(link: WorkerLink, text: str | None) -> ToController | None:
+    if text is None:
+        return None
+    try:
+        return _decoder.decode(text)
+    except msgspec.DecodeError as error:
+        log.warning("control.not_understood", worker_id=link.worker_id, reason=str(error))
+        return None
+
+
+async def _send(link: WorkerLink, socket: Socket) -> None:
+    while True:
+        message = await link.outgoing.get()
+        await socket.send(_encoder.encode(message).decode())

@@ -1,0 +1,238 @@
+"""One worker's control connection: what is sent through it, and who waits for which answer.
+
+A link never waits for its worker: what is to be sent is queued, within bounds, and a worker that
+does not take it loses the connection. So a slow one delays nobody else.
+"""
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Final, TypeVar
+
+from roundsman import logs
+from roundsman.errors import NotFoundError, RoundsmanError, UnavailableError
+from roundsman.wire.control import (
+    CancelRead,
+    Output,
+    ReadOutput,
+    StartProcess,
+    StopFinished,
+    StopProcess,
+    ToWorker,
+)
+from roundsman.wire.process import OutputChunk
+
+T = TypeVar("T")
+
+log = logs.get(__name__)
+
+_MAX_QUEUED: Final = 1000  # messages of a few hundred bytes; none is larger than what HTTP took
+_MAX_UNREAD: Final = 8  # messages of output, each up to 1 MiB, that a slow reader may leave
+
+
+class WorkerNotConnectedError(UnavailableError):
+    """The worker's control channel is not open, or broke before the worker answered."""
+
+    code = "worker.not_connected"
+
+    def __init__(self, text: str = "worker not connected") -> None:
+        """Say which of both."""
+        super().__init__(text)
+
+
+class WorkerSilentError(RoundsmanError):
+    """The worker is connected and did not answer in time."""
+
+    code = "worker.silent"
+
+    def __init__(self, seconds: float) -> None:
+        """Say how long was waited."""
+        super().__init__(f"worker did not answer within {seconds:g} seconds")
+
+
+class OutputNotFoundError(NotFoundError):
+    """The worker has this process' output no longer, or never had the process."""
+
+    code = "process.output_not_found"
+
+
+class _Read:
+    """One reader's place, and what has come for it."""
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.broken = False
+        self.cut = False
+        self._unread: deque[Output] = deque()
+        self._more = asyncio.Event()
+
+    def put(self, message: Output) -> bool:
+        """Keep a message; false when the reader left too many."""
+        if len(self._unread) >= _MAX_UNREAD:
+            self.cut = True
+        else:
+            self._unread.append(message)
+        self._more.set()
+        return not self.cut
+
+    def break_off(self) -> None:
+        self.broken = True
+        self._more.set()
+
+    async def next(self) -> Output | None:
+        """The next message; none once it was cut, and what came before is read."""
+        while not self._unread:
+            if self.cut:
+                return None
+            if self.broken:
+                raise WorkerNotConnectedError("worker disconnected")
+            self._more.clear()
+            await self._more.wait()
+        return self._unread.popleft()
+
+
+class WorkerLink:
+    """The way to one connected worker."""
+
+    def __init__(self, worker_id: str) -> None:
+        """Nothing is sent yet: `outgoing` is read by whoever holds the socket."""
+        self.worker_id = worker_id
+        self.outgoing: asyncio.Queue[ToWorker] = asyncio.Queue(_MAX_QUEUED)
+        self.closed = asyncio.Event()
+        self._starts: dict[str, asyncio.Future[str | None]] = {}
+        self._stops: dict[str, list[asyncio.Future[StopFinished]]] = {}
+        self._reads: dict[str, _Read] = {}
+
+    def send(self, message: ToWorker) -> None:
+        """Queue a message; a worker that left too many loses the connection."""
+        if self.closed.is_set():
+            return
+        try:
+            self.outgoing.put_nowait(message)
+        except asyncio.QueueFull:
+            log.warning("control.overflow", worker_id=self.worker_id)
+            self.close()
+
+    def close(self) -> None:
+        """Nobody is answered through it any more. Closing twice is harmless."""
+        if self.closed.is_set():
+            return
+        self.closed.set()
+        for start in self._starts.values():
+            _fail(start, WorkerNotConnectedError("worker disconnected"))
+        for waiting in self._stops.values():
+            for stop in waiting:
+                _fail(stop, WorkerNotConnectedError("worker disconnected"))
+        for read in self._reads.values():
+            read.break_off()
+
+    # starting and stopping
+
+    async def start(
+        self, process_id: str, command: str, path: str, *, seconds: float
+    ) -> str | None:
+        """Have a process started; answers why it was refused, none when it runs.
+
+        Raises `WorkerSilentError` when the time is up; whether it runs is not known then.
+        Raises `WorkerNotConnectedError`, and what keeping the worker's answer raised.
+        """
+        self._check_open()
+        future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._starts[process_id] = future
+        try:
+            self.send(StartProcess(process_id=process_id, command=command, path=path))
+            return await _within(future, seconds)
+        finally:
+            del self._starts[process_id]
+
+    async def stop(self, process_id: str, *, seconds: float) -> StopFinished:
+        """Have a process' group ended. Raises as `start` does."""
+        self._check_open()
+        future: asyncio.Future[StopFinished] = asyncio.get_running_loop().create_future()
+        waiting = self._stops.setdefault(process_id, [])
+        waiting.append(future)
+        try:
+            self.send(StopProcess(process_id=process_id))
+            return await _within(future, seconds)
+        finally:
+            waiting.remove(future)
+            if not waiting:
+                self._stops.pop(process_id, None)
+
+    def started(self, process_id: str, refusal: str | None) -> None:
+        """The worker's answer to a start is kept."""
+        future = self._starts.get(process_id)
+        if future is not None and not future.done():
+            future.set_result(refusal)
+
+    def start_failed(self, process_id: str, error: RoundsmanError) -> None:
+        """The worker answered a start, but the answer could not be kept."""
+        if (future := self._starts.get(process_id)) is not None:
+            _fail(future, error)
+
+    def stopped(self, answer: StopFinished) -> None:
+        """The stop of a process came to its end, and its state is kept."""
+        for future in self._stops.get(answer.process_id, ()):
+            if not future.done():
+                future.set_result(answer)
+
+    # reading
+
+    async def read(
+        self, process_id: str, *, after: int, follow: bool
+    ) -> AsyncIterator[tuple[OutputChunk, ...]]:
+        """The output after that chunk, read from the worker as fast as the reader takes it.
+
+        Raises `OutputNotFoundError`, `WorkerNotConnectedError`.
+        """
+        ended = False
+        while not ended:
+            # Again and again: a reader that was too slow is cut off, and goes on where it was.
+            read = _Read(str(uuid.uuid4()))
+            self._reads[read.request_id] = read
+            if self.closed.is_set():
+                read.break_off()
+            try:
+                self.send(
+                    ReadOutput(
+                        request_id=read.request_id,
+                        process_id=process_id,
+                        after=after,
+                        follow=follow,
+                    )
+                )
+                while not ended and (message := await read.next()) is not None:
+                    if message.error is not None:
+                        raise OutputNotFoundError(message.error)
+                    if message.chunks:
+                        after = message.chunks[-1].number
+                        yield message.chunks
+                    ended = message.end
+            finally:
+                del self._reads[read.request_id]
+                if not ended:
+                    self.send(CancelRead(request_id=read.request_id))
+
+    def output(self, message: Output) -> None:
+        """Pass output on to its reader."""
+        read = self._reads.get(message.request_id)
+        if read is not None and not read.cut and not read.put(message):
+            self.send(CancelRead(request_id=message.request_id))
+
+    def _check_open(self) -> None:
+        if self.closed.is_set():
+            raise WorkerNotConnectedError
+
+
+def _fail(future: asyncio.Future[T], error: RoundsmanError) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+async def _within(future: asyncio.Future[T], seconds: float) -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await future
+    except TimeoutError:
+        raise WorkerSilentError(seconds) from None
