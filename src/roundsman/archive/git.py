@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
+from weakref import WeakValueDictionary
 
 from roundsman import logs
 from roundsman.archive.consolidation import PACKS_ADDED, consolidate
@@ -65,6 +66,7 @@ class GitArchive(Archive):
         self._opened = False
         self._in_hand = asyncio.Semaphore(_IN_HAND)
         self._waiting: deque[tuple[Prepared, asyncio.Future[Stored]]] = deque()
+        self._turns = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
         self._writing: asyncio.Task[None] | None = None
         self._consolidating: asyncio.Task[None] | None = None
         self._packs_added = PACKS_ADDED  # what an earlier life left is looked at first
@@ -105,9 +107,10 @@ class GitArchive(Archive):
                 raise ArchiveNameError.of(name)
         self._expect_open()
         async with self._in_hand:
-            prepared = await self._prepare(entry)
             stored: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-            self._waiting.append((prepared, stored))
+            turn = self._turns.setdefault((entry.device, entry.job), asyncio.Lock())
+            async with turn:  # of one path, who came first waits first
+                self._waiting.append((await self._prepare(entry), stored))
             if self._writing is None:
                 self._writing = asyncio.create_task(self._write_what_waits())
             return await stored

@@ -11,7 +11,8 @@ The laws, tested by `roundsman.testing.archive_conformance`:
 5. **Names are not paths.** A device or job name that is not allowed is refused before anything is
    written.
 
-`store` may be called by any number of tasks at once; one writer batches what is waiting.
+`store` may be called by any number of tasks at once; one writer batches what is waiting. Results of
+one path become versions in the order of their calls.
 """
 
 from abc import ABC, abstractmethod

@@ -1,0 +1,37 @@
+"""Stores for ever, 24 at once; prints each result that was kept. Made to be killed."""
+
+import asyncio
+import sys
+from pathlib import Path
+from unittest import mock
+
+from roundsman import logs
+from roundsman.archive import consolidation, git
+from roundsman.archive.git import GitArchive
+from roundsman.clock import SystemClock
+from roundsman.testing.archive_conformance import Spool
+
+
+async def main(folder: Path, life: int) -> None:
+    spool_folder = folder.with_name(f"spool-{life}")
+    spool_folder.mkdir()
+    spool = Spool(spool_folder)
+    archive = GitArchive(folder, SystemClock())
+    await archive.open()
+
+    async def client(number: int) -> None:
+        device = f"d{number}"
+        for count in range(1_000_000):
+            content = f"{life} {device} {count}\n" + "interface\n" * (100 * number)
+            if number == 0:
+                content *= 10_000  # beyond what waits in memory
+            stored = await archive.store(spool.entry(content.encode(), device=device))
+            print(device, count, stored.version, flush=True)
+
+    await asyncio.gather(*map(client, range(24)))
+
+
+logs.configure(level="warning")
+# So that kills hit consolidation too.
+with mock.patch.object(git, "PACKS_ADDED", 4), mock.patch.object(consolidation, "PACKS_ADDED", 4):
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
