@@ -116,7 +116,7 @@ def refused(text: str, suffix: str) -> list[tuple[str, tuple[str | int, ...], st
     ("text", "suffix"),
     [
         ("a:\n  x: 1\n  y: 2\n  x: 3\nb: 1\nb: {z: 1}\n", ".yaml"),
-        ('{"a":\n {"x": 1,\n"y": 2,\n"x": 3}\n,"b": 1,\n"b": {"z": 1}}', ".json"),
+        ('{"a":\n {"\\u0078": 1,\n"y": 2,\n"x": 3}\n,"b": 1,\n"b": {"z": 1}}', ".json"),
     ],
 )
 def test_a_key_given_twice_is_refused_with_both_lines(text: str, suffix: str) -> None:
@@ -124,6 +124,13 @@ def test_a_key_given_twice_is_refused_with_both_lines(text: str, suffix: str) ->
         ("config.duplicate_key", ("a", "x"), "given before, in line 2", 4),
         ("config.duplicate_key", ("b",), "given before, in line 5", 6),
     ]
+
+
+def test_a_key_given_twice_and_written_differently() -> None:
+    text = '{"\\ud83d\\ude00": 1,\n"\N{GRINNING FACE}": 2}'
+    ((code, path, says, line),) = refused(text, ".json")
+    assert (code, path, line) == ("config.duplicate_key", ("\N{GRINNING FACE}",), 2)
+    assert says == "given before, in line 1"
 
 
 @pytest.mark.parametrize(

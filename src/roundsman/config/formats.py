@@ -61,12 +61,11 @@ def parse(text: str, suffix: str) -> Any:
         # tomllib stops at the second of two equal keys; the lines tell whether that was it.
         if not any(lines.duplicates(text, suffix)):
             raise
-    raise UnreadableError(
-        *(
-            (Finding("config.duplicate_key", path, f"given before, in line {first}"), second)
-            for path, first, second in lines.duplicates(text, suffix)
-        )
-    )
+    twice = [
+        (Finding("config.duplicate_key", path, f"given before, in line {first}"), second)
+        for path, first, second in lines.duplicates(text, suffix)
+    ]
+    raise UnreadableError(*twice) if twice else _syntax("a key is given twice", None)
 
 
 def _syntax(text: str, line: int | None) -> UnreadableError:

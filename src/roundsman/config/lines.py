@@ -213,4 +213,6 @@ def _unescaped(text: str) -> str:
         code = int(match[1] or match[2], 16)
         return chr(code) if code <= sys.maxunicode else "\N{REPLACEMENT CHARACTER}"
 
-    return re.sub(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", one, text)
+    unescaped = re.sub(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", one, text)
+    # JSON writes what lies beyond four digits as two halves: join them.
+    return unescaped.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -34,7 +34,8 @@ class Token(_FromFile, frozen=True, kw_only=True):
     name: str
     """Who it is given to; the user name in HTTP basic authentication."""
     role: Role
-    """What it may do."""
+    """What it may do: `administrator`, everything; `reader`, read the lists under `/api/v1`, never
+    a secret; `worker`, enrol, lease and complete."""
     hash: str
     """`sha256:` and the hexadecimal SHA-256 of the token; `roundsman token` prints both."""
     tags: tuple[str, ...] = ()
