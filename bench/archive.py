@@ -1,0 +1,142 @@
+"""Results stored per second by the git archive: 10 KB, changed, 32 at once, each flushed.
+
+Beside it the floor: the same bytes written and flushed to plain files in batches of the same size.
+Maintenance runs as it would. What counts is how little the figure falls with the fleet.
+"""
+
+import asyncio
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.report import Row
+from roundsman import logs
+from roundsman.archive.git import GitArchive
+from roundsman.archive.interface import Entry
+from roundsman.clock import SystemClock
+
+AT_ONCE = 32
+BATCH = AT_ONCE // 2  # while one half is written, the other waits
+SIZE = 10_000
+FILES = 256
+NOW = 1_700_000_000
+
+
+class Results:
+    """Configurations of 10 KB, each different from all before."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rng = random.Random(7)
+        lines = [
+            f"interface Gi0/{n}\n description link-{self._rng.getrandbits(32):x}\n"
+            f" ip address 10.{self._rng.randrange(256)}.{self._rng.randrange(256)}.1/24\n"
+            for n in range(300)
+        ]
+        self._text = "".join(lines)[: SIZE - 100]
+        self._number = 0
+
+    def content(self) -> bytes:
+        cut = self._rng.randrange(len(self._text))
+        new = f"! {self._rng.getrandbits(256):064x}\n"
+        return (self._text[:cut] + new + self._text[cut:]).ljust(SIZE).encode()
+
+    def entry(self, devices: int) -> Entry:
+        self._number += 1
+        file = self._folder / f"result-{self._number % FILES}"
+        file.write_bytes(self.content())
+        return Entry(
+            device=f"device-{self._rng.randrange(devices):06}",
+            job="show_run",
+            content=file,
+            due=NOW,
+            started_at=NOW,
+            ended_at=NOW,
+            worker_id="bench",
+            run_id=str(self._number),
+        )
+
+
+def fill(folder: Path, devices: int) -> None:
+    """A repository in which every device has a version, made by stock git in one commit."""
+    subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", folder], check=True)
+
+    def git(*arguments: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            ["git", f"--git-dir={folder}", *arguments],
+            input=stdin.encode(),
+            capture_output=True,
+            check=True,
+        )
+        return done.stdout.decode().strip()
+
+    blob = git("hash-object", "-w", "--stdin", stdin="first\n")
+    device = git("mktree", stdin=f"100644 blob {blob}\tshow_run\n")
+    entries = "".join(f"040000 tree {device}\tdevice-{n:06}\n" for n in range(devices))
+    root = git("mktree", stdin=f"040000 tree {git('mktree', stdin=entries)}\tby_device\n")
+    who = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
+    git("update-ref", "refs/heads/main", git(*who, "commit-tree", root, stdin="first\n"))
+
+
+async def stored_per_second(folder: Path, devices: int, seconds: float) -> float:
+    fill(folder / "archive.git", devices)
+    results = Results(folder)
+    archive = GitArchive(folder / "archive.git", SystemClock())
+    await archive.open()
+    stored = 0
+    begun = time.perf_counter()
+
+    async def client() -> None:
+        nonlocal stored
+        while time.perf_counter() < begun + seconds:
+            await archive.store(results.entry(devices))
+            stored += 1
+
+    await asyncio.gather(*(client() for _ in range(AT_ONCE)))
+    rate = stored / (time.perf_counter() - begun)
+    await archive.close()
+    return rate
+
+
+def floor_per_second(folder: Path, seconds: float) -> float:
+    """The same bytes in the same batches, written and flushed, and nothing else."""
+    results = Results(folder)
+    written = 0
+    begun = time.perf_counter()
+    while time.perf_counter() < begun + seconds:
+        with (folder / f"batch-{written}").open("xb") as file:
+            for _ in range(BATCH):
+                file.write(results.content())
+            file.flush()
+            os.fsync(file.fileno())
+        written += BATCH
+    return written / (time.perf_counter() - begun)
+
+
+def run(quick: bool) -> list[Row]:
+    logs.configure(level="warning")
+    seconds = 2.0 if quick else 5.0
+    rows = []
+    with TemporaryDirectory(dir=Path(__file__).parent) as name:
+        floor = floor_per_second(Path(name), seconds / 2)
+    rows.append(Row(name="written and flushed, no git", value=floor, unit="results/s"))
+    few = 0.0
+    for devices in (1_000,) if quick else (1_000, 10_000, 100_000):
+        # On the disk of the checkout: a temporary folder may be in memory, where flushing is free.
+        with TemporaryDirectory(dir=Path(__file__).parent) as name:
+            rate = asyncio.run(stored_per_second(Path(name), devices, seconds))
+        few = few or rate
+        first = devices == 1_000
+        rows.append(
+            Row(
+                name=f"stored, {devices:,} devices",
+                value=rate,
+                unit="results/s",
+                compared_to="written and flushed, no git" if first else "stored, 1,000 devices",
+                ratio=rate / floor if first else rate / few,
+            )
+        )
+    return rows
