@@ -30,11 +30,12 @@ def meanings() -> dict[str, Meaning]:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
         if kind.__module__.startswith(_SPOKEN):
-            found.setdefault(kind.__name__, _meaning(kind))
+            found.setdefault(kind.__name__, meaning(kind))
     return found
 
 
-def _meaning(kind: type) -> Meaning:
+def meaning(kind: type) -> Meaning:
+    """What one record or enumeration means."""
     # A record's fields may be described in its base.
     texts = {name: text for base in reversed(kind.__mro__) for name, text in _parts(base) if text}
     return Meaning(_first_paragraph(inspect.getdoc(kind) or ""), texts)

@@ -5,13 +5,15 @@ content type and may add fields; every error body is `{"error": "…"}` and noth
 """
 
 import re
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 from litestar import Request, Response, Router, post, route
 from litestar.di import NamedDependency
 from litestar.enums import HttpMethod, MediaType
 from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import (
     OpenAPIMediaType,
     OpenAPIType,
@@ -21,7 +23,7 @@ from litestar.openapi.spec import (
 )
 
 from roundsman.controller.access import Principal
-from roundsman.controller.api import errors
+from roundsman.controller.api import docstrings, errors
 from roundsman.controller.api.guards import ADMINISTRATORS, READERS, CallerRequest
 from roundsman.controller.fleet import FLEET_ERRORS
 from roundsman.controller.service import Controller
@@ -77,17 +79,22 @@ def _in_words(text: str) -> str:
     return f"{field}: {what[0].lower()}{what[1:]}".replace("`", "")
 
 
+@dataclass
 class ParsedByHand(Operation):
     """Documents a body of texts, which is read to the contract's letter."""
 
-    fields: tuple[str, ...] = ()
+    record: ClassVar[type[msgspec.Struct]]
 
     def __post_init__(self) -> None:
         """Add the body."""
+        fields = docstrings.meaning(self.record).parts
         schema = Schema(
             type=OpenAPIType.OBJECT,
-            required=list(self.fields),
-            properties={name: Schema(type=OpenAPIType.STRING) for name in self.fields},
+            required=list(fields),
+            properties={
+                name: Schema(type=OpenAPIType.STRING, description=text)
+                for name, text in fields.items()
+            },
         )
         self.request_body = RequestBody(
             content={"application/json": OpenAPIMediaType(schema=schema)}, required=True
@@ -97,19 +104,24 @@ class ParsedByHand(Operation):
 class StartOperation(ParsedByHand):
     """Documents `StartRequest`."""
 
-    fields = StartRequest.__struct_fields__
+    record = StartRequest
 
 
 class ProcessOperation(ParsedByHand):
     """Documents `ProcessRequest`."""
 
-    fields = ProcessRequest.__struct_fields__
+    record = ProcessRequest
 
 
 @post(
     "/start",
     guards=[ADMINISTRATORS],
     operation_class=StartOperation,
+    responses={
+        500: ResponseSpec(
+            ErrorAnswer, description="`worker not found`, or why it could not be started."
+        )
+    },
     operation_id="start_process",
     summary="Start a command on a worker",
 )
@@ -127,6 +139,12 @@ async def start(
     "/stop",
     guards=[ADMINISTRATORS],
     operation_class=ProcessOperation,
+    responses={
+        500: ResponseSpec(
+            ErrorAnswer,
+            description="`worker not found`, `job not found`, or why it could not be done.",
+        )
+    },
     operation_id="stop_process",
     status_code=200,
     summary="End a process with its whole group",
@@ -145,6 +163,12 @@ async def stop(
     "/query",
     guards=[READERS],
     operation_class=ProcessOperation,
+    responses={
+        500: ResponseSpec(
+            ErrorAnswer,
+            description="`worker not found`, `job not found`, or why it could not be done.",
+        )
+    },
     operation_id="query_process",
     status_code=200,
     summary="Whether a process has ended, and how",

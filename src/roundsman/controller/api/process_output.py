@@ -8,6 +8,7 @@ import msgspec
 from litestar import Router, get
 from litestar.di import NamedDependency
 from litestar.exceptions import ValidationException
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
@@ -32,7 +33,12 @@ _KEEP_ALIVE: Final = b": alive\n\n"
     guards=[READERS],
     operation_id="read_process_output",
     summary="What a process wrote",
-    media_type="text/plain",
+    # Not `media_type`: of a stream, that would go before what the stream itself says.
+    responses={
+        200: ResponseSpec(
+            str, media_type="text/plain", description="The output.", generate_examples=False
+        )
+    },
 )
 async def read_output(
     request: CallerRequest,
@@ -59,7 +65,7 @@ async def read_output(
         chunks = await _begun(chunks)
     return Stream(
         _as_events(chunks) if events else _as_bytes(chunks),
-        media_type=EVENT_STREAM if events else "text/plain; charset=utf-8",
+        media_type=EVENT_STREAM if events else "text/plain",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 

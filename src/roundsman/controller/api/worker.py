@@ -96,31 +96,36 @@ class NextOperation(Operation):
         ]
 
 
+def _text(meaning: str) -> Schema:
+    return Schema(type=OpenAPIType.STRING, description=meaning)
+
+
+def _whole(meaning: str) -> Schema:
+    return Schema(type=OpenAPIType.INTEGER, description=meaning)
+
+
 @dataclass
 class CompleteOperation(Operation):
     """Documents the form, which is read as it comes."""
 
     def __post_init__(self) -> None:
         """Add the fields."""
-        text = Schema(type=OpenAPIType.STRING)
-        seconds = Schema(type=OpenAPIType.INTEGER, description="Unix time.")
         form = Schema(
             type=OpenAPIType.OBJECT,
             required=["device", "job_timestamp", "start_timestamp", "end_timestamp"],
             properties={
-                "device": text,
-                "job": Schema(
-                    type=OpenAPIType.STRING,
-                    description="Needed where there is no file; else the file's filename.",
-                ),
-                "job_timestamp": seconds,
-                "start_timestamp": seconds,
-                "end_timestamp": seconds,
-                "failure": text,
-                "failure_class": text,
-                "epoch": Schema(type=OpenAPIType.INTEGER, description="Of the lease."),
+                "device": _text("Name of the device, not its host."),
+                "job": _text("Needed where there is no file; else the file's filename."),
+                "job_timestamp": _whole("When it was due, as handed out, Unix seconds."),
+                "start_timestamp": _whole("When the worker began, Unix seconds."),
+                "end_timestamp": _whole("When the worker ended, Unix seconds."),
+                "failure": _text("Why it failed; the file, if any, is then kept as evidence."),
+                "failure_class": _text("Why it failed, for programs."),
+                "epoch": _whole("Epoch of the lease; clients of the contract leave it out."),
                 "file": Schema(
-                    type=OpenAPIType.STRING, content_media_type="application/octet-stream"
+                    type=OpenAPIType.STRING,
+                    content_media_type="application/octet-stream",
+                    description="The whole result; its filename is the job's name.",
                 ),
             },
         )
