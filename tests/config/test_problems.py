@@ -104,6 +104,26 @@ def test_says_that_there_is_no_file(tmp_path: Path) -> None:
         assert str(caught.value) == f"config.unreadable: {path}: cannot be read: {text}"
 
 
+def test_what_is_empty_is_told_or_harmless(tmp_path: Path) -> None:
+    """Fault 15: a device without credentials, a null job or an empty list crashes the original."""
+    told = problems(tmp_path, "jobs: {a: null, b: {schedule: {fixed: 1}, commands: []}}")
+    assert [problem.split(": ")[0] for problem in told] == ["config.missing"] * 3
+    read = loaded(tmp_path, JOB + "devices: {x: null, y: {jobs: []}, z: {tags: [], jobs: null}}")
+    assert [device.credentials for device in read.devices.values()] == [None] * 3
+    assert not read.slots
+
+
+@pytest.mark.parametrize("name", ["../../../../x", "/etc/x", "a/b", ".git", "a\0b", "", "a."])
+def test_names_that_are_paths(tmp_path: Path, name: str) -> None:
+    """Fault 6: the original takes any name, and writes outside of its repository."""
+    site = {
+        "devices": {name: {"host": "h"}},
+        "jobs": {name: {"schedule": {"fixed": 1}, "commands": ["x"]}},
+    }
+    told = problems(tmp_path, site, "site.json")
+    assert [problem.split(": ")[0] for problem in told] == ["config.name"] * 2
+
+
 def test_problem_and_error_speak() -> None:
     problem = Problem(code="config.x", file="a.yaml", line=None, path="", text="wrong")
     error = ConfigurationError([problem, problem])

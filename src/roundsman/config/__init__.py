@@ -1,6 +1,8 @@
-"""Configuration: files to frozen, validated records.
+"""Configuration: a file to frozen, validated records.
 
-The steps, one module each: formats (text to plain data with lines), inherit (generics), template
-(values filled in), validate (records, secrets fetched), freeze (`records.Configuration`). Every
-problem is reported at once; nothing starts on a bad configuration.
+`load.load` is the way in. The steps, one module each: formats (text to plain data), check (against
+the schema), inherit (generics), template (values), devices, jobs and settings (records, secrets
+fetched), assemble (all of it to `records.Configuration`). What is wrong is a finding until
+`document` gives it a line (lines) and raises all of them (problems); nothing starts on a bad
+configuration.
 """

@@ -17,7 +17,8 @@ from roundsman.config.inherit import (
     merge_job,
     origin,
 )
-from roundsman.config.jobs import Built, JobTemplate, Schedules
+from roundsman.config.jobs import Built, JobTemplate
+from roundsman.config.plans import Schedules
 from roundsman.config.problems import Finding, Path, did_you_mean, one_of
 from roundsman.config.records import Configuration, ConfiguredSlot, ControllerSettings
 from roundsman.config.secrets import Secrets

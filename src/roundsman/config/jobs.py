@@ -1,29 +1,18 @@
 """Expanded entries of jobs to the records that travel."""
 
-import hashlib
 import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import msgspec
-
+from roundsman.config.contents import commands_of, expressions_of, files_of, texts_of
+from roundsman.config.plans import Planned, Schedules
 from roundsman.config.problems import Finding, Path
 from roundsman.config.template import fill, variables
-from roundsman.schedules.build import build as build_schedule
-from roundsman.schedules.interface import Schedule, ScheduleError
 from roundsman.wire import job as wire
 from roundsman.wire.device import Prompt
 
 Fill = Callable[[str], str]
-
-
-class Planned(NamedTuple):
-    """A schedule as configured, ready to be asked, and its fingerprint."""
-
-    configured: wire.Schedule
-    times: Schedule
-    plan: str
 
 
 class Built(NamedTuple):
@@ -31,32 +20,6 @@ class Built(NamedTuple):
 
     job: wire.Job | None
     findings: tuple[Finding, ...]
-
-
-class Schedules:
-    """Builds each schedule once, however many jobs have it."""
-
-    def __init__(self) -> None:
-        self._known: dict[wire.Schedule, Planned | str] = {}
-
-    def plan(self, says: Mapping[str, Any]) -> Planned:
-        """A schedule as a file gives it. Raises `ValueError` with what is wrong."""
-        configured = wire.Schedule(**says)
-        if configured not in self._known:
-            self._known[configured] = self._built(configured)
-        known = self._known[configured]
-        if isinstance(known, str):
-            raise ValueError(known)
-        return known
-
-    @staticmethod
-    def _built(configured: wire.Schedule) -> Planned | str:
-        try:
-            times = build_schedule(configured)
-        except ScheduleError as error:
-            return error.text
-        canonical = msgspec.json.encode(configured)
-        return Planned(configured, times, hashlib.sha256(canonical).hexdigest()[:16])
 
 
 class JobTemplate:
@@ -72,7 +35,7 @@ class JobTemplate:
         """What the job and its generics set."""
         self.uses: dict[str, Path] = {}
         """Every variable, and the first text that holds it."""
-        for path, text in _texts(says):
+        for path, text in texts_of(says):
             self._note_variables(path, text)
         self.planned = self._plan(schedules)
         self._check_type()
@@ -124,9 +87,9 @@ class JobTemplate:
                 self.findings.append(Finding("config.conflict", (both[1],), text))
         kind = wire.JobType(says.get("type", wire.JobType.COMMAND))
         needed, other, content = (
-            (commands, files, _commands(says))
+            (commands, files, commands_of(says))
             if kind is wire.JobType.COMMAND
-            else (files, commands, _files(says))
+            else (files, commands, files_of(says))
         )
         if other:
             text = f"a job of type {kind} has no {other[0]}"
@@ -141,7 +104,7 @@ class JobTemplate:
                     f"a job of type {kind} needs {names}, got none",
                 )
             )
-        for path, command in _commands(says):
+        for path, command in commands_of(says):
             if "enter" in command and "implicit_enter" in command:
                 text = "expected either enter or implicit_enter, got both"
                 self.findings.append(Finding("config.conflict", (*path, "implicit_enter"), text))
@@ -180,54 +143,9 @@ def prompt_findings(says: Mapping[str, Any] | None) -> list[Finding]:
     return []
 
 
-def _commands(says: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
-    """The commands, in one form, with where each stands."""
-    found: list[tuple[Path, dict[str, Any]]] = [
-        (("command", "inline", i), {"command": line})
-        for i, line in enumerate(says.get("command", {}).get("inline", ()))
-    ]
-    for i, item in enumerate(says.get("commands", ())):
-        command = {"command": item} if isinstance(item, str) else item
-        found.append((("commands", i), {k: v for k, v in command.items() if v is not None}))
-    return found
-
-
-def _files(says: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The files, in one form."""
-    by_name = says.get("file", {})
-    listed: list[dict[str, Any]] = says.get("files", [])
-    return [{"name": name, **options} for name, options in by_name.items()] + listed
-
-
-def _texts(says: Mapping[str, Any]) -> list[tuple[Path, str]]:
-    """Every text that may hold variables, with where it stands."""
-    texts: list[tuple[Path, str]] = []
-    for path, command in _commands(says):
-        inline = path[0] == "command" or isinstance(says["commands"][path[-1]], str)
-        texts.append((path if inline else (*path, "command"), command["command"]))
-    texts += _expressions(says)
-    for i, rule in enumerate(says.get("scrubbers", ())):
-        if rule["type"] == wire.ScrubberType.SIMPLE:
-            texts.append((("scrubbers", i, "search"), rule["search"]))
-        texts.append((("scrubbers", i, "replace"), rule.get("replace") or ""))
-    return texts
-
-
-def _expressions(says: Mapping[str, Any]) -> list[tuple[Path, str]]:
-    """Every regular expression, with where it stands."""
-    found: list[tuple[Path, str]] = []
-    for path, command in _commands(says):
-        for key in ("expect", "expect_not"):
-            found += [((*path, key, i), text) for i, text in enumerate(command.get(key, ()))]
-    for i, rule in enumerate(says.get("scrubbers", ())):
-        if rule["type"] != wire.ScrubberType.SIMPLE:
-            found.append((("scrubbers", i, "search"), rule["search"]))
-    return found
-
-
 def _check_expressions(says: Mapping[str, Any], values: Mapping[str, str]) -> list[Finding]:
     findings = []
-    for path, text in _expressions(says):
+    for path, text in expressions_of(says):
         try:
             expression = _compiled(text, values)
         except ValueError as error:
@@ -266,13 +184,13 @@ def _reason(error: Exception, names: tuple[str, ...]) -> str:
 def _job(name: str, says: Mapping[str, Any], schedule: wire.Schedule, filled: Fill) -> wire.Job:
     """The record; `says` is known to be right."""
     kind = wire.JobType(says.get("type", wire.JobType.COMMAND))
-    commands = tuple(_command(command, filled) for _, command in _commands(says))
+    commands = tuple(_command(command, filled) for _, command in commands_of(says))
     files = tuple(
         wire.File(
             name=file["name"],
             compression=wire.Compression(file["compression"]) if file.get("compression") else None,
         )
-        for file in _files(says)
+        for file in files_of(says)
     )
     is_command = kind is wire.JobType.COMMAND
     prompt = says.get("prompt")
