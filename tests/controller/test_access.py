@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import structlog
-from litestar import Litestar
-from litestar.routes import HTTPRoute
 
 from roundsman.config.records import ControllerSettings, Role, Token
 from roundsman.controller.access import (
@@ -20,11 +18,7 @@ from roundsman.controller.access import (
     new_token,
     token_hash,
 )
-from roundsman.controller.api.app import build_app
-from roundsman.controller.service import Controller
-from roundsman.ledger.memory import MemoryLedger
 from roundsman.testing.clock import ManualClock
-from roundsman.testing.memory_archive import MemoryArchive
 from roundsman.wire.worker import Worker
 from tests.controller import multipart
 from tests.controller.serving import (
@@ -33,7 +27,6 @@ from tests.controller.serving import (
     Served,
     configuration,
     device,
-    fleet,
     job,
     served,
     slot,
@@ -278,35 +271,3 @@ async def test_no_credential_and_no_device_password_is_logged(
     text = str(events) + "".join(capsys.readouterr())
     assert "of-walter" not in text
     assert "hunter2" not in text
-
-
-def guarded(app: Litestar) -> dict[str, bool]:
-    """Each path, and whether every handler there has a guard."""
-    return {
-        route.path: all(
-            each.resolve_guards()
-            for each in route.route_handlers
-            if each.http_methods != {"OPTIONS"}
-        )
-        for route in app.routes
-        if isinstance(route, HTTPRoute)
-    }
-
-
-def test_every_route_states_who_may_call_it(tmp_path: Path) -> None:
-    clock = ManualClock(START)
-    app = build_app(
-        Controller(
-            fleet(1),
-            ledger=MemoryLedger(),
-            archive=MemoryArchive(clock),
-            clock=clock,
-            data=tmp_path,
-        )
-    )
-    paths = guarded(app)
-    open_to_all = {path for path, closed in paths.items() if not closed}
-    documentation = {path for path in open_to_all if path.startswith(("/api/docs", "/api/openapi"))}
-    # The framework serves the document's own folder too; there is nothing in it but the document.
-    assert open_to_all - documentation <= {"/healthz", "/readyz", "/api", "/api/{path:str}"}
-    assert {"/worker/next", "/worker/complete", "/worker/ping"} <= paths.keys() - open_to_all
