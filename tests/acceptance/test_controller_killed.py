@@ -118,7 +118,9 @@ async def test_killed_during_500_completions(tmp_path: Path, rng: random.Random)
         outcomes = await history(controller.url)
         assert await controller.signal(signal.SIGTERM) == 0
 
-    assert outcomes == Counter(succeeded=DEVICES)
+    # A slow start may let due times pass before the claim: they are coalesced into these runs.
+    assert outcomes.keys() <= {"succeeded", "coalesced"}
+    assert outcomes["succeeded"] == DEVICES
     assert sorted(paths(repository)) == sorted(due)
     changes = git(repository, "log", "--name-only", "--format=").split()
     assert Counter(changes) == Counter(f"by_device/{name}/show" for name in due)
