@@ -144,7 +144,7 @@ async def test_what_there_is(client: ControllerClient) -> None:
     assert [slot.due for slot in slots.items] == [START + PERIOD]
     assert await client.manage.slot("edge1", "show") == slots.items[0]
     assert (await client.manage.processes()).items == ()
-    assert await client.manage.workers() == ()
+    assert (await client.manage.workers()).items == ()
     with pytest.raises(UnknownError, match="nowhere"):
         await client.manage.device("nowhere")
 

@@ -1,5 +1,7 @@
 """The surface under `/api/v1` for people: what there is, what became of it, and the switches."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -32,7 +34,7 @@ RESULT_BYTES = 64 << 20
 """Largest result read whole; larger ones are for `git clone` of the archive."""
 
 _overview = codec.decoder(Overview)
-_workers = codec.decoder(tuple[Worker, ...])
+_workers = codec.decoder(Page[Worker])
 _worker = codec.decoder(Worker)
 _devices = codec.decoder(Page[DeviceSummary])
 _device = codec.decoder(DeviceDetail)
@@ -63,9 +65,9 @@ class ManageApi:
         """The controller itself."""
         return await self._get(_overview, "")
 
-    async def workers(self) -> tuple[Worker, ...]:
-        """Every worker, by name."""
-        return await self._get(_workers, "/workers")
+    async def workers(self, *, after: str | None = None, limit: int = 100) -> Page[Worker]:
+        """Workers, by name."""
+        return await self._get(_workers, "/workers", _query(after=after, limit=limit))
 
     async def worker(self, worker_id: str) -> Worker:
         """One worker."""
@@ -174,6 +176,19 @@ class ManageApi:
     async def process(self, process_id: str) -> Process:
         """One process."""
         return await self._get(_process, f"/processes/{_part(process_id)}")
+
+    @asynccontextmanager
+    async def output(
+        self, process_id: str, *, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """What a process wrote, both streams in order, as it comes.
+
+        From the chunk after number `after` on; with `follow`, until the process has ended.
+        """
+        path = f"/api/v1/processes/{_part(process_id)}/output"
+        query = _query(after=after, follow=str(follow).lower())
+        async with self._transport.stream(path, query=query) as body:
+            yield body.iter_any()
 
     async def latest(self, device: str, job: str) -> bytes:
         """The latest result of a slot, whole; up to `RESULT_BYTES`."""

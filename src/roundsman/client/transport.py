@@ -63,8 +63,9 @@ def parse_address(text: str) -> URL:
     except ValueError:
         url = URL()
     if url.scheme not in ("http", "https") or not url.host or url.query_string or url.fragment:
+        shown = "what was given" if "@" in text else repr(text[:200])  # there may be a password
         raise AddressError(
-            f"{text!r} is not the address of a controller",
+            f"{shown} is not the address of a controller",
             remedy="give one such as https://roundsman.example.net:9400",
         )
     if url.user is not None or url.password is not None:

@@ -9,7 +9,9 @@ from typing import Final
 
 from roundsman import logs
 from roundsman.client import ControllerClient
+from roundsman.client.transport import parse_address
 from roundsman.clock import SystemClock
+from roundsman.config.settings import is_loopback
 from roundsman.worker import identity
 from roundsman.worker.control_channel import ControlChannel
 from roundsman.worker.heartbeat import Heartbeat
@@ -79,6 +81,9 @@ class WorkerService:
 
     async def _run(self) -> None:
         settings = self._settings
+        address = parse_address(settings.controller)
+        if address.scheme == "http" and not is_loopback(address.host or ""):
+            log.warning("worker.no_tls", controller=settings.controller)
         with identity.locked(settings.state):
             outbox = Outbox(settings.state, settings.outbox)
             await asyncio.to_thread(outbox.open)
