@@ -19,7 +19,9 @@ from roundsman.wire.run import Outcome, Run
 TAG_SETS = 48
 EVERYTHING = TagFilter()
 NOW = 1_700_000_000
+LEASE = 120
 AT_ONCE = 32
+ROUNDS = 3
 
 
 def planned(number: int, tag_sets: int = TAG_SETS) -> list[PlannedSlot]:
@@ -61,24 +63,24 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-async def claim(ledger: SqliteLedger, limit: int) -> list[LeasedSlot]:
+async def claim(ledger: SqliteLedger, limit: int, now: float) -> list[LeasedSlot]:
     return await ledger.claim(
-        EVERYTHING, limit=limit, horizon=NOW, now=NOW, lease_seconds=120, worker_id="bench"
+        EVERYTHING, limit=limit, horizon=now, now=now, lease_seconds=LEASE, worker_id="bench"
     )
 
 
 async def claims_per_second(
-    ledger: SqliteLedger, limit: int, seconds: float
-) -> tuple[float, list[LeasedSlot]]:
-    """One claimer after the other, until the time is up or nothing is left."""
-    leased: list[LeasedSlot] = []
+    ledger: SqliteLedger, limit: int, seconds: float, now: float
+) -> tuple[float, float]:
+    """One claimer after the other; and the time at which all leases have run out."""
+    leased = 0
     started = time.perf_counter()
     while time.perf_counter() - started < seconds:
-        batch = await claim(ledger, limit)
-        leased += batch
-        if not batch:
-            break
-    return len(leased) / (time.perf_counter() - started), leased
+        batch = await claim(ledger, limit, now)
+        leased += len(batch)
+        if not batch:  # all are leased: go on when those leases have run out
+            now += LEASE
+    return leased / (time.perf_counter() - started), now + LEASE
 
 
 async def finishes_per_second(ledger: SqliteLedger, leased: list[LeasedSlot]) -> float:
@@ -102,36 +104,37 @@ async def measure(slots: int, seconds: float) -> dict[str, float]:
         await ledger.open()
         try:
             await ledger.sync_slots(planned(slots), NOW)
-            single, leased = await claims_per_second(ledger, 15, seconds)
-            large, more = await claims_per_second(ledger, 100, seconds)
+            small, now = await claims_per_second(ledger, 15, seconds, NOW)
+            large, now = await claims_per_second(ledger, 100, seconds, now)
+            leased = await claim(ledger, int(5000 * seconds), now)
             return {
-                "claims of 15": single,
+                "claims of 15": small,
                 "claims of 100": large,
-                f"finishes, {AT_ONCE} callers": await finishes_per_second(
-                    ledger, (leased + more)[:5000]
-                ),
+                f"finishes, {AT_ONCE} callers": await finishes_per_second(ledger, leased),
             }
         finally:
             await ledger.close()
 
 
 def run(quick: bool) -> list[Row]:
-    """The rows; with `quick`, of a tenth of the time."""
-    rows: list[Row] = []
-    fewest: dict[str, float] = {}
-    for slots in (1_000, 10_000, 100_000):
-        for what, value in asyncio.run(measure(slots, 0.1 if quick else 1.0)).items():
-            base = fewest.setdefault(what, value)
-            rows.append(
-                Row(
-                    name=f"ledger: {what}, {slots:,} slots due",
-                    value=value,
-                    unit="executions/s",
-                    compared_to=None if slots == 1_000 else "1,000 slots",
-                    ratio=None if slots == 1_000 else value / base,
-                )
-            )
-    return rows
+    """The rows; with `quick`, measured for a tenth of the time."""
+    sizes = (1_000, 10_000, 100_000)
+    best: dict[tuple[int, str], float] = {}
+    # Round by round, and the best of each: other programs' use of the disk comes and goes.
+    for _ in range(1 if quick else ROUNDS):
+        for slots in sizes:
+            for what, value in asyncio.run(measure(slots, 0.05 if quick else 0.5)).items():
+                best[slots, what] = max(value, best.get((slots, what), 0.0))
+    return [
+        Row(
+            name=f"ledger: {what}, {slots:,} slots due",
+            value=value,
+            unit="executions/s",
+            compared_to=f"{sizes[0]:,} slots" if slots != sizes[0] else None,
+            ratio=value / best[sizes[0], what] if slots != sizes[0] else None,
+        )
+        for (slots, what), value in best.items()
+    ]
 
 
 if __name__ == "__main__":
