@@ -16,6 +16,7 @@ from roundsman.ledger.memory import MemoryLedger
 from roundsman.schedules.duration import Duration
 from roundsman.testing.clock import ManualClock
 from roundsman.testing.memory_archive import MemoryArchive
+from roundsman.wire.job import MissedPolicy
 from roundsman.wire.run import FailureClass, Outcome, Run
 from tests.controller import multipart
 from tests.controller.serving import (
@@ -171,6 +172,24 @@ async def test_nobody_polling_for_long_loses_no_slot(two: Served, clock: ManualC
     assert (one.due, one.last_due, one.count) == (DUE + PERIOD, DUE + 1000, 10)
 
 
+async def test_times_missed_by_policy_give_way_to_others_in_the_same_call(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """What is too late is recorded, not run; the room it leaves is filled."""
+    setup = fleet(20, missed=MissedPolicy.NONE, missed_grace_seconds=60)
+    async with served(setup, tmp_path, clock=clock) as running:
+        clock.advance(PERIOD + 70)
+        assert await lease(running, "?seconds=0") == []
+        clock.advance(70)
+        executions = await lease(running, "?max=20")
+        assert [item["timestamp"] for item in executions] == [DUE + PERIOD] * 20
+        missed = await history(running, outcome=Outcome.MISSED)
+        assert sorted(run.device for run in missed) == sorted(f"edge{n}" for n in range(20))
+        assert {(run.due, run.count, run.failure) for run in missed} == {
+            (DUE, 1, "overdue by more than 60 s")
+        }
+
+
 async def test_seconds_look_ahead_and_zero_means_now(two: Served, clock: ManualClock) -> None:
     await lease(two)
     for number in range(2):
@@ -202,31 +221,29 @@ async def test_above_the_ceilings_means_the_ceilings(tmp_path: Path, clock: Manu
         assert len(await lease(running, "?seconds=9223372036854775807&max=10000000000")) == 3
 
 
-@pytest.mark.parametrize(
-    ("query", "name", "shown"),
-    [
-        ("max=-1", "max", "'-1'"),
-        ("seconds=-1", "seconds", "'-1'"),
-        ("max=1.5", "max", "'1.5'"),
-        ("max=", "max", "''"),
-        ("max=abc", "max", "'abc'"),
-        ("max=9223372036854775808", "max", "'9223372036854775808'"),
-        ("seconds=" + "9" * 5000, "seconds", "9" * 100),
-        ("max=%D9%A3", "max", "'\N{ARABIC-INDIC DIGIT THREE}'"),
-        ("max=+1", "max", "' 1'"),
-        ("max=1&max=1", "max", "it 2 times"),
-        ("seconds=1&seconds=2", "seconds", "it 2 times"),
-    ],
-)
-async def test_a_bad_number_is_400_and_names_parameter_value_and_bound(
-    two: Served, query: str, name: str, shown: str
-) -> None:
+BAD_NUMBERS = [
+    ("max=-1", "max", "'-1'"),
+    ("seconds=-1", "seconds", "'-1'"),
+    ("max=1.5", "max", "'1.5'"),
+    ("max=", "max", "''"),
+    ("max=abc", "max", "'abc'"),
+    ("max=9223372036854775808", "max", "'9223372036854775808'"),
+    ("seconds=" + "9" * 5000, "seconds", "9" * 100),
+    ("max=%D9%A3", "max", "'\N{ARABIC-INDIC DIGIT THREE}'"),
+    ("max=+1", "max", "' 1'"),
+    ("max=1&max=1", "max", "it 2 times"),
+    ("seconds=1&seconds=2", "seconds", "it 2 times"),
+]
+
+
+async def test_a_bad_number_is_400_and_names_parameter_value_and_bound(two: Served) -> None:
     """Fault 1: never a panic, never unbounded work."""
-    async with two.http.get(f"{two.url}/worker/next?{query}") as response:
-        assert response.status == 400
-        answer = await response.json()
-    assert answer["error"].startswith(f"{name}: expected a whole number from 0 to 92233720368547")
-    assert shown in answer["error"]
+    for query, name, shown in BAD_NUMBERS:
+        async with two.http.get(f"/worker/next?{query}") as response:
+            assert response.status == 400, query
+            text = (await response.json())["error"]
+        assert text.startswith(f"{name}: expected a whole number from 0 to 9223372036854775807")
+        assert shown in text
     assert len(await lease(two)) == 2  # and nothing was leased by it
 
 
@@ -250,23 +267,22 @@ async def tagged(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Served]:
         yield running
 
 
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("", {"d0", "d1", "d2", "d3", "d4"}),
-        ("?tag=", {"d0", "d1", "d2", "d3", "d4"}),
-        ("?tag=a", {"d1", "d2"}),
-        ("?tag=a&tag=z", {"d1", "d2", "d4"}),
-        ("?tag=b+c", {"d2", "d3"}),
-        ("?tag=b%20c&tag=", {"d2", "d3"}),
-        ("?tag=nobody", set()),
-    ],
-)
-async def test_tags_choose_devices_that_have_any(
-    tagged: Served, query: str, expected: set[str]
-) -> None:
+TAGS: list[tuple[str, set[str]]] = [
+    ("", {"d0", "d1", "d2", "d3", "d4"}),
+    ("?tag=", {"d0", "d1", "d2", "d3", "d4"}),
+    ("?tag=a", {"d1", "d2"}),
+    ("?tag=a&tag=z", {"d1", "d2", "d4"}),
+    ("?tag=b+c", {"d2", "d3"}),
+    ("?tag=b%20c&tag=", {"d2", "d3"}),
+    ("?tag=nobody", set()),
+]
+
+
+async def test_tags_choose_devices_that_have_any(tagged: Served, clock: ManualClock) -> None:
     """Fault 3: no tag means every device, tagged or not."""
-    assert {item["device"]["name"] for item in await lease(tagged, query)} == expected
+    for query, expected in TAGS:
+        assert {item["device"]["name"] for item in await lease(tagged, query)} == expected, query
+        clock.advance(1000)  # the leases expire
 
 
 async def test_no_tag_starves_another(tmp_path: Path, clock: ManualClock) -> None:
@@ -493,15 +509,12 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize("case", MALFORMED)
-async def test_missing_or_malformed_is_400_and_named(
-    two: Served, archive: MemoryArchive, case: str
-) -> None:
+async def test_missing_or_malformed_is_400_and_named(two: Served, archive: MemoryArchive) -> None:
     await lease(two)
-    body, text = MALFORMED[case]
-    status, answer = await complete(two, body)
-    assert (status, answer["code"]) == (400, "completion.invalid")
-    assert answer["error"].startswith(text)
+    for case, (body, text) in MALFORMED.items():
+        status, answer = await complete(two, body)
+        assert (status, answer["code"]) == (400, "completion.invalid"), case
+        assert answer["error"].startswith(text), case
     assert archive.kept == {}
     assert await history(two) == ()
     good = multipart.completion("edge0", "show", DUE, b"x")
@@ -515,23 +528,26 @@ async def test_another_content_type_is_400(two: Served) -> None:
         assert "multipart/form-data" in answer["error"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["../../../../x", "/etc/passwd", "..", "edge0/../edge1", "a\0b", ".git", "unknown", "edge0 "],
-)
+HOSTILE = [
+    *("../../../../x", "/etc/passwd", "..", "edge0/../edge1"),
+    *("a\0b", ".git", "unknown", "edge0 "),
+]
+
+
 async def test_unknown_names_are_404_and_write_nothing_anywhere(
-    two: Served, archive: MemoryArchive, tmp_path: Path, name: str
+    two: Served, archive: MemoryArchive, tmp_path: Path
 ) -> None:
     """Fault 6: names are looked up, never used as paths."""
     await lease(two)
     before = sorted(tmp_path.rglob("*"))
-    for body in [
-        multipart.completion(name, "show", DUE, b"x"),
-        multipart.completion("edge0", name, DUE, b"x"),
-        multipart.completion(name, "show", DUE, b"x", failure="broken"),
-    ]:
-        status, answer = await complete(two, body)
-        assert (status, answer["code"]) == (404, "slot.not_found")
+    for name in HOSTILE:
+        for body in [
+            multipart.completion(name, "show", DUE, b"x"),
+            multipart.completion("edge0", name, DUE, b"x"),
+            multipart.completion(name, "show", DUE, b"x", failure="broken"),
+        ]:
+            status, answer = await complete(two, body)
+            assert (status, answer["code"]) == (404, "slot.not_found"), name
     assert archive.kept == {}
     assert await history(two) == ()
     assert sorted(tmp_path.rglob("*")) == before
