@@ -158,6 +158,7 @@ def worker(worker_id: str = "w1", name: str = "ams-1") -> Worker:
         enrolled_at=NOW,
         seen_at=NOW,
         address="192.0.2.1",
+        allowed_tags=("dmz", "lab"),
     )
 
 
@@ -946,6 +947,7 @@ class _Workers:
         known = await ledger.worker("w1")
         assert known is not None
         assert (known.address, known.tags) == ("192.0.2.2", ())
+        assert known.allowed_tags == ("dmz", "lab")  # not for the worker to say
         assert not await ledger.touch_worker("w2", now=NOW)
 
     async def test_a_removed_worker_is_forgotten_with_its_token(self, ledger: Ledger) -> None:

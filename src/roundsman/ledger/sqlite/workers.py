@@ -16,7 +16,12 @@ def add(connection: sqlite3.Connection, worker: Worker, token_digest: str) -> No
     """Keep a newly enrolled worker."""
     connection.execute(
         SQL["add_worker"],
-        msgspec.structs.asdict(worker) | {"tags": _tags(worker.tags), "token_digest": token_digest},
+        msgspec.structs.asdict(worker)
+        | {
+            "tags": _tags(worker.tags),
+            "allowed_tags": _tags(worker.allowed_tags),
+            "token_digest": token_digest,
+        },
     )
 
 
@@ -69,4 +74,5 @@ def _tags(tags: Sequence[str]) -> str:
 
 def _worker(cursor: sqlite3.Cursor, row: tuple[object, ...]) -> Worker:
     fields = named(cursor, row)
-    return msgspec.convert(fields | {"tags": msgspec.json.decode(str(fields["tags"]))}, Worker)
+    tags = {key: msgspec.json.decode(str(fields[key])) for key in ("tags", "allowed_tags")}
+    return msgspec.convert(fields | tags, Worker)

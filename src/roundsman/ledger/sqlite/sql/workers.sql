@@ -1,7 +1,7 @@
 -- name: add_worker
 -- A newly enrolled worker.
-INSERT INTO workers (worker_id, token_digest, name, tags, version, enrolled_at, seen_at, address)
-VALUES (:worker_id, :token_digest, :name, :tags, :version, :enrolled_at, :seen_at, :address)
+INSERT INTO workers (worker_id, token_digest, name, tags, allowed_tags, version, enrolled_at, seen_at, address)
+VALUES (:worker_id, :token_digest, :name, :tags, :allowed_tags, :version, :enrolled_at, :seen_at, :address)
 
 -- name: tokens
 -- Who bears which token.
@@ -18,11 +18,11 @@ WHERE worker_id = :worker_id
 
 -- name: workers
 -- Every worker, by name.
-SELECT worker_id, name, tags, version, enrolled_at, seen_at, address FROM workers ORDER BY name, worker_id
+SELECT worker_id, name, tags, allowed_tags, version, enrolled_at, seen_at, address FROM workers ORDER BY name, worker_id
 
 -- name: worker
 -- One worker.
-SELECT worker_id, name, tags, version, enrolled_at, seen_at, address FROM workers WHERE worker_id = :worker_id
+SELECT worker_id, name, tags, allowed_tags, version, enrolled_at, seen_at, address FROM workers WHERE worker_id = :worker_id
 
 -- name: remove_worker
 -- Forget a worker and its token.

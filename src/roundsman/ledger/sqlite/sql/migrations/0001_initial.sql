@@ -91,6 +91,7 @@ CREATE TABLE workers (
     token_digest TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL,
     tags TEXT NOT NULL, -- JSON array
+    allowed_tags TEXT NOT NULL, -- JSON array; empty: every device
     version TEXT NOT NULL,
     enrolled_at REAL NOT NULL,
     seen_at REAL NOT NULL,
