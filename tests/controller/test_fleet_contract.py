@@ -115,7 +115,7 @@ async def test_an_unknown_worker(site: FleetSite, path: str, worker_id: str) -> 
 
 
 @pytest.mark.parametrize("path", EVERY_CALL[1:])
-@pytest.mark.parametrize("job_id", [unknown(), "", "not a uuid", "\0"])
+@pytest.mark.parametrize("job_id", ["8ba78fe2-a770-47ef-baa1-35750ec8c171", "", "not a uuid", "\0"])
 async def test_an_unknown_job(site: FleetSite, worker: RealWorker, path: str, job_id: str) -> None:
     answer = await site.call(path, body_for(path, worker.worker_id, job_id))
     assert (answer.status, answer.body) == (500, {"error": "job not found"})
