@@ -64,6 +64,8 @@ class FakeController:
     """Every request, as `METHOD path`."""
     lost: list[dict[str, Any]] = field(default_factory=list)
     """Leases to call lost in the next heartbeat."""
+    failing: set[str] = field(default_factory=set)
+    """Devices whose completions are answered 500, always."""
     plans: dict[str, deque[Answer]] = field(default_factory=dict)
     port: int = 0
     _runner: web.AppRunner | None = None
@@ -182,5 +184,7 @@ class FakeController:
                 if done.size < 1 << 20:
                     done.content += chunk
             done.digest = digest.hexdigest()
+        if done.fields["device"] in self.failing:
+            return await error(500)(request)
         self.completed.append(done)
         return web.Response()

@@ -1,5 +1,6 @@
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -406,3 +407,23 @@ async def test_a_run_for_which_the_disk_has_no_room_is_given_up_rather_than_fail
     assert len(bench.outbox.entries) == 1
     assert len(bench.leases.keys()) == 1
     assert len(list((bench.settings.state / "outbox").iterdir())) == 2
+
+
+async def test_a_disk_that_takes_no_more_gives_the_run_up_whatever_the_runner_says(
+    controller: FakeController, make_bench: MakeBench, clock: ManualClock
+) -> None:
+    async def run(_: Execution, result: ResultFile) -> None:
+        with Path("/dev/full").open("wb", buffering=0) as full:
+            result._file = full
+            try:
+                result.write(b"x")
+            except OSError as error:
+                raise RunFailedError("no connection", FailureClass.UNREACHABLE) from error
+
+    bench = make_bench(FakeRunner(run))
+    await bench.enrolment.establish()
+    controller.due.append(element(timestamp=int(clock.now())))
+    await bench.run_batch()
+    assert len(bench.outbox.entries) == 0
+    assert bench.leases.keys() == ()
+    assert list((bench.settings.state / "outbox").iterdir()) == []

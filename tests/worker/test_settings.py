@@ -95,7 +95,7 @@ def test_the_command_line_wins_key_by_key(tmp_path: Path, monkeypatch: pytest.Mo
         write(tmp_path, WHOLE),
         {"ENROL": "t0ken"},
         token="file:token",
-        state="other",
+        state=Path("other"),
         tags=["fra"],
         outbox={"max_count": 5},
     )

@@ -222,8 +222,13 @@ class LeaseLoop:
             spool = self._outbox.begin(max_bytes, started)
             try:
                 ending = await work(spool)
-                if spool.full:
-                    log.warning("run.given_up", device=ticket.device, job=ticket.job)
+                if (trouble := spool.trouble) is not None:
+                    log.warning(
+                        "run.given_up",
+                        device=ticket.device,
+                        job=ticket.job,
+                        reason=str(trouble),
+                    )
                     return False
                 await self._keep(ticket, spool, started, ending)
             finally:

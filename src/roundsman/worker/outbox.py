@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -82,8 +83,7 @@ class Spool:
         """Made by `Outbox.begin`."""
         self.path = path
         self.file = file
-        self.full = False
-        """Whether the outbox, rather than the job, set the limit: the run is to be given up."""
+        self._full: OutboxFullError | None = None
         self._outbox = outbox
         self.result = ResultFile(
             file, max_bytes=max_bytes, scratch_folder=path.parent, on_growth=self._grow
@@ -92,9 +92,14 @@ class Spool:
     def _grow(self, by: int) -> None:
         try:
             self._outbox.reserve(by, beside=self.result.size)
-        except OutboxFullError:
-            self.full = True
+        except OutboxFullError as error:
+            self._full = error
             raise
+
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the run is to be given up, whatever the runner makes of it: there was no room."""
+        return self._full or self.result.broken
 
 
 class Outbox:
@@ -241,7 +246,8 @@ class Outbox:
     def _let_go(self, spool: Spool) -> None:
         self._spools.discard(spool)
         spool.result.close()
-        spool.file.close()
+        with suppress(OSError):  # what a full disk does not take was not to be kept either
+            spool.file.close()
 
     def _changed(self) -> None:
         if self._entries:

@@ -142,12 +142,16 @@ def _record_of(says: dict[str, Any]) -> WorkerFile:
 
 
 def _without_nothing(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Nothing said for a key is the key not said, at every level."""
+    """Nothing said for a key is the key not said, at every level; and a path is a text."""
     return {
-        key: _without_nothing(value) if isinstance(value, Mapping) else value
+        key: _without_nothing(value) if isinstance(value, Mapping) else _plain(value)
         for key, value in mapping.items()
         if value is not None
     }
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 def _over(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,10 @@ from typing import Final
 from roundsman import logs
 from roundsman.client import ControllerClient
 from roundsman.client.errors import (
-    BusyError,
     ControllerError,
     ForbiddenError,
     StaleError,
     UnauthorizedError,
-    UnreachableError,
 )
 from roundsman.client.retry import Backoff
 from roundsman.clock import Clock
@@ -42,9 +40,7 @@ class Verdict(StrEnum):
     SET_ASIDE = "set_aside"
     """The controller will never take it: keep it for people."""
     RETRY = "retry"
-    """Try this one again later."""
-    RETRY_ALL = "retry_all"
-    """The controller cannot be reached or takes nothing now: try all again later."""
+    """Try again later."""
 
 
 def judge(error: ControllerError) -> Verdict:
@@ -52,8 +48,6 @@ def judge(error: ControllerError) -> Verdict:
 
     What a proxy says in the controller's place costs no result: it is tried again.
     """
-    if isinstance(error, UnreachableError | BusyError | UnauthorizedError | ForbiddenError):
-        return Verdict.RETRY_ALL
     if isinstance(error, StaleError) and error.about_subject:
         return Verdict.STALE
     if error.status in (400, 404, 413) and error.about_subject:
@@ -158,10 +152,7 @@ class Uploader:
                     await self._outbox.set_aside(entry, str(error))
                     self._settle(entry)
                 case Verdict.RETRY:
-                    log.warning("result.not_taken", **names, reason=str(error))
-                    self._try_later(entry, at_least=error.retry_after_seconds)
-                case Verdict.RETRY_ALL:
-                    self._try_all_later(entry, error)
+                    self._retry(entry, error)
         else:
             log.info("result.kept", **names)
             self._failures_of_all = 0
@@ -181,10 +172,12 @@ class Uploader:
         heapq.heappush(self._later, (self._clock.monotonic() + wait, entry.entry_id))
         self._changed.set()
 
-    def _try_all_later(self, entry: Entry, error: ControllerError) -> None:
-        """Close the gate for all: ten thousand results need not each find out by themselves.
+    def _retry(self, entry: Entry, error: ControllerError) -> None:
+        """Try this one later, and all others after a pause of their own.
 
-        This one also waits longer by itself, so that it is not always the first to fail.
+        The pause is for all, since ten thousand results need not each find out that the controller
+        is away. It starts over with each success, so a result that alone fails time and again holds
+        up the others by less than a second each time, and itself waits ever longer.
         """
         now = self._clock.monotonic()
         at_least = error.retry_after_seconds
@@ -196,7 +189,9 @@ class Uploader:
             wait = self._backoff.delay(self._failures_of_all, at_least=at_least)
             self._closed_until = now + wait
             log.warning(
-                "results.not_taken",
+                "result.not_taken",
+                device=entry.record.completion.device,
+                job=entry.record.completion.job,
                 reason=str(error),
                 waiting=len(self._entries),
                 retry_in_seconds=round(wait, 1),

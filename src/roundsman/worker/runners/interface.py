@@ -61,6 +61,8 @@ class ResultFile:
         self._on_growth = on_growth
         self.max_bytes = max_bytes
         self.size = 0
+        self.broken: OSError | None = None
+        """Why the disk took no more: for the caller, who then gives the run up."""
         self._closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -70,8 +72,12 @@ class ResultFile:
         if self.size + length > self.max_bytes:
             raise ResultTooLargeError(self.max_bytes)
         self._on_growth(length)
-        self._file.write(data)
         self.size += length
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.broken = error
+            raise
 
     def clear(self) -> None:
         """Forget everything written so far."""
