@@ -1,4 +1,4 @@
-"""Writes the reference pages that are made from the code: `generate_reference.py configuration`.
+"""Writes the reference pages made from the code: `python -m scripts.generate_reference NAME...`.
 
 Every key with its type, its default and its meaning comes from the records that read the file and
 the docstrings beside their fields, so that the page cannot say anything else than the program
@@ -10,13 +10,16 @@ import enum
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from roundsman.config import records, schema
+from roundsman.worker import settings_file
+from scripts.command_reference import command_line
+from scripts.http_reference import http_api
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 HEAD = """\
@@ -50,6 +53,20 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("`controller.leases`", records.LeaseSettings),
     ("`controller.limits`", records.Limits),
     ("`controller.log`", records.LogSettings),
+)
+
+WORKER_HEAD = """\
+# Worker settings reference
+
+<!-- Made by scripts/generate_reference.py from roundsman.worker.settings_file: do not edit. -->
+
+A worker's settings are one file in YAML, JSON or TOML, by its suffix, options of
+`roundsman worker`, or both; options win. Relative paths are taken from the file's folder.
+"""
+WORKER_SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
+    ("The file", settings_file.WorkerFile),
+    ("`processes`", settings_file.Processes),
+    ("`outbox`", settings_file.Outbox),
 )
 
 
@@ -136,20 +153,25 @@ def section(title: str, record: type[msgspec.Struct]) -> Iterator[str]:
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def configuration() -> str:
-    lines = [HEAD.rstrip("\n")]
-    for title, record in SECTIONS:
+def page(head: str, sections: Iterable[tuple[str, type[msgspec.Struct]]]) -> str:
+    lines = [head.rstrip("\n")]
+    for title, record in sections:
         lines += section(title, record)
     return "\n".join([*lines, ""])
 
 
-PAGES: dict[str, Callable[[], str]] = {"configuration": configuration}
+PAGES: dict[str, Callable[[], str]] = {
+    "command-line": command_line,
+    "configuration": lambda: page(HEAD, SECTIONS),
+    "http-api": http_api,
+    "worker": lambda: page(WORKER_HEAD, WORKER_SECTIONS),
+}
 
 
 def main() -> int:
     names = sys.argv[1:]
     if not names or not PAGES.keys() >= set(names):
-        print(f"usage: generate_reference.py {' | '.join(PAGES)}", file=sys.stderr)
+        print(f"usage: python -m scripts.generate_reference {' | '.join(PAGES)}", file=sys.stderr)
         return 2
     REFERENCE.mkdir(parents=True, exist_ok=True)
     for name in names:

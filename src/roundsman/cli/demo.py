@@ -31,7 +31,7 @@ from roundsman.errors import RoundsmanError
 from roundsman.simulator.fleet import SimulatedFleet
 from roundsman.wire.manage import DeviceDetail
 from roundsman.wire.process import QueryAnswer
-from roundsman.wire.run import Outcome, SlotState
+from roundsman.wire.run import Outcome
 
 EVERY: Final = "10 seconds"
 CHANGE_SECONDS: Final = 12.0
@@ -271,7 +271,6 @@ def _visited(detail: DeviceDetail) -> bool:
 
 
 _STYLES: Final = {Outcome.SUCCEEDED: "green", Outcome.FAILED: "red"}
-_STATES: Final = {SlotState.LEASED: "with worker", SlotState.DUE: "due"}
 
 
 def _fleet_table(details: list[DeviceDetail]) -> Group:
@@ -280,7 +279,7 @@ def _fleet_table(details: list[DeviceDetail]) -> Group:
         table.add_column(column, justify="right" if column == "bytes" else "left", no_wrap=True)
     for detail in details:
         slot, run = detail.jobs[0].slot, detail.jobs[0].last_run
-        now = Text(_STATES.get(slot.state, str(slot.state)), style="dim")
+        now = Text(str(slot.state), style="dim")
         if run is None:
             table.add_row(detail.name, now, "", "", "")
             continue

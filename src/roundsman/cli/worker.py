@@ -13,10 +13,21 @@ from roundsman.worker.settings_file import load
 log = logs.get(__name__)
 
 
+def _reference_only(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """A token itself would be seen by everybody who lists this machine's processes."""
+    if value is not None and not value.startswith(("env:", "file:")):
+        raise click.BadParameter("give a reference, env:NAME or file:PATH, never the token itself")
+    return value
+
+
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--controller", help="Address of the controller, such as https://host:9400.")
-@click.option("--token", help="Token for enrolment, by reference: env:NAME or file:PATH.")
+@click.option(
+    "--token",
+    callback=_reference_only,
+    help="Token for enrolment, by reference: env:NAME or file:PATH.",
+)
 @click.option("--name", help="Name for people; the host name unless set.")
 @click.option("--state", type=click.Path(path_type=Path), help="Folder of what this worker keeps.")
 @click.option("--tag", "tags", multiple=True, help="Serve devices with this tag; may be repeated.")
