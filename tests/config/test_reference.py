@@ -7,7 +7,7 @@ from tests.config.files import loaded
 
 
 def test_pages_are_up_to_date() -> None:
-    """When this fails: scripts/generate_reference.py configuration."""
+    """When this fails: python -m scripts.generate_reference configuration http-api."""
     for name, page in PAGES.items():
         assert (REFERENCE / f"{name}.md").read_text() == page()
 

@@ -9,7 +9,9 @@ class PauseKind(StrEnum):
     """What a pause is about."""
 
     DEVICE = "device"
+    """Every job of one device."""
     JOB = "job"
+    """One job on every device."""
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):

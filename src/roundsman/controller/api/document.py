@@ -5,8 +5,12 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+from litestar import Litestar
+from litestar.routes import HTTPRoute
 
+from roundsman.config.records import Role
 from roundsman.controller.api.docstrings import Meaning, meanings
+from roundsman.controller.api.guards import Allow
 
 Json = dict[str, Any]
 
@@ -30,21 +34,40 @@ _PUBLIC: Final = "health"
 _PAGE: Final = re.compile(rb"Page_roundsman\.(?:\w+\.)*(\w+?)_(?=\")")
 
 
-def finish(document: Json) -> bytes:
-    """The document as JSON, complete; `document` is changed on the way."""
+def finished_document(app: Litestar) -> bytes:
+    """The document of an application as JSON, complete."""
+    document: Json = app.openapi_schema.to_schema()
     document.pop("servers")  # the one that answers this
     components = document["components"]["schemas"]
     known = meanings()
+    callers = _roles(app)
     for name, schema in components.items():
         _describe(schema, known.get(name.partition("_")[0]))
     for path, item in document["paths"].items():
-        for operation in item.values():
+        for method, operation in item.items():
+            operation["description"] += _callers(callers.get((method.upper(), path), ()))
             _tidy_parameters(operation)
             _tidy_successes(operation)
             _add_errors(path, operation)
     components["ErrorAnswer"] = _error_answer(known["ErrorAnswer"])
     document["components"]["schemas"] = _referred_to(document)
     return _PAGE.sub(rb"\1Page", msgspec.json.encode(document))
+
+
+def _roles(app: Litestar) -> dict[tuple[str, str], tuple[Role, ...]]:
+    """Who may call, by method and path."""
+    return {
+        (method, route.path_format): guard.roles
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for method, (handler, _) in route.route_handler_map.items()
+        for guard in handler.resolve_guards()
+        if isinstance(guard, Allow)
+    }
+
+
+def _callers(roles: tuple[Role, ...]) -> str:
+    return f"\n\nFor the roles {' and '.join(sorted(roles))}." if roles else ""
 
 
 def _referred_to(document: Json) -> Json:

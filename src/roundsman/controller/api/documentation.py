@@ -22,7 +22,7 @@ from litestar.types.internal_types import PathParameterDefinition
 from litestar.typing import FieldDefinition
 
 from roundsman import __version__
-from roundsman.controller.api.document import finish
+from roundsman.controller.api.document import finished_document
 from roundsman.secret import Secret
 
 ASSETS: Final = "/api/docs/assets"
@@ -104,7 +104,7 @@ class DocumentPlugin(OpenAPIRenderPlugin):
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         """The document; finished once."""
-        self._finished = self._finished or finish(openapi_schema)
+        self._finished = self._finished or finished_document(request.app)
         return self._finished
 
     def receive_router(self, router: Router) -> None:

@@ -6,7 +6,6 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.handlers.base import BaseRouteHandler
-from litestar.types import Guard
 
 from roundsman.config.records import Role
 from roundsman.controller.access import Principal
@@ -16,19 +15,24 @@ from roundsman.controller.service import Controller
 CallerRequest = Request[Principal, None, State]
 
 
-def allow(*roles: Role) -> Guard:
+class Allow:
     """A guard that lets callers with one of these roles in, and keeps who they are."""
 
-    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    def __init__(self, *roles: Role) -> None:
+        """Let these in, and nobody else."""
+        self.roles = roles
+
+    async def __call__(
+        self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler
+    ) -> None:
+        """Raises `UnauthenticatedError`, `ForbiddenError`."""
         controller: Controller = connection.app.state.controller
         controller.access.check_origin(connection.headers)
         principal = controller.access.authenticate(connection.headers.get("authorization"))
-        principal.require(*roles)
+        principal.require(*self.roles)
         connection.scope["user"] = principal
 
-    return guard
 
-
-ADMINISTRATORS: Final = allow(Role.ADMINISTRATOR)
-READERS: Final = allow(Role.READER, Role.ADMINISTRATOR)
-WORKERS: Final = allow(Role.WORKER, Role.ADMINISTRATOR)
+ADMINISTRATORS: Final = Allow(Role.ADMINISTRATOR)
+READERS: Final = Allow(Role.READER, Role.ADMINISTRATOR)
+WORKERS: Final = Allow(Role.WORKER, Role.ADMINISTRATOR)

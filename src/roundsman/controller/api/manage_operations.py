@@ -22,6 +22,7 @@ from roundsman.wire.manage import (
 )
 from roundsman.wire.page import Page
 from roundsman.wire.pause import Pause, PauseKind
+from roundsman.wire.process import ErrorAnswer
 
 
 @post(
@@ -29,6 +30,13 @@ from roundsman.wire.pause import Pause, PauseKind
     guards=[ADMINISTRATORS],
     summary="Run a job on a device now",
     status_code=202,
+    responses={
+        409: ResponseSpec(
+            ErrorAnswer,
+            description="The device or the job is paused; nothing was changed.",
+            generate_examples=False,
+        )
+    },
 )
 async def run_now(
     device: Device,
@@ -36,10 +44,7 @@ async def run_now(
     controller: NamedDependency[Controller],
     principal: NamedDependency[Principal],
 ) -> RunNowAnswer:
-    """Make the slot due now, beside its schedule; the next worker that asks for it runs it.
-
-    409 when the device or the job is paused.
-    """
+    """Make the slot due now, beside its schedule; the next worker that asks for it runs it."""
     return await controller.operations.run_now(device, job, by=principal)
 
 
@@ -137,11 +142,16 @@ def on_bad_configuration(
     status_code=200,
     exception_handlers={ConfigurationError: on_bad_configuration},
     responses={
+        409: ResponseSpec(
+            ErrorAnswer,
+            description="The controller was not started from a configuration file.",
+            generate_examples=False,
+        ),
         422: ResponseSpec(
             ReloadRefused,
             description="The configuration is bad; the old one goes on serving.",
             generate_examples=False,
-        )
+        ),
     },
 )
 async def reload_configuration(controller: NamedDependency[Controller]) -> ReloadAnswer:

@@ -6,8 +6,15 @@ from litestar import Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import RequestBody
 
+from roundsman.config.records import Role
 from roundsman.controller.access import Principal
-from roundsman.controller.api.guards import ADMINISTRATORS, READERS, WORKERS, CallerRequest
+from roundsman.controller.api.guards import (
+    ADMINISTRATORS,
+    READERS,
+    WORKERS,
+    Allow,
+    CallerRequest,
+)
 from roundsman.controller.api.parameters import After, Limit, WorkerId
 from roundsman.controller.service import Controller
 from roundsman.secret import Secret
@@ -48,7 +55,7 @@ async def enrol_worker(
 
 @post(
     "/{worker_id:str}/heartbeat",
-    guards=[WORKERS],
+    guards=[Allow(Role.WORKER)],
     summary="Say that a worker lives, and renew its leases",
     status_code=200,
 )
