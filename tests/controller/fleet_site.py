@@ -118,9 +118,14 @@ class FleetSite:
 
 
 @contextlib.asynccontextmanager
-async def fleet_site(data: Path, *, ledger: Ledger | None = None) -> AsyncIterator[FleetSite]:
+async def fleet_site(
+    data: Path, *, ledger: Ledger | None = None, port: int = 0
+) -> AsyncIterator[FleetSite]:
+    empty = configuration([], SETTINGS)
+    listen = msgspec.structs.replace(empty.controller.listen, port=port)
+    settings = msgspec.structs.replace(empty.controller, listen=listen)
     async with served(
-        configuration([], SETTINGS),
+        msgspec.structs.replace(empty, controller=settings),
         data,
         ledger=ledger or WatchedLedger(),
         clock=SystemClock(),

@@ -211,7 +211,7 @@ class WorkerLink:
                     ended = message.end
             finally:
                 del self._reads[read.request_id]
-                if not ended:
+                if not ended and not read.cut:
                     self.send(CancelRead(request_id=read.request_id))
 
     def output(self, message: Output) -> None:

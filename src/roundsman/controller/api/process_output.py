@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Final
 
 import msgspec
@@ -72,7 +73,9 @@ async def read_output(
 
 async def _begun(chunks: Chunks) -> Chunks:
     """The same, with its first part read: what is wrong at once can still be said by the status."""
-    first = await anext(chunks, ())
+    first: tuple[OutputChunk, ...] = ()
+    with suppress(StopAsyncIteration):
+        first = await anext(chunks)
 
     async def again() -> Chunks:
         yield first
