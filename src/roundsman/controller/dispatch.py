@@ -1,5 +1,6 @@
 """Hands out what is due: `GET /worker/next`."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -86,20 +87,25 @@ class Dispatch:
         """What of it can be handed out; what came too late is finished without a run."""
         now = self._clock.now()
         offers: list[Offer] = []
-        skipped: list[Finish] = []
+        late: list[tuple[LeasedSlot, ConfiguredSlot]] = []
         for lease in leased:
             slot = self._planner.find(lease.device, lease.job)
             if slot is None:
                 # Taken out of the configuration a moment ago: the sync under way removes it.
                 log.info("dispatch.not_configured", device=lease.device, job=lease.job)
             elif is_too_late(lease, slot.job, now):
-                skipped.append(_skip(lease, slot, now))
+                late.append((lease, slot))
             else:
                 offers.append(self._encode(lease, slot))
-        if skipped:
-            await self._ledger.finish(skipped, now)
-            log.info("dispatch.skipped", count=len(skipped))
+        if late:
+            await self._skip(late, now)
         return offers
+
+    async def _skip(self, late: Sequence[tuple[LeasedSlot, ConfiguredSlot]], now: float) -> None:
+        # In a thread: after a long outage there is much to count.
+        finishes = await asyncio.to_thread(lambda: [_missed(*pair, now) for pair in late])
+        await self._ledger.finish(finishes, now)
+        log.info("dispatch.skipped", count=len(late))
 
     def _encode(self, lease: LeasedSlot, slot: ConfiguredSlot) -> Offer:
         return Offer(
@@ -110,7 +116,7 @@ class Dispatch:
         )
 
 
-def _skip(lease: LeasedSlot, slot: ConfiguredSlot, now: float) -> Finish:
+def _missed(lease: LeasedSlot, slot: ConfiguredSlot, now: float) -> Finish:
     following = after_too_late(lease, slot.schedule, slot.job, now)
     return Finish(
         run=None,

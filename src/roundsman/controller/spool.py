@@ -12,8 +12,8 @@ from typing import BinaryIO, Final, Self
 
 from roundsman.errors import UnavailableError
 
-BUFFER_BYTES: Final = 1 << 20
-"""Written and digested in pieces of this size, off the event loop."""
+BUFFER_BYTES: Final = 256 << 10
+"""Written and digested in such pieces, off the event loop; 500 uploads at once hold 128 MB."""
 
 
 class SpoolUnavailableError(UnavailableError):
