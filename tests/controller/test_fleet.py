@@ -120,7 +120,7 @@ async def test_a_worker_that_reads_nothing_holds_nobody_up(site: FleetSite, tmp_
         assert (await site.stop(worker.worker_id, job_id)).status == 200
         for answer in await asyncio.gather(*calls):
             assert answer.body == {"error": "worker did not answer within 3 seconds"}
-        transport.resume_reading()  # type: ignore[union-attr]
+        transport.abort()  # type: ignore[union-attr]
 
 
 # Fault 16
