@@ -1,0 +1,26 @@
+"""What a stranger sees first."""
+
+import asyncio
+import sys
+
+
+async def test_the_demonstration_shows_all_of_it_and_ends_by_itself() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "roundsman", "demo", "--once"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    text = output.decode()
+    assert process.returncode == 0, text
+    table = text[: text.index("A command on the worker")]
+    assert table.count("succeeded") == 11, text  # all but the one that refuses the password
+    assert "authentication" in table
+    assert "12 of 12 visited" in table
+    assert "count 3" in text
+    assert '{"done":false,"error":false,"error_text":""}' in text
+    assert '{"done":true,"error":true,"error_text":"signal: killed"}' in text
+    assert "-snmp-server community revision-1 RO" in text
+    assert "+snmp-server community revision-2 RO" in text
+    assert "/api/docs" in text
