@@ -108,21 +108,19 @@ class Pattern:
             if end:
                 yield bytes(held[:end])
                 del held[:end]
-            self._check_size(len(held))
+            if len(held) > MAX_TEXT:
+                raise PatternError(f"the text has a line of more than {MAX_TEXT} bytes")
         yield bytes(held)
 
     def _whole(self, text: Iterable[bytes]) -> Iterator[bytes]:
         held = bytearray()
         for piece in text:
             held += piece
-            self._check_size(len(held))
+            if len(held) > MAX_TEXT:
+                raise PatternError(
+                    f"the regular expression {self.text!r} may match over line ends, for which "
+                    f"the text may have at most {MAX_TEXT} bytes, and it has more",
+                    remedy=r"use \S, \w, \d, . or sets such as [A-Za-z0-9] rather than \s or "
+                    "[^…]: they match no line end",
+                )
         yield bytes(held)
-
-    def _check_size(self, size: int) -> None:
-        if size > MAX_TEXT:
-            raise PatternError(
-                f"the regular expression {self.text!r} may match over line ends, for which the "
-                f"text has to be at most {MAX_TEXT} bytes, and it is larger",
-                remedy=r"use \S, \w, \d, . or sets such as [A-Za-z0-9] rather than \s or [^…]: "
-                "they match no line end",
-            )

@@ -1,59 +1,97 @@
-"""A runner with a store of its own, and what it brings back."""
+"""Executions against simulated devices, and what a runner brings back."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from roundsman.secret import Secret
 from roundsman.simulator.device import HOST, SimulatedDevice
 from roundsman.wire.device import Credentials, Device, Prompt, Protocol, Ssh
 from roundsman.wire.execution import Execution
-from roundsman.wire.job import Command, CommandSet, Job, Schedule
-from roundsman.secret import Secret
+from roundsman.wire.job import Command, CommandSet, File, FileSet, Job, JobType, Schedule
+from roundsman.wire.run import FailureClass
 from roundsman.worker.runners.device import SessionRunner, TimeLimits
-from roundsman.worker.runners.interface import ResultFile
+from roundsman.worker.runners.interface import ResultFile, RunFailedError
 from roundsman.worker.sessions.host_keys import HostKeyStore
 from roundsman.worker.sessions.shell import Patience
 from roundsman.worker.settings import HostKeyPolicy
 
-# Short, so that tests which wait for a limit wait little; long against what a busy machine adds.
-LIMITS = TimeLimits(
-    connect=5, login=2, prompt=2, leave=2, patience=Patience(first=0.05, repeated=0.5)
-)
+
+class Bench:
+    """A runner with a host key store of its own, and the result of its last run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.known_hosts = folder / "known_hosts"
+        self.limits = TimeLimits(patience=Patience(first=0.05, repeated=0.5))
+        self.policy = HostKeyPolicy.TRUST_ON_FIRST_USE
+        self.evidence = b""
+
+    async def run(
+        self, device: SimulatedDevice | Device, job: Job, *, max_bytes: int = 1 << 30
+    ) -> bytes:
+        """The result; what a failed run leaves is in `evidence`."""
+        if isinstance(device, SimulatedDevice):
+            device = entry(device)
+        runner = SessionRunner(HostKeyStore(self.known_hosts, self.policy), limits=self.limits)
+        with contextlib.closing(runner), (self.folder / "result").open("w+b") as file:
+            result = ResultFile(file, max_bytes=max_bytes, scratch_folder=self.folder)
+            try:
+                await runner.run(Execution(device=device, job=job, timestamp=0), result)
+            except RunFailedError:
+                file.seek(0)
+                self.evidence = file.read()
+                raise
+            file.seek(0)
+            return file.read()
+
+    async def fail(
+        self, device: SimulatedDevice | Device, job: Job, *, max_bytes: int = 1 << 30
+    ) -> tuple[FailureClass, str]:
+        """Class and text of the failure that there must be."""
+        with pytest.raises(RunFailedError) as caught:
+            await self.run(device, job, max_bytes=max_bytes)
+        return caught.value.failure_class, caught.value.text
 
 
 @pytest.fixture
-def host_keys(tmp_path: Path) -> HostKeyStore:
-    return HostKeyStore(tmp_path / "known_hosts", HostKeyPolicy.TRUST_ON_FIRST_USE)
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
 
 
-@pytest.fixture
-def runner(host_keys: HostKeyStore) -> Iterator[SessionRunner]:
-    runner = SessionRunner(host_keys, limits=LIMITS)
-    yield runner
-    runner.close()
+def entry(
+    device: SimulatedDevice, *, ssh: dict[str, Any] | None = None, **credentials: Any
+) -> Device:
+    """The device as a configuration has it."""
+    login: dict[str, Any] = {"user": device.user, "password": Secret(device.password)}
+    return Device(
+        name=device.name,
+        host=HOST,
+        protocol=Protocol(ssh=Ssh(port=device.port, **(ssh or {}))),
+        credentials=Credentials(**{**login, **credentials}),
+    )
 
 
-class Kept:
-    """A result file, and what is in it."""
-
-    def __init__(self, folder: Path, max_bytes: int = 1 << 30) -> None:
-        self._path = folder / "result"
-        self._file = self._path.open("w+b")
-        self.file = ResultFile(self._file, max_bytes=max_bytes, scratch_folder=folder)
-
-    @property
-    def content(self) -> bytes:
-        self._file.flush()
-        return self._path.read_bytes()
-
-    def close(self) -> None:
-        self._file.close()
+def commands(*lines: str | Command, ends_with: str | None = "#", **more: Any) -> Job:
+    """A job that runs commands."""
+    all_commands = tuple(Command(command=line) if isinstance(line, str) else line for line in lines)
+    return Job(
+        name="show_run",
+        schedule=Schedule(fixed=0),
+        command_set=CommandSet(commands=all_commands),
+        prompt=Prompt(ends_with=ends_with) if ends_with else None,
+        **more,
+    )
 
 
-@pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Kept]:
-    kept = Kept(tmp_path)
-    yield kept
-    kept.close()
+def fetch(*files: File, **more: Any) -> Job:
+    """A job that fetches files."""
+    return Job(
+        name="fetch",
+        type=JobType.FILE,
+        schedule=Schedule(fixed=0),
+        file_set=FileSet(files=files),
+        **more,
+    )

@@ -39,8 +39,10 @@ def test_lines_read_as_on_a_screen(sent: bytes, lines: bytes, rest: bytes) -> No
 
 
 PARTS = st.sampled_from(
-    [b"a", b"text # ", b"\r\n", b"\n", b"\r", b"\r\r\n", b"\b", b" ", b"\x1b[K", b"\x1b[2K"]
-    + [b"\x1b[31m", b"\x1b]0;t\x07", b"\x1b[2D", b"\x1b[C", b"\x1b[5G", b"\x00", b"\x1b", b"\t"]
+    (
+        *(b"a", b"text # ", b"\r\n", b"\n", b"\r", b"\r\r\n", b"\b", b" ", b"\x00", b"\x1b", b"\t"),
+        *(b"\x1b[K", b"\x1b[2K", b"\x1b[31m", b"\x1b]0;t\x07", b"\x1b[2D", b"\x1b[C", b"\x1b[5G"),
+    )
 )
 
 

@@ -37,6 +37,9 @@ _PACKET: Final = 1 << 15
 # After a farewell. Leaving is a courtesy: it may not cost more than this.
 _CLOSE_SECONDS: Final = 2.0
 
+# Where a device asks for no credentials SSH still wants a name.
+_NOBODY: Final = "roundsman"
+
 # Window heights of 0 mean "no height" (RFC 4254): a pager then has nothing to page by.
 _WINDOW_ROWS: Final = 0
 
@@ -152,7 +155,7 @@ async def connect(
         guest.host,
         guest.port,
         client_factory=lambda: guest,
-        username=device.credentials.user if device.credentials else "",
+        username=guest.user,
         client_keys=client_keys,
         known_hosts=([], [], []),  # none of the account's: `guest` is asked about each key
         config=None,
@@ -205,7 +208,7 @@ class _Guest(asyncssh.SSHClient):
         self.port = device.protocol.ssh.port
         self.given_keys = device.protocol.ssh.host_keys
         self.on_connected: Callable[[], None] = lambda: None
-        self._user = device.credentials.user if device.credentials else ""
+        self.user = device.credentials.user if device.credentials else _NOBODY
         self._password = device.credentials.password if device.credentials else None
         self._host_keys = host_keys
         self._connection: asyncssh.SSHClientConnection | None = None
@@ -250,7 +253,7 @@ class _Guest(asyncssh.SSHClient):
     ) -> list[str]:
         """The user name where the answer may be seen, the password where it may not."""
         secret = self._password.reveal() if self._password is not None else ""
-        return [self._user if echo else secret for _, echo in prompts]
+        return [self.user if echo else secret for _, echo in prompts]
 
     def abort(self) -> None:
         """Drop the connection, if there is one."""
@@ -292,7 +295,7 @@ class _Guest(asyncssh.SSHClient):
 
     def _denied(self, where: str) -> AuthenticationError:
         return AuthenticationError(
-            f"{where} did not accept the credentials of user {self._user!r}",
+            f"{where} did not accept the credentials of user {self.user!r}",
             remedy="check user, pass and private_key of the device",
         )
 
