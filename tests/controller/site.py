@@ -1,7 +1,7 @@
 """A small site, configured from a file, with its application called in process."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,10 +9,15 @@ import httpx
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
+from roundsman.archive.git import GitArchive
+from roundsman.archive.interface import Archive
+from roundsman.clock import Clock
 from roundsman.config.load import load
 from roundsman.controller.access import token_hash
 from roundsman.controller.api.app import build_app
 from roundsman.controller.service import Controller
+from roundsman.ledger.drivers import open_ledger
+from roundsman.ledger.interface import Ledger
 from roundsman.ledger.memory import MemoryLedger
 from roundsman.testing.clock import ManualClock
 from roundsman.testing.memory_archive import MemoryArchive
@@ -55,8 +60,8 @@ def bearer(name: str) -> dict[str, str]:
 
 class Site(NamedTuple):
     controller: Controller
-    ledger: MemoryLedger
-    archive: MemoryArchive
+    ledger: Ledger
+    archive: Archive
     clock: ManualClock
     client: AsyncTestClient[Litestar]
     file: Path
@@ -73,19 +78,35 @@ class Site(NamedTuple):
 
 
 @contextlib.asynccontextmanager
+async def open_real_site(folder: Path) -> AsyncIterator[Site]:
+    """The same on the drivers that serve: SQLite and git."""
+    data = folder / "data"
+    ledger = await open_ledger(data)
+    repository = data / "archive.git"
+    async with open_site(
+        folder, ledger=ledger, archive=lambda clock: GitArchive(repository, clock)
+    ) as site:
+        yield site
+
+
+@contextlib.asynccontextmanager
 async def open_site(
-    folder: Path, text: str = CONFIGURATION, *, ledger: MemoryLedger | None = None
+    folder: Path,
+    text: str = CONFIGURATION,
+    *,
+    ledger: Ledger | None = None,
+    archive: Callable[[Clock], Archive] = MemoryArchive,
 ) -> AsyncIterator[Site]:
     """The controller of the configuration `text`, open and called in process."""
     file = folder / "roundsman.yaml"
     file.write_text(text)
     clock = ManualClock(START)
     ledger = ledger or MemoryLedger()
-    archive = MemoryArchive(clock)
+    kept = archive(clock)
     controller = Controller(
         load(file, environ={}),
         ledger=ledger,
-        archive=archive,
+        archive=kept,
         clock=clock,
         data=folder / "data",
         load=lambda: load(file, environ={}),
@@ -93,6 +114,6 @@ async def open_site(
     await controller.open()
     try:
         async with AsyncTestClient(build_app(controller), base_url="http://127.0.0.1") as client:
-            yield Site(controller, ledger, archive, clock, client, file)
+            yield Site(controller, ledger, kept, clock, client, file)
     finally:
         await controller.close()

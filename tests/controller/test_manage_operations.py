@@ -10,12 +10,12 @@ from roundsman.archive.interface import Entry
 from roundsman.ledger.interface import LedgerUnavailableError
 from roundsman.wire.process import Process, ProcessState
 from tests.controller import multipart
-from tests.controller.site import CONFIGURATION, START, Site, bearer, open_site
+from tests.controller.site import CONFIGURATION, START, Site, bearer, open_real_site, open_site
 
 
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with open_site(tmp_path) as opened:
+@pytest.fixture(params=[open_site, open_real_site], ids=["memory", "real"])
+async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    async with request.param(tmp_path) as opened:
         yield opened
 
 
