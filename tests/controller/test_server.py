@@ -18,7 +18,7 @@ from roundsman.archive.interface import Entry, Stored
 from roundsman.config.records import Configuration, ControllerSettings, Listen, Role, Tls, Token
 from roundsman.controller.access import token_hash
 from roundsman.controller.api import completion
-from roundsman.controller.server import ServerError, check_listen, serve
+from roundsman.controller.server import ServerError, _bind, check_listen, serve
 from roundsman.controller.service import Controller
 from roundsman.ledger.memory import MemoryLedger
 from roundsman.testing.clock import ManualClock
@@ -67,6 +67,13 @@ async def test_it_refuses_before_it_touches_anything(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match=r"server\.refused: listen\.host 0\.0\.0\.0"):
         await serve(refused, stop=asyncio.Event(), ready=lambda _: pytest.fail("it served"))
     assert not data.exists()
+
+
+def test_answers_on_a_kept_connection_do_not_wait_to_be_acknowledged() -> None:
+    with _bind(Listen(port=0)) as bound, socket.create_connection(bound.getsockname()[:2]):
+        accepted, _ = bound.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_an_address_in_use_is_named(tmp_path: Path) -> None:
