@@ -16,6 +16,8 @@ from bench.report import Row
 from roundsman import logs
 from roundsman.archive.git import GitArchive
 from roundsman.archive.interface import Entry
+from roundsman.archive.objects import BLOB, COMMIT, TREE, PackedObject, pack_object
+from roundsman.archive.packs import write_pack
 from roundsman.clock import SystemClock
 
 AT_ONCE = 32
@@ -61,24 +63,26 @@ class Results:
 
 
 def fill(folder: Path, devices: int) -> None:
-    """A repository in which every device has a version, made by stock git in one commit."""
+    """A repository in which every device has a version of its own, made in one commit."""
+    objects: list[PackedObject] = []
+
+    def put(kind: int, content: bytes) -> bytes:
+        objects.append(pack_object(kind, content))
+        return objects[-1].id
+
+    entries = []
+    for number in range(devices):
+        blob = put(BLOB, b"%d\n" % number)
+        device = put(TREE, b"100644 show_run\0" + blob)
+        entries.append(b"40000 device-%06d\0%s" % (number, device))
+    by_device = put(TREE, b"".join(entries))
+    root = put(TREE, b"40000 by_device\0" + by_device)
+    who = f"bench <bench@localhost> {NOW} +0000"
+    commit = f"tree {root.hex()}\nauthor {who}\ncommitter {who}\n\nfirst\n"
+    tip = put(COMMIT, commit.encode())
     subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", folder], check=True)
-
-    def git(*arguments: str, stdin: str = "") -> str:
-        done = subprocess.run(
-            ["git", f"--git-dir={folder}", *arguments],
-            input=stdin.encode(),
-            capture_output=True,
-            check=True,
-        )
-        return done.stdout.decode().strip()
-
-    blob = git("hash-object", "-w", "--stdin", stdin="first\n")
-    device = git("mktree", stdin=f"100644 blob {blob}\tshow_run\n")
-    entries = "".join(f"040000 tree {device}\tdevice-{n:06}\n" for n in range(devices))
-    root = git("mktree", stdin=f"040000 tree {git('mktree', stdin=entries)}\tby_device\n")
-    who = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
-    git("update-ref", "refs/heads/main", git(*who, "commit-tree", root, stdin="first\n"))
+    write_pack(folder / "objects" / "pack", objects)
+    (folder / "refs" / "heads" / "main").write_text(tip.hex() + "\n")
 
 
 async def stored_per_second(folder: Path, devices: int, seconds: float) -> float:

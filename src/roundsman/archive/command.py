@@ -51,13 +51,10 @@ class Git:
         """What git may see of the world."""
         return _ENVIRONMENT
 
-    def run(self, *arguments: str, stdin: bytes = b"", niceness: int = 0) -> bytes:
+    def run(self, *arguments: str) -> bytes:
         """Run a command; its output. Raises `ArchiveUnavailableError` when it fails."""
-        command = self.arguments(*arguments)
-        if niceness:
-            command = ["nice", "-n", str(niceness), *command]
         done = subprocess.run(
-            command, input=stdin, capture_output=True, env=self.environment, check=False
+            self.arguments(*arguments), capture_output=True, env=self.environment, check=False
         )
         if done.returncode:
             raise self.failure(arguments[0], done.returncode, done.stderr)

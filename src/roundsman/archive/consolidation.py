@@ -5,6 +5,7 @@ it has just written again and flushed; packs that appear meanwhile are not its c
 itself looks an object up again when the pack that held it is gone.
 """
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -16,39 +17,65 @@ PACKS_ADDED: Final = 64
 """Packs added before it is worth a look."""
 
 _GROWTH: Final = 2
-_NICENESS: Final = 10
 
 
-def consolidate(repository: Repository) -> int:
+async def consolidate(repository: Repository) -> int:
     """Join the small packs into one; how many. Raises `OSError`, `ArchiveUnavailableError`.
 
     Which ones: a pack is left alone when it is more than twice the size of all smaller ones
-    together. So each object is written again about as often as the repository doubles.
+    together. So each object is written again about as often as the repository doubles. May be
+    cancelled at any moment.
     """
-    packs = sorted(
-        (path.stat().st_size, path)
-        for path in repository.packs.glob("pack-*.pack")
-        if path.with_suffix(".idx").exists() and not path.with_suffix(".keep").exists()
-    )
-    joined = _worth_joining(packs)
+    joined, others = await asyncio.to_thread(_choose, repository.packs)
     if len(joined) < 2:
         return 0
-    others = set(repository.packs.glob("pack-*.pack")).difference(joined)
-    lines = [*(path.name for path in joined), *("^" + path.name for path in others)]
-    made = repository.git.run(
-        *("pack-objects", "--quiet", "--stdin-packs", "--delta-base-offset"),
-        str(repository.packs / "pack"),
-        stdin="\n".join([*lines, ""]).encode(),
-        niceness=_NICENESS,
-    )
-    sync_folder(repository.packs)
-    names = {f"pack-{checksum}.pack" for checksum in made.decode().split()}
-    for path in joined:
-        if path.name not in names:
-            path.with_suffix(".idx").unlink(missing_ok=True)  # first, so that none stands alone
-            path.unlink(missing_ok=True)
-            path.with_suffix(".rev").unlink(missing_ok=True)
+    lines = [*(path.name for path in joined), *("^" + path.name for path in others), ""]
+    made = await _pack_objects(repository, "\n".join(lines).encode())
+    await asyncio.to_thread(_remove, repository.packs, joined, {*made.decode().split()})
     return len(joined)
+
+
+async def _pack_objects(repository: Repository, packs: bytes) -> bytes:
+    """Write the objects of these packs into a new one, flushed; its checksum."""
+    git = repository.git
+    process = await asyncio.create_subprocess_exec(
+        *("nice", "-n", "10"),
+        *git.arguments("pack-objects", "--quiet", "--stdin-packs", "--delta-base-offset"),
+        str(repository.packs / "pack"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=git.environment,
+    )
+    try:
+        made, said = await process.communicate(packs)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise git.failure("pack-objects", process.returncode, said)
+    return made
+
+
+def _choose(folder: Path) -> tuple[list[Path], set[Path]]:
+    """Which packs to join, and the others."""
+    packs = {path for path in folder.glob("pack-*.pack") if path.with_suffix(".idx").exists()}
+    sizes = [
+        (path.stat().st_size, path) for path in packs if not path.with_suffix(".keep").exists()
+    ]
+    joined = _worth_joining(sorted(sizes))
+    return joined, packs.difference(joined)
+
+
+def _remove(folder: Path, packs: Sequence[Path], made: set[str]) -> None:
+    """Remove packs whose objects stand in those that were made, once these are sure to stay."""
+    sync_folder(folder)
+    for path in packs:
+        if path.stem.removeprefix("pack-") not in made:
+            # The index first: without it git does not look for the pack.
+            for suffix in (".idx", ".rev", ".pack"):
+                path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _worth_joining(packs: Sequence[tuple[int, Path]]) -> list[Path]:

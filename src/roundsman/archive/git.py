@@ -91,7 +91,8 @@ class GitArchive(Archive):
         for _ in range(_IN_HAND):  # all of them: nothing is in hand any more
             await self._in_hand.acquire()
         if self._consolidating is not None:
-            await self._consolidating
+            self._consolidating.cancel()
+            await asyncio.wait([self._consolidating])
         await self._by_writer(self._writer.close)
         for threads in (self._writer_thread, self._small, self._large):
             threads.shutdown()
@@ -167,7 +168,7 @@ class GitArchive(Archive):
 
     async def _consolidate(self) -> None:
         try:
-            joined = await asyncio.to_thread(consolidate, self._repository)
+            joined = await consolidate(self._repository)
             log.debug("archive.consolidated", packs=joined)
         except (OSError, ArchiveUnavailableError) as error:  # tried again after some more packs
             log.warning("archive.consolidation_failed", error=str(error))
