@@ -67,7 +67,9 @@ def _roles(app: Litestar) -> dict[tuple[str, str], tuple[Role, ...]]:
 
 
 def _callers(roles: tuple[Role, ...]) -> str:
-    return f"\n\nFor the roles {' and '.join(sorted(roles))}." if roles else ""
+    if not roles:
+        return ""
+    return f"\n\nFor the role{'s' * (len(roles) > 1)} {' and '.join(sorted(roles))}."
 
 
 def _referred_to(document: Json) -> Json:
