@@ -14,8 +14,9 @@ from roundsman.errors import NotFoundError
 from roundsman.testing.clock import ManualClock
 from roundsman.wire.control import ProcessChanged
 from roundsman.wire.process import OutputChunk, ProcessState
+from roundsman.worker.runners import process_group, process_running
 from roundsman.worker.runners.process import RESTARTED, STOPPED_EARLY, ProcessRunner
-from roundsman.worker.runners.process_group import member_of, signal_word
+from roundsman.worker.runners.process_group import Member, member_of, members, signal_word
 from roundsman.worker.runners.process_leftovers import boot_id
 from roundsman.worker.runners.process_records import ProcessRecord, ProcessRecords
 from roundsman.worker.settings import ProcessSettings
@@ -294,6 +295,58 @@ async def test_a_leader_is_not_reaped_while_somebody_of_its_group_is_left(worker
     assert Path(f"/proc/{pid}").exists()
     assert (await worker.runner.stop(process_id)).gone
     assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_a_leader_stays_unreaped_however_often_its_group_is_looked_at(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_group, "_GATHERING_SECONDS", 0.001)
+    looked = asyncio.Semaphore(0)
+
+    def watched_members() -> list[Member]:
+        looked.release()
+        return members()
+
+    monkeypatch.setattr(process_group, "members", watched_members)
+    process_id = worker.start("sh", worker.script("sleep 1000 >/dev/null 2>&1 & echo $$"))
+    await worker.end_of(process_id)
+    for _ in range(5):
+        await looked.acquire()
+    assert Path(f"/proc/{int(await worker.output(process_id))}").exists()
+
+
+async def test_a_stop_is_answered_only_once_nobody_is_seen(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was killed may take a while to vanish."""
+    still = 5
+
+    def slow_members() -> list[Member]:
+        nonlocal still
+        still -= 1
+        return [*members(), Member(1, pid, 1)] if still > 0 else members()
+
+    process_id = worker.start("sh", worker.script("echo $$; exec sleep 1000"))
+    (line,) = await worker.lines(process_id, 1)
+    pid = int(line)
+    monkeypatch.setattr(process_group, "members", slow_members)
+    assert (await worker.runner.stop(process_id)).gone
+    assert still == 0
+
+
+async def test_who_does_not_vanish_is_named(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of one who hangs in the kernel; and the next stop tries again."""
+    monkeypatch.setattr(process_running, "_STOP_SECONDS", 0.05)
+    process_id = worker.start("sh", worker.script("echo $$; exec sleep 1000"))
+    (line,) = await worker.lines(process_id, 1)
+    with monkeypatch.context() as stuck:
+        stuck.setattr(process_group, "members", lambda: [Member(123456, int(line), 1)])
+        answer = await worker.runner.stop(process_id)
+        assert (answer.gone, answer.left) == (False, (123456,))
+    monkeypatch.setattr(process_running, "_STOP_SECONDS", 5)
+    assert (await worker.runner.stop(process_id)).gone
 
 
 async def test_a_stop_before_the_start_wins(worker: Worker) -> None:

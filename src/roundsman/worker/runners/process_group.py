@@ -27,7 +27,7 @@ _FIRST_PAUSE_SECONDS: Final = 0.002  # between two looks while killed ones vanis
 _LAST_PAUSE_SECONDS: Final = 5.0  # up to this, where somebody stays
 
 # Go's words for signals, which the published contract's clients read; others are `signal N`.
-_SIGNAL_WORDS: Final = {
+_SIGNAL_WORDS: Final[dict[int, str]] = {
     signal.SIGHUP: "hangup",
     signal.SIGINT: "interrupt",
     signal.SIGQUIT: "quit",
@@ -52,7 +52,7 @@ def signal_word(number: int) -> str:
     >>> signal_word(9), signal_word(34)
     ('killed', 'signal 34')
     """
-    return _SIGNAL_WORDS.get(number, f"signal {number}")  # type: ignore[call-overload, no-any-return]
+    return _SIGNAL_WORDS.get(number, f"signal {number}")
 
 
 class Member(msgspec.Struct, frozen=True):
