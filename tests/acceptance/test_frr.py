@@ -20,14 +20,13 @@ from roundsman.worker.runners.device import SessionRunner
 from roundsman.worker.runners.interface import ResultFile
 from roundsman.worker.sessions.host_keys import HostKeyStore
 from roundsman.worker.settings import HostKeyPolicy
-from tests.acceptance.frr import Router, running_router, skip_where_impossible
+from tests.acceptance.frr import Router, running_router
 
 SHOW = "show running-config"
 
 
 @pytest.fixture(scope="module")
 def router() -> Iterator[Router]:
-    skip_where_impossible()
     with running_router() as router:
         yield router
 
@@ -37,8 +36,8 @@ async def test_a_session_reads_what_the_router_prints(router: Router, tmp_path: 
     device = Device(
         name="r1",
         host="127.0.0.1",
-        protocol=Protocol(ssh=Ssh(port=router.port)),
-        credentials=Credentials(user=router.user, private_key=Secret(router.private_key)),
+        protocol=Protocol(ssh=Ssh(port=router.ssh.port)),
+        credentials=Credentials(user=router.ssh.user, private_key=Secret(router.ssh.private_key)),
     )
     job = Job(
         name="show_run",
@@ -71,15 +70,15 @@ async def test_a_scheduled_job_stores_what_the_router_prints(
 
 def _configuration(router: Router, folder: Path) -> dict[str, object]:
     (folder / "key").touch(mode=0o600)
-    (folder / "key").write_text(router.private_key)
+    (folder / "key").write_text(router.ssh.private_key)
     return {
         "controller": {"data": str(folder / "data"), "listen": {"port": 0}},
         "devices": {
             "r1": {
                 "host": "127.0.0.1",
-                "protocol": {"type": "ssh", "ssh": {"port": router.port}},
+                "protocol": {"type": "ssh", "ssh": {"port": router.ssh.port}},
                 "credentials": {
-                    "user": router.user,
+                    "user": router.ssh.user,
                     "private_key": f"file:{folder}/key",
                     "prompt": {"ends_with": "#"},
                 },
@@ -120,8 +119,8 @@ async def _site(folder: Path, configuration: dict[str, object]) -> AsyncIterator
 async def _first_run(url: str) -> Run:
     """The first run of a device, as soon as the controller knows of it."""
     async with asyncio.timeout(60), ControllerClient(url) as client:
-        while not (page := await client.manage.runs()).items:
-            await asyncio.sleep(0.1)  # nothing tells of runs from outside
+        while not (page := await client.manage.runs()).items:  # noqa: ASYNC110 - in another process
+            await asyncio.sleep(0.1)
         return page.items[-1]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from roundsman.worker.sessions.errors import ClosedEarlyError, PromptError
@@ -140,6 +140,7 @@ LINES = st.sampled_from(
 
 
 @settings(max_examples=80)
+@example("r1#show run\nr1#\nr1#show run\n", 1, random.Random(0))
 @given(
     st.lists(LINES, max_size=12).map(lambda lines: "".join(f"{line}\n" for line in lines)),
     st.sampled_from([1, 7, 0, 1 << 20]),
@@ -179,6 +180,13 @@ async def test_output_that_the_question_was_echoed_into_is_read_again() -> None:
 async def test_output_without_a_line_end_is_kept_without_one() -> None:
     device = Device({"cat": "one\ntwo", "printf": "x"}, size=sizes(3))
     assert await outputs(device, "cat", "printf") == ["one\ntwo", "x"]
+
+
+@pytest.mark.parametrize("end", ["x", "the end", "r1#"])
+async def test_output_that_the_prompt_is_drawn_over_is_refused(end: str) -> None:
+    device = Device({"cat": f"one\n{end}"}, prompt="r1# \rr1# ")
+    with pytest.raises(PromptError, match="was drawn over"):
+        await outputs(device, "cat")
 
 
 async def test_a_prompt_that_changes_with_the_mode_is_learned_anew() -> None:

@@ -100,7 +100,6 @@ class Shell:
         self._screen = LineRenderer()
         self._finished: deque[_Line] = deque(maxlen=2 * _LONGEST_PREFACE + 2)  # the last lines
         self._echoes = False  # whether the device has echoed yet
-        self._owed = 0  # empty lines that were sent and may still be answered
         self.prompt = b""  # without trailing blanks; empty before it is learned
         self._preface: tuple[bytes, ...] = ()  # lines that come before each prompt
 
@@ -120,7 +119,7 @@ class Shell:
         while True:
             line = self._line()
             preface = self._repeated(asked[-1]) if asked else None
-            if preface is not None and not preface:
+            if preface == () and len(asked) == 1:
                 break
             likely = line.text.endswith(ends) and line not in asked[-1:]
             # Only the first such line is answered at once. If the greeting went on after it, the
@@ -129,12 +128,11 @@ class Shell:
             silence = self._patience.first if likely else None
             if not at_once and await self._receive(silence) is not None:
                 continue
-            if preface:
-                break
+            if preface is not None:
+                break  # and after this silence nothing is on its way any more
             self._ask()
             asked.append(line)
         self.prompt, self._preface = line.text, preface
-        self._owed = len(asked) - 1
 
     async def run(self, command: str, *, ends_with: str | None = None, enter: bool = True) -> Span:
         """Run one command; return where in the transcript its output is.
@@ -166,29 +164,48 @@ class Shell:
     ) -> tuple[_Ended, bool]:
         """Read to the end; and say whether an empty line may have been echoed into the output."""
         asked: list[_Question] = []
-        while (ended := self._ended(asked)) is None:
+        while True:
+            if (ended := self._ended(asked)) is not None:
+                disturbed = len(asked) > 1 or ended.line != asked[0].line
+                # After a disturbance only silence shows that every answer has come.
+                if not disturbed or await self._receive(silence) is None:
+                    return ended, disturbed
+                continue
             question = self._question(ends)
-            if question and asked and asked[-1].line.start == question.line.start:
+            if question and asked and asked[-1].line == question.line:
                 question = None  # asked already
             at_once = question and question.certain and not asked and not patient
             waits = silence if question else None
             if question and (at_once or await self._receive(waits) is None):
+                self._check_not_overdrawn()
                 self._ask()
                 asked.append(question)
             elif not question:
                 await self._receive()
-        self._owed += len(asked) - 1
-        return ended, len(asked) > 1 or ended.line != asked[0].line
 
     def _question(self, ends: tuple[bytes, ...] | None) -> _Question | None:
         """Whether to ask about the line being written."""
         line = self._line()
         if line.text.endswith(self.prompt) and (ends is None or self.prompt.endswith(ends)):
-            certain = line.text == self.prompt and not self._screen.continued
+            fresh = not self._screen.continued and not self._screen.overdrawn
+            certain = line.text == self.prompt and fresh
             return _Question(line, self.prompt, certain)
         if line.text.endswith(ends or DEFAULT_PROMPT_ENDS) and self._same_host(line.text):
             return _Question(line, line.text, certain=False)
         return None
+
+    def _check_not_overdrawn(self) -> None:
+        """Refuse a prompt that replaced what stood before it on its line.
+
+        Line editors of Unix write their prompt, return to the left and write it again: over output
+        without a line end.
+        """
+        if self._screen.overdrawn:
+            raise PromptError(
+                f"the prompt {self.prompt_text} was drawn over the last line of the output, which "
+                "had no line end",
+                remedy="have the command end its output with a line end",
+            )
 
     def _same_host(self, line: bytes) -> bool:
         """Whether a line could be our device's prompt in another mode: it begins alike."""
@@ -256,24 +273,13 @@ class Shell:
                 if text.startswith(self.prompt) and self._is_echo(text, sent):
                     self._echoes = True
                     return position + len(line)
-                if not self._is_late_answer(text):
-                    if self._echoes:
-                        raise self._went_on()
+                if self._echoes:
+                    raise self._went_on()
+                if text != self.prompt and text not in self._preface:
                     return position + column
+                # The prompt alone: a device without echo ended its line.
                 position += len(line)
                 column = 0
-
-    def _is_late_answer(self, text: bytes) -> bool:
-        """Whether a line belongs to a prompt that was asked for before.
-
-        A device without echo ends the line of its prompt likewise.
-        """
-        if text in self._preface:
-            return True
-        if text != self.prompt or (self._echoes and not self._owed):
-            return False
-        self._owed = max(0, self._owed - 1)
-        return True
 
     def _is_echo(self, line: bytes, sent: str | None) -> bool:
         """Whether a line is the prompt and what was sent, as a line editor may show it."""

@@ -46,6 +46,9 @@ class LineRenderer:
         self._written_to = 0  # where the last text written ends
         self._moved_back = False
         self.continued = False
+        """Whether the line being written began further back than what is held of it."""
+        self.overdrawn = False
+        """Whether other text was written over text of this line, which is then lost."""
 
     @property
     def line(self) -> bytes:
@@ -117,6 +120,11 @@ class LineRenderer:
         if not text:
             return
         end = self._column + len(text)
+        if self._column < len(self._cells):
+            lost = self._cells[self._column : end]
+            self.overdrawn |= any(
+                old not in (new, 0x20) for old, new in zip(lost, text, strict=False)
+            )
         self._cells[self._column : end] = text
         self._column = self._written_to = end
 
@@ -146,6 +154,6 @@ class LineRenderer:
         given = bytes(self._cells)
         self._cells.clear()
         self._column = self._written_to = 0
-        self._moved_back = False
+        self._moved_back = self.overdrawn = False
         self.continued = continued
         return given
