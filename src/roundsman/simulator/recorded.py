@@ -29,7 +29,7 @@ class Exchange(NamedTuple):
     output: bytes
     """Between the echo and the next prompt, as recorded."""
     prompt: bytes
-    """The next prompt."""
+    """The next prompt; empty where the device hung up."""
 
 
 class Recording(NamedTuple):
@@ -68,7 +68,7 @@ class RecordedDialogue:
         if line in self._recording.exchanges:
             exchange = self._recording.exchanges[line]
             self._prompt = exchange.prompt
-            return Answer(output=_drawn(exchange.output))
+            return Answer(output=_drawn(exchange.output), ends_session=not exchange.prompt)
         if line.strip() in {"exit", "quit", "logout"}:
             return Answer(output=b"", ends_session=True)
         return Answer(output=b"% not recorded\r\n" if line.strip() else b"")
