@@ -16,6 +16,7 @@ from roundsman.simulator.kinds import IOS, KINDS, Kind, Leave, State
 from roundsman.wire.device import Device, Prompt, Protocol, Ssh
 from roundsman.wire.job import Command, InlineCommands, Job, Schedule, Scrubber, ScrubberType
 from roundsman.wire.run import FailureClass
+from roundsman.worker import patterns
 from roundsman.worker.settings import HostKeyPolicy
 from tests.worker.sessions.conftest import Bench, commands, entry
 
@@ -300,6 +301,25 @@ async def test_a_scrubber_that_cannot_be_applied_is_never_skipped(
         failure, _ = await bench.fail(device, commands(SHOW, scrubbers=(scrubber,)))
         assert failure is FailureClass.SCRUBBER
         assert bench.evidence == b""
+
+
+async def test_a_catastrophic_pattern_holds_up_no_other_session(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patterns, "BLOCK_SECONDS", 3)
+    bad = Scrubber(type=ScrubberType.REGEX, search=r"^(\w|\w\w|/)+$")
+    kind = replace(IOS, commands={"show": lambda _: "/" + "a" * 200 + "!\n", "exit": Leave()})
+    folder = bench.folder / "bad"
+    folder.mkdir()
+    async with SimulatedDevice(kind, "r1") as one, SimulatedDevice(IOS, "r2") as other:
+        ill = asyncio.create_task(Bench(folder).fail(one, commands("show", scrubbers=(bad,))))
+        good = Scrubber(type=ScrubberType.REGEX, search="hostname", replace="name")
+        for _ in range(5):
+            assert b"\nname r2\n" in await bench.run(other, commands(SHOW, scrubbers=(good,)))
+        assert not ill.done()
+        failure, text = await ill
+        assert failure is FailureClass.SCRUBBER
+        assert "took too long" in text
 
 
 async def test_a_changed_host_key_is_a_failure_that_names_both(bench: Bench) -> None:
