@@ -39,6 +39,7 @@ async def test_members_follow_one_another_and_padding_ends_them(bench: Bench) ->
         b"no gzip at all",
         b"",
     ],
+    ids=["cut off", "wrong checksum", "rubbish behind", "not gzip", "empty"],
 )
 async def test_gzip_that_is_not_intact(bench: Bench, packed: bytes) -> None:
     async with device(packed) as linux:
