@@ -1,9 +1,10 @@
 """Expanded entries of jobs to the records that travel."""
 
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+import regex
 
 from roundsman.config.contents import commands_of, expressions_of, files_of, texts_of
 from roundsman.config.plans import Planned, Schedules
@@ -147,7 +148,7 @@ def _check_expressions(says: Mapping[str, Any], values: Mapping[str, str]) -> li
     findings = []
     for path, text in expressions_of(says):
         try:
-            expression = _compiled(text, values)
+            _compiled(text, values)
         except ValueError as error:
             findings.append(Finding("config.regex", path, str(error)))
             continue
@@ -158,20 +159,22 @@ def _check_expressions(says: Mapping[str, Any], values: Mapping[str, str]) -> li
             continue
         replace = rule.get("replace") or ""
         try:
-            expression.sub(fill(replace, values), "")
-        except (re.error, IndexError) as error:
+            # A replacement is only read when something matches: here, nothing does.
+            _compiled(f"(?:{text}\n)|", values).sub(fill(replace, values).encode(), b"")
+        except (regex.error, IndexError) as error:
             reason = _reason(error, variables(replace))
             place = (*path[:2], "replace")
             findings.append(Finding("config.regex", place, f"not a replacement{reason}"))
     return findings
 
 
-def _compiled(text: str, values: Mapping[str, str]) -> re.Pattern[str]:
+def _compiled(text: str, values: Mapping[str, str]) -> "regex.Pattern[bytes]":
+    """As the worker reads it: on bytes, by `regex`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a later Python may read differently
-            return re.compile(fill(text, values))
-    except (re.error, OverflowError, RecursionError) as error:
+            warnings.simplefilter("ignore")  # of what a later version may read differently
+            return regex.compile(fill(text, values).encode(), regex.MULTILINE)
+    except (regex.error, OverflowError, RecursionError) as error:
         reason = _reason(error, variables(text))
         raise ValueError(f"not a regular expression{reason}") from None
 
