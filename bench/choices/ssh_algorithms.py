@@ -50,6 +50,7 @@ async def measure(host_key: str, **algorithms: Any) -> tuple[float, float]:
     each = bulk = 0.0
     server = await asyncssh.listen(
         "127.0.0.1",
+        0,
         server_factory=Open,
         server_host_keys=[HOST_KEYS[host_key]],
         session_factory=serve,

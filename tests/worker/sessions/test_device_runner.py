@@ -105,6 +105,7 @@ async def test_large_outputs_are_not_held_in_memory(bench: Bench) -> None:
     """70 MB pass through session and scrubber, which may take no more than 40 MB for it."""
     server = await asyncssh.listen(
         HOST,
+        0,
         server_factory=Endless,
         server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
         session_factory=Endless.serve,
