@@ -72,15 +72,16 @@ async def claim(ledger: SqliteLedger, limit: int, now: float) -> list[LeasedSlot
 async def claims_per_second(
     ledger: SqliteLedger, limit: int, seconds: float, now: float
 ) -> tuple[float, float]:
-    """One claimer after the other; and the time at which all leases have run out."""
+    """One claim after the other, while the clock goes on; and when all leases have run out."""
+    await claim(ledger, 0, now)  # reads what is read once, and sees all leases of before run out
     leased = 0
     started = time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        batch = await claim(ledger, limit, now)
+    while (passed := time.perf_counter() - started) < seconds:
+        batch = await claim(ledger, limit, now + passed)
         leased += len(batch)
         if not batch:  # all are leased: go on when those leases have run out
             now += LEASE
-    return leased / (time.perf_counter() - started), now + LEASE
+    return leased / passed, now + passed + LEASE
 
 
 async def finishes_per_second(ledger: SqliteLedger, leased: list[LeasedSlot]) -> float:

@@ -4,7 +4,7 @@
 - aiosqlite (one hop a statement)
 - SQLAlchemy's asyncio engine on aiosqlite (the same, with its layers)
 
-A claim reads eight lanes and leases what it found, by the ledger's own statements. Run it with
+A claim reads the slots that it chose and leases them, by the ledger's own statements. Run it with
 `python -m bench.choices.sql`; ways whose library is not installed are left out.
 """
 
@@ -12,7 +12,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import count, product
@@ -29,8 +29,6 @@ from roundsman.ledger.sqlite.statements import load
 from roundsman.ledger.sqlite.writer import Writer
 
 SLOTS = 100_000
-LANES = 48
-LANES_READ = 8
 SECONDS = 0.4
 ROUNDS = 4
 SQL = load("claims")
@@ -39,28 +37,24 @@ SETTINGS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "ca
 Claim = Callable[[int], Awaitable[int]]
 
 
-def questions(turn: int, limit: int) -> list[dict[str, int]]:
-    """What a claim asks of each lane that it reads."""
+def chosen(turn: int, limit: int) -> dict[str, object]:
+    """What a claim asks for: each time the next slots."""
+    first = turn * limit % SLOTS
+    return {"slot_ids": json.dumps([*range(first + 1, first + limit + 1)]), "now": NOW}
+
+
+def leases(rows: Iterable[Any]) -> list[dict[str, object]]:
+    """What leases the slots that were read."""
     return [
         {
-            "lane_id": 1 + (turn * LANES_READ + number) % LANES,
-            "due": 0,
-            "slot_id": 0,
-            "limit": -(-limit // LANES_READ),
+            "slot_id": slot_id,
+            "epoch": epoch,
+            "expires_at": NOW + 120,
+            "worker_id": "bench",
+            "claimed_at": NOW,
         }
-        for number in range(LANES_READ)
+        for slot_id, _, epoch, *_ in rows
     ]
-
-
-def lease_of(found: list[Any], limit: int) -> dict[str, object]:
-    """What leases the oldest of what was found."""
-    chosen = [slot_id for _, slot_id in sorted(tuple(row) for row in found)[:limit]]
-    return {
-        "now": NOW,
-        "lease_seconds": 120,
-        "worker_id": "bench",
-        "slot_ids": json.dumps(chosen),
-    }
 
 
 def make(path: Path) -> None:
@@ -78,10 +72,9 @@ async def with_sqlite3(path: Path, measure: Callable[[Claim], Awaitable[None]]) 
     turns = count()
 
     def work(connection: sqlite3.Connection, limit: int) -> int:
-        found: list[Any] = []
-        for question in questions(next(turns), limit):
-            found += connection.execute(SQL["offered"], question).fetchall()
-        return len(connection.execute(SQL["lease"], lease_of(found, limit)).fetchall())
+        found = leases(connection.execute(SQL["chosen"], chosen(next(turns), limit)))
+        connection.executemany(SQL["lease"], found)
+        return len(found)
 
     await measure(lambda limit: writer.do(lambda connection: work(connection, limit)))
     await writer.close()
@@ -97,13 +90,11 @@ async def with_aiosqlite(path: Path, measure: Callable[[Claim], Awaitable[None]]
         async def claim(limit: int) -> int:
             async with alone:
                 await connection.execute("BEGIN IMMEDIATE")
-                found: list[Any] = []
-                for question in questions(next(turns), limit):
-                    found += await connection.execute_fetchall(SQL["offered"], question)
-                lease = lease_of(found, limit)
-                leased = await connection.execute_fetchall(SQL["lease"], lease)
+                asked = chosen(next(turns), limit)
+                found = leases(await connection.execute_fetchall(SQL["chosen"], asked))
+                await connection.executemany(SQL["lease"], found)
                 await connection.execute("COMMIT")
-                return len(list(leased))
+                return len(found)
 
         await measure(claim)
 
@@ -112,7 +103,7 @@ async def with_sqlalchemy(path: Path, measure: Callable[[Claim], Awaitable[None]
     sqlalchemy = import_module("sqlalchemy")
     asynchronous = import_module("sqlalchemy.ext.asyncio")
     turns, alone = count(), asyncio.Lock()
-    offered, lease = sqlalchemy.text(SQL["offered"]), sqlalchemy.text(SQL["lease"])
+    read, lease = sqlalchemy.text(SQL["chosen"]), sqlalchemy.text(SQL["lease"])
     engine = asynchronous.create_async_engine(f"sqlite+aiosqlite:///{path}")
 
     def set_up(connection: Any, _: object) -> None:
@@ -123,11 +114,9 @@ async def with_sqlalchemy(path: Path, measure: Callable[[Claim], Awaitable[None]
 
     async def claim(limit: int) -> int:
         async with alone, engine.begin() as connection:
-            found: list[Any] = []
-            for question in questions(next(turns), limit):
-                found += (await connection.execute(offered, question)).fetchall()
-            leased = await connection.execute(lease, lease_of(found, limit))
-            return len(leased.fetchall())
+            found = leases(await connection.execute(read, chosen(next(turns), limit)))
+            await connection.execute(lease, found)
+            return len(found)
 
     await measure(claim)
     await engine.dispose()

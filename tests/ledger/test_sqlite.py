@@ -5,7 +5,8 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 
@@ -20,6 +21,7 @@ from roundsman.ledger.interface import (
     PauseKind,
     RunQuery,
     SlotQuery,
+    TagFilter,
 )
 from roundsman.ledger.sqlite import claims, database, sync
 from roundsman.ledger.sqlite.database import connect
@@ -167,7 +169,7 @@ async def test_a_rolled_back_call_leaves_nothing_half_done(
     """What the writer remembers of lanes is undone with the rows."""
     await ledger.sync_slots([planned(f"d{i}", tags=[f"t{i}"]) for i in range(9)], NOW)
     real = claims._leased
-    monkeypatch.setattr(claims, "_leased", lambda *_: 1 / 0)
+    monkeypatch.setattr(claims, "_leased", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         await claim(ledger)
     monkeypatch.setattr(claims, "_leased", real)
@@ -348,6 +350,67 @@ def test_a_claim_costs_the_same_whatever_the_fleet(tmp_path: Path) -> None:
     """Fault 9: each claim scanned all pairs."""
     small, large = steps_of_a_claim(tmp_path, 200), steps_of_a_claim(tmp_path, 20_000)
     assert large <= 1.1 * small
+
+
+PAGE = 4096
+FRAME = PAGE + 24  # of the write-ahead log: a page and its header
+
+
+def pages_per_claim(
+    folder: Path, slots: int, filters: Sequence[TagFilter], limit: int, lanes: int = 48
+) -> float:
+    """How many pages a claim writes on average, when every slot is due and most get leased."""
+    path = folder / f"{slots}-{limit}.sqlite3"
+    connection = connect(path, cache_megabytes=32)
+    migrate(connection)
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # so that the log only grows
+    connection.execute("PRAGMA synchronous = OFF")  # pages are counted, not kept
+    wanted = [
+        planned(f"d{i:06}", tags=[f"t{i % lanes:05}"], due=NOW - i % 3600) for i in range(slots)
+    ]
+    known, turns, now = Lanes(), Turns(), float(NOW)
+    connection.execute("BEGIN")
+    differences = sync.compare(connection, wanted)
+    sync.apply(connection, known, differences, now=now, new_id=lambda: "")
+    connection.execute("COMMIT")
+    log = path.with_name(f"{path.name}-wal")
+    before, claimed = log.stat().st_size, 0
+    for tags in islice(cycle(filters), 20_000 // limit):
+        connection.execute("BEGIN IMMEDIATE")
+        taken = claims.claim(
+            connection,
+            known,
+            turns,
+            tags,
+            limit=limit,
+            horizon=now,
+            now=now,
+            lease_seconds=LEASE,
+            worker_id="0f8fad5b-d9cb-469f-a165-70867728950e",
+        )
+        connection.execute("COMMIT")
+        claimed += bool(taken)
+        now += 0.01 if taken else LEASE  # all are leased: go on when those leases have run out
+    pages = (log.stat().st_size - before) / FRAME
+    connection.close()
+    return pages / claimed
+
+
+@pytest.mark.parametrize("limit", [15, 100])
+def test_a_claim_writes_as_many_pages_whatever_the_fleet(tmp_path: Path, limit: int) -> None:
+    """A claim of 100 wrote 15 pages at 1,000 slots and 113 at 50,000, each slot on its own."""
+    small = pages_per_claim(tmp_path, 1000, [EVERYTHING], limit)
+    large = pages_per_claim(tmp_path, 50_000, [EVERYTHING], limit)
+    print(f"claims of {limit}: {small:.1f} pages at 1,000 slots, {large:.1f} at 50,000")
+    assert large <= 1.5 * small
+
+
+def test_a_claim_by_one_tag_of_many_writes_as_many_pages(tmp_path: Path) -> None:
+    one_each = [TagFilter(any_of=frozenset({f"t{i:05}"})) for i in range(48)]
+    small = pages_per_claim(tmp_path, 1000, one_each, 15)
+    large = pages_per_claim(tmp_path, 50_000, one_each, 15)
+    print(f"{small:.1f} pages at 1,000 slots, {large:.1f} at 50,000")
+    assert large <= 1.5 * small
 
 
 def test_a_claim_costs_the_same_however_many_lanes(tmp_path: Path) -> None:

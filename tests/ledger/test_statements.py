@@ -21,13 +21,14 @@ TOPICS = sorted(
     entry.name.removesuffix(".sql") for entry in FOLDER.iterdir() if entry.name.endswith(".sql")
 )
 STATEMENTS = [(topic, name) for topic in TOPICS for name in load(topic)]
-FIRST_INDEX = {
-    "list_slots": "slots_by_device",
-    "list_runs": "runs_by_time",
-    "list_processes": "processes_by_time",
+UNFILTERED = {
+    "list_slots": {"source": lists._slot_source(SlotQuery())},
+    "list_runs": {"index": "runs_by_time"},
+    "list_processes": {"index": "processes_by_time"},
 }
 # They are about every row there is.
 WHOLE_TABLES = {"lanes", "remove_empty_lanes", "kept_slots", "tokens", "workers", "pauses"}
+WHOLE_TABLES |= {"free_slots"}
 WHOLE_TABLES |= {"probe", "read_probe", "list_slots", "list_runs", "list_processes"}
 
 
@@ -45,7 +46,7 @@ def test_each_is_explained_and_reads_by_an_index(
 ) -> None:
     text = load(topic)[name]
     assert text.startswith("-- "), "a comment says what it is for"
-    sql = text.format(index=FIRST_INDEX[name], filters="TRUE") if name in FIRST_INDEX else text
+    sql = text.format(**UNFILTERED[name], filters="TRUE") if name in UNFILTERED else text
     plan = plan_of(connection, sql, dict.fromkeys(re.findall(r":(\w+)", sql)))
     if name not in WHOLE_TABLES:
         assert [step for step in plan if step.startswith("SCAN") and "json_each" not in step] == []
@@ -94,3 +95,17 @@ def test_a_page_is_read_in_the_order_of_an_index(
     plan = plan_of(connection, asked[0].replace("(Inf,", "(9e999,"), {})
     assert index in plan[0]
     assert not any("TEMP B-TREE" in step for step in plan)
+
+
+@pytest.mark.parametrize("query", [SlotQuery(state=SlotState.LEASED), SlotQuery(worker_id="w")])
+def test_leased_slots_are_found_by_their_leases(
+    connection: sqlite3.Connection, query: SlotQuery
+) -> None:
+    """So that a page costs what is out, however large the fleet."""
+    asked: list[str] = []
+    connection.set_trace_callback(asked.append)
+    lists.slots(connection, query, 0.0)
+    connection.set_trace_callback(None)
+    plan = plan_of(connection, asked[0], {})
+    assert plan[0] == "SEARCH leases USING PRIMARY KEY (expires_at>?)"
+    assert plan[1] == "SEARCH slots USING INTEGER PRIMARY KEY (rowid=?)"

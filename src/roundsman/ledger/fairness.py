@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from roundsman.ledger.interface import TagFilter
+from roundsman.ledger.interface import PlannedSlot, TagFilter
 
 Tags = tuple[str, ...]
 Rank = tuple[float, int]
@@ -21,6 +21,16 @@ NEVER: Rank = (float("inf"), 0)
 
 REMEMBERED_FILTERS = 1000
 """Beyond so many different filters, turns begin anew; each is a worker's set of tags."""
+
+
+def due_order(slot: PlannedSlot) -> tuple[bool, int, str]:
+    """The order in which new slots are numbered, those of one schedule together.
+
+    Slots of one due time are claimed by their numbers. Numbered by due time at first, slots that
+    are claimed together have numbers close to each other ever after, and a database that keeps
+    rows by number has them side by side.
+    """
+    return (slot.first_due is None, slot.first_due or 0, slot.plan)
 
 
 class LaneLike(Protocol):

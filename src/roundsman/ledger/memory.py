@@ -14,7 +14,7 @@ import msgspec
 
 from roundsman.errors import NotFoundError
 from roundsman.ledger import cursors
-from roundsman.ledger.fairness import NEVER, Rank, Tags, Turns
+from roundsman.ledger.fairness import NEVER, Rank, Tags, Turns, due_order
 from roundsman.ledger.interface import (
     Finish,
     FinishAnswer,
@@ -57,17 +57,15 @@ class _Row:
     plan: str
     due: int | None
     epoch: int
-    held: bool = False
-    """Under a lease that was not seen to expire."""
     lease_expires_at: float | None = None
-    """None: no lease is open. A lease stays open, though not held, until claim or finish."""
+    """None: no lease is open. One that expired stays open until claim or finish."""
     worker_id: str | None = None
     claimed_at: float = 0.0
     on_demand: bool = False
     resume_due: int | None = None
 
     def end_lease(self) -> None:
-        self.held, self.lease_expires_at, self.worker_id = False, None, None
+        self.lease_expires_at, self.worker_id = None, None
 
     def set_due(self, due: int | None) -> None:
         self.due, self.on_demand, self.resume_due = due, False, None
@@ -135,17 +133,20 @@ class MemoryLedger(Ledger):
         removed = [pair for pair in self._slots if pair not in wanted]
         for pair in removed:
             self._remove(pair, now)
-        added = changed = 0
-        for pair, plan in wanted.items():
-            row = self._slots.get(pair)
-            if row is None:
-                self._add(plan)
-                added += 1
-            elif (row.plan, row.tags) != (plan.plan, plan.tags):
+        added = [plan for pair, plan in wanted.items() if pair not in self._slots]
+        changed = 0
+        for pair, row in self._slots.items():
+            if (row.plan, row.tags) != ((plan := wanted[pair]).plan, plan.tags):
                 self._change(row, plan, now)
                 changed += 1
-        kept = len(wanted) - added - changed
-        return SyncSummary(added=added, changed=changed, removed=len(removed), kept=kept)
+        for plan in sorted(added, key=due_order):
+            self._add(plan)
+        return SyncSummary(
+            added=len(added),
+            changed=changed,
+            removed=len(removed),
+            kept=len(wanted) - len(added) - changed,
+        )
 
     def _add(self, plan: PlannedSlot) -> None:
         pair = (plan.device, plan.job)
@@ -205,14 +206,13 @@ class MemoryLedger(Ledger):
         worker_id: str | None,
     ) -> list[LeasedSlot]:
         self._must_be_open()
-        self._release_expired(now)
         lanes: dict[Tags, _Lane] = {}
         free = {
             (row.due, row.number): row
             for row in self._slots.values()
             if row.due is not None
             and row.due <= horizon
-            and not row.held
+            and not row.leased_at(now)
             and not self._paused(row)
             and tags.matches(row.tags)
         }
@@ -226,15 +226,10 @@ class MemoryLedger(Ledger):
             for due, number in chosen
         ]
 
-    def _release_expired(self, now: float) -> None:
-        for row in self._slots.values():
-            row.held = row.held and row.leased_at(now)
-
     def _lease(
         self, row: _Row, now: float, lease_seconds: float, worker_id: str | None
     ) -> LeasedSlot:
         row.epoch += 1
-        row.held = True
         row.lease_expires_at = max(now, row.due or 0) + lease_seconds
         row.worker_id = worker_id
         row.claimed_at = now
@@ -244,14 +239,13 @@ class MemoryLedger(Ledger):
         self, keys: Sequence[LeaseKey], *, worker_id: str | None, now: float, until: float
     ) -> list[bool]:
         self._must_be_open()
-        return [self._renew(key, worker_id, now, until) for key in keys]
+        return [self._renew(key, worker_id, until) for key in keys]
 
-    def _renew(self, key: LeaseKey, worker_id: str | None, now: float, until: float) -> bool:
+    def _renew(self, key: LeaseKey, worker_id: str | None, until: float) -> bool:
         row = self._lease_for(key)
         if row is None or worker_id not in (None, row.worker_id):
             return False
         row.lease_expires_at = max(row.lease_expires_at or 0.0, until)
-        row.held = row.leased_at(now)
         return True
 
     def _lease_for(self, key: LeaseKey) -> _Row | None:

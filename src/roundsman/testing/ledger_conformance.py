@@ -342,6 +342,15 @@ class _Leases:
         assert len(await claim(ledger, now=late + 60)) == 1
         assert await ledger.renew([key_of(leased)], worker_id="w1", now=late, until=late) == [False]
 
+    async def test_a_lease_lasts_again_when_the_clock_is_set_back(self, ledger: Ledger) -> None:
+        await ledger.sync_slots([planned("d")], NOW)
+        await claim(ledger)
+        late = NOW + LEASE
+        assert await claim(ledger, now=late, tags=TagFilter(any_of=frozenset("z"))) == []
+        assert await claim(ledger, now=late - 1) == []
+        assert (await slot_of(ledger, "d", now=late - 1)).state is SlotState.LEASED
+        assert names(await claim(ledger, now=late)) == ["d"]
+
     async def test_lease_of_is_the_open_lease_expired_or_not(self, ledger: Ledger) -> None:
         await ledger.sync_slots([planned("d", tags=["x"])], NOW)
         assert await ledger.lease_of("d", "backup") is None

@@ -11,7 +11,7 @@ from roundsman.ledger.fairness import Tags, Turns
 from roundsman.ledger.interface import Finish, FinishAnswer, LeasedSlot, RunNow, TagFilter
 from roundsman.ledger.spans import NewId
 from roundsman.ledger.sqlite import runs
-from roundsman.ledger.sqlite.lanes import LaneOffers, Lanes
+from roundsman.ledger.sqlite.lanes import DueOffers, Lanes
 from roundsman.ledger.sqlite.statements import load
 from roundsman.wire.execution import LeaseKey
 
@@ -31,38 +31,50 @@ def claim(
     worker_id: str | None,
 ) -> list[LeasedSlot]:
     """Lease what is due, by the law of fairness."""
-    offer_expired(connection, lanes, now)
+    lanes.turn_to(connection, now)
     open_lanes = [lane for lane in lanes.matching(connection, tags) if lane.bound[0] <= horizon]
-    if not open_lanes:
-        return []
-    # An even share, and one more to see what comes after it.
-    at_a_time = math.ceil(limit / len(open_lanes)) + 1
-    chosen = turns.choose(tags, open_lanes, LaneOffers(connection, horizon, at_a_time), limit)
-    if not chosen:
-        return []
+    chosen = turns.choose(tags, open_lanes, DueOffers(lanes, horizon), limit)
+    numbers = [slot_id for _, slot_id in chosen]
     rows = connection.execute(
-        SQL["lease"],
-        {
-            "now": now,
-            "lease_seconds": lease_seconds,
-            "worker_id": worker_id,
-            "slot_ids": msgspec.json.encode([slot_id for _, slot_id in chosen]).decode(),
-        },
+        SQL["chosen"], {"slot_ids": msgspec.json.encode(numbers).decode(), "now": now}
     ).fetchall()
-    by_id = {row[0]: _leased(row, lanes.tags_of(row[3])) for row in rows}
-    return [by_id[slot_id] for _, slot_id in chosen]
+    leased = {
+        slot_id: _leased(
+            lanes.tags_of(lane_id),
+            slot,
+            epoch=epoch,
+            expires_at=float(max(now, slot[2]) + lease_seconds),
+            worker_id=worker_id,
+            claimed_at=float(now),
+        )
+        for slot_id, lane_id, epoch, *slot in rows
+    }
+    connection.executemany(
+        SQL["lease"],
+        (
+            {
+                "slot_id": number,
+                "epoch": leased[number].epoch,
+                "expires_at": leased[number].expires_at,
+                "worker_id": worker_id,
+                "claimed_at": now,
+            }
+            for number in numbers
+        ),
+    )
+    return [leased[number] for number in numbers]
 
 
-def offer_expired(connection: sqlite3.Connection, lanes: Lanes, now: float) -> None:
-    """Offer the slots whose leases ran out."""
-    for lane_id, due, slot_id in connection.execute(
-        SQL["release_expired"], {"now": now}
-    ).fetchall():
-        lanes.offer(lane_id, (due, slot_id))
-
-
-def _leased(row: tuple[Any, ...], tags: Tags) -> LeasedSlot:
-    _, device, job, _, due, epoch, expires_at, claimed_at, on_demand, resume_due, worker_id = row
+def _leased(
+    tags: Tags,
+    slot: Sequence[Any],
+    *,
+    epoch: int,
+    expires_at: float,
+    worker_id: str | None,
+    claimed_at: float,
+) -> LeasedSlot:
+    device, job, due, on_demand, resume_due = slot
     return LeasedSlot(
         device=device,
         job=job,
@@ -81,20 +93,49 @@ def _leased(row: tuple[Any, ...], tags: Tags) -> LeasedSlot:
 def lease_of(connection: sqlite3.Connection, device: str, job: str) -> LeasedSlot | None:
     """The open lease of a slot."""
     row = connection.execute(SQL["lease_of"], {"device": device, "job": job}).fetchone()
-    return None if row is None else _leased(row, msgspec.json.decode(row[3], type=Tags))
+    if row is None:
+        return None
+    tags, epoch, expires_at, worker_id, claimed_at, *slot = row
+    return _leased(
+        msgspec.json.decode(tags, type=Tags),
+        slot,
+        epoch=epoch,
+        expires_at=expires_at,
+        worker_id=worker_id,
+        claimed_at=claimed_at,
+    )
 
 
 def renew(
     connection: sqlite3.Connection,
+    lanes: Lanes,
     keys: Sequence[LeaseKey],
     *,
     worker_id: str | None,
-    now: float,
     until: float,
 ) -> list[bool]:
-    """Move expiries on; for each, whether it held."""
-    same = {"worker_id": worker_id, "now": now, "until": until}
-    return [connection.execute(SQL["renew"], {**same, **_key_of(key)}).rowcount > 0 for key in keys]
+    """Move expiries on, never back; for each lease, whether it held."""
+    return [_renew(connection, lanes, key, worker_id, until) for key in keys]
+
+
+def _renew(
+    connection: sqlite3.Connection,
+    lanes: Lanes,
+    key: LeaseKey,
+    worker_id: str | None,
+    until: float,
+) -> bool:
+    row = connection.execute(
+        SQL["lease_to_renew"], {"worker_id": worker_id, **_key_of(key)}
+    ).fetchone()
+    if row is None:
+        return False
+    slot_id, expires_at = row
+    if until > expires_at:
+        connection.execute(SQL["renew"], {"slot_id": slot_id, "until": until})
+        if until > lanes.expired_until:
+            lanes.withdraw(slot_id)
+    return True
 
 
 def finish(
@@ -113,13 +154,16 @@ def _finish(
     connection: sqlite3.Connection, lanes: Lanes, ending: Finish, now: float, new_id: NewId
 ) -> FinishAnswer:
     key, run = ending.key, ending.run
-    moved = connection.execute(
-        SQL["end_lease"], {"next_due": ending.next_due, **_key_of(key)}
-    ).fetchone()
-    if moved is None:
+    ended = connection.execute(SQL["end_lease"], _key_of(key)).fetchone()
+    if ended is None:
         return _refuse(connection, ending)
-    lane_id, due, slot_id = moved
-    if due is not None:
+    (slot_id,) = ended
+    lane_id, due, paused = connection.execute(
+        SQL["move_on"], {"slot_id": slot_id, "epoch": key.epoch, "next_due": ending.next_due}
+    ).fetchone()
+    if due is None or paused:
+        lanes.withdraw(slot_id)
+    else:
         lanes.offer(lane_id, (due, slot_id))
     if run is not None:
         runs.add(connection, run)
@@ -151,8 +195,8 @@ def run_now(
     row = connection.execute(SQL["slot_for_run_now"], {"device": device, "job": job}).fetchone()
     if row is None:
         return None
-    slot_id, lane_id, due, paused, lease_expires_at = row
-    if lease_expires_at is not None and lease_expires_at > now:
+    slot_id, lane_id, due, paused, expires_at = row
+    if expires_at is not None and expires_at > now:
         return RunNow.RUNNING
     if paused:
         return RunNow.PAUSED

@@ -174,7 +174,7 @@ class SqliteLedger(Ledger):
         self, keys: Sequence[LeaseKey], *, worker_id: str | None, now: float, until: float
     ) -> list[bool]:
         return await self._writer.do(
-            lambda c: claims.renew(c, keys, worker_id=worker_id, now=now, until=until)
+            lambda c: claims.renew(c, self._lanes, keys, worker_id=worker_id, until=until)
         )
 
     async def lease_of(self, device: str, job: str) -> LeasedSlot | None:
@@ -201,7 +201,7 @@ class SqliteLedger(Ledger):
     # pauses
 
     async def pause(self, pause: Pause) -> bool:
-        return await self._writer.do(lambda c: pauses.add(c, pause))
+        return await self._writer.do(lambda c: pauses.add(c, self._lanes, pause))
 
     async def to_resume(self, kind: PauseKind, name: str) -> list[ResumedSlot] | None:
         return await self._readers.do(lambda c: pauses.to_resume(c, kind, name))

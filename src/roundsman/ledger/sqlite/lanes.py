@@ -1,13 +1,15 @@
-"""The lanes, remembered by the writer: which there are, and how soon each can have something due.
+"""The lanes, remembered by the writer: which there are, and what each has to offer.
 
-Only the writer's thread uses them. They are a memory of what the database says, so after a rollback
-they are forgotten and read again.
+Only the writer's thread uses them. They are a memory of what the database says, told of every slot
+that becomes free or stops being so, and read again after a rollback or a change of the
+configuration.
 """
 
+import heapq
+import math
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -17,9 +19,6 @@ from roundsman.ledger.sqlite.statements import load
 
 SQL = load("lanes")
 
-UNKNOWN: Final[Rank] = (-(2**62), 0)
-"""A bound that says nothing: look."""
-
 REMEMBERED_FILTERS = 1000
 """Beyond so many different filters, what they match is worked out anew."""
 
@@ -28,10 +27,11 @@ REMEMBERED_FILTERS = 1000
 class Lane:
     """A distinct set of device tags."""
 
-    lane_id: int
     tags: Tags
-    bound: Rank
-    """No free slot of this lane is ranked before this."""
+    queue: list[Rank] = field(default_factory=list)
+    """A heap of the ranks of its free slots, and of some that are free no more."""
+    bound: Rank = NEVER
+    """The first of the queue: no free slot of this lane is ranked before this."""
 
 
 class Lanes:
@@ -39,8 +39,10 @@ class Lanes:
 
     def __init__(self) -> None:
         """Nothing is known yet."""
+        self.expired_until = -math.inf
+        """Slots whose leases expired until then are free; `turn_to` moves it."""
         self._by_id: dict[int, Lane] = {}
-        self._by_tags: dict[Tags, Lane] = {}
+        self._free: dict[int, Rank] = {}  # each free slot, by its number
         self._matching: dict[TagFilter, list[Lane]] = {}
         self._known = False
 
@@ -53,91 +55,92 @@ class Lanes:
         return self._by_id[lane_id].tags
 
     def offer(self, lane_id: int, rank: Rank) -> None:
-        """A slot of this lane may have become free with this rank."""
-        lane = self._by_id.get(lane_id)
-        if lane is not None and rank < lane.bound:
-            lane.bound = rank
+        """A slot of this lane is free, with this rank and no longer with any other."""
+        if self._known:
+            lane = self._by_id[lane_id]
+            self._free[rank[1]] = rank
+            heapq.heappush(lane.queue, rank)
+            lane.bound = lane.queue[0]
+
+    def withdraw(self, slot_id: int) -> None:
+        """A slot is not free, whether or not it was."""
+        self._free.pop(slot_id, None)
+
+    def turn_to(self, connection: sqlite3.Connection, now: float) -> None:
+        """Offer the slots whose leases have expired by now; if the clock was set back, not."""
+        after, until = sorted((self.expired_until, now))
+        for lane_id, due, slot_id, paused in connection.execute(
+            SQL["expiring"], {"after": after, "until": until}
+        ):
+            if now == after:
+                self.withdraw(slot_id)
+            elif not paused:
+                self.offer(lane_id, (due, slot_id))
+        self.expired_until = now
+
+    def head(self, lane: Lane) -> Rank:
+        """The rank of a lane's oldest free slot, `NEVER` when there is none."""
+        while lane.bound != NEVER and self._free.get(lane.bound[1]) != lane.bound:
+            _drop_first(lane)
+        return lane.bound
+
+    def pop(self, lane: Lane) -> Rank:
+        """Take out the head, which `head` has shown to be there."""
+        rank = lane.bound
+        del self._free[rank[1]]
+        _drop_first(lane)
+        return rank
 
     def matching(self, connection: sqlite3.Connection, tags: TagFilter) -> Sequence[Lane]:
         """The lanes that a filter matches, sorted by their tags."""
-        self._recall(connection)
+        if not self._known:
+            self._read(connection)
         lanes = self._matching.get(tags)
         if lanes is None:
             if len(self._matching) >= REMEMBERED_FILTERS:
                 self._matching.clear()
-            lanes = [lane for key, lane in sorted(self._by_tags.items()) if tags.matches(key)]
+            lanes = [lane for lane in self._by_id.values() if tags.matches(lane.tags)]
+            lanes.sort(key=lambda lane: lane.tags)
             self._matching[tags] = lanes
         return lanes
 
-    def of_tags(self, connection: sqlite3.Connection, tags: Tags) -> int:
-        """The id of the lane of these tags, which is made if need be."""
-        self._recall(connection)
-        lane = self._by_tags.get(tags)
-        if lane is None:
-            text = msgspec.json.encode(tags).decode()
-            cursor = connection.execute(SQL["add_lane"], {"tags": text})
-            lane = self._add(cursor.lastrowid or 0, tags)
-            self._matching.clear()
-        return lane.lane_id
-
-    def remove_empty(self, connection: sqlite3.Connection) -> None:
-        """Drop the lanes that no slot has any more."""
-        connection.execute(SQL["remove_empty_lanes"])
-        self.forget()
-
-    def _recall(self, connection: sqlite3.Connection) -> None:
-        if self._known:
-            return
-        self._by_id.clear()
-        self._by_tags.clear()
+    def _read(self, connection: sqlite3.Connection) -> None:
         self._matching.clear()
-        for lane_id, tags in connection.execute(SQL["lanes"]):
-            self._add(lane_id, msgspec.json.decode(tags, type=Tags))
+        self._free.clear()
+        self._by_id = {
+            lane_id: Lane(msgspec.json.decode(tags, type=Tags))
+            for lane_id, tags in connection.execute(SQL["lanes"])
+        }
+        for lane_id, due, slot_id in connection.execute(
+            SQL["free_slots"], {"expired_until": self.expired_until}
+        ):
+            self._free[slot_id] = rank = (due, slot_id)
+            self._by_id[lane_id].queue.append(rank)
+        for lane in self._by_id.values():
+            if lane.queue:
+                heapq.heapify(lane.queue)
+                lane.bound = lane.queue[0]
         self._known = True
 
-    def _add(self, lane_id: int, tags: Tags) -> Lane:
-        lane = Lane(lane_id, tags, UNKNOWN)
-        self._by_id[lane_id] = self._by_tags[tags] = lane
-        return lane
+
+def _drop_first(lane: Lane) -> None:
+    heapq.heappop(lane.queue)
+    lane.bound = lane.queue[0] if lane.queue else NEVER
 
 
-class LaneOffers:
-    """What the lanes have due, read from the database a few slots at a time."""
+class DueOffers:
+    """What the lanes have due at or before a horizon."""
 
-    def __init__(self, connection: sqlite3.Connection, horizon: float, at_a_time: int) -> None:
-        """Offer what is due at or before `horizon`, reading so many slots of a lane at a time."""
-        self._connection = connection
+    def __init__(self, lanes: Lanes, horizon: float) -> None:
+        """Offer what is due by then."""
+        self._lanes = lanes
         self._horizon = horizon
-        self._at_a_time = at_a_time
-        self._read: dict[int, list[Rank]] = {}
 
     def head(self, lane: Lane, /) -> Rank:
         """The lane's oldest free slot, if it is due."""
-        if lane.bound[0] > self._horizon:
-            return NEVER
-        ranks = self._read.get(lane.lane_id)
-        if not ranks:
-            ranks = self._read_from(lane)
-        lane.bound = ranks[-1] if ranks else NEVER
-        return lane.bound if lane.bound[0] <= self._horizon else NEVER
+        rank = self._lanes.head(lane)
+        return rank if rank[0] <= self._horizon else NEVER
 
     def pop(self, lane: Lane, /) -> Rank:
         """Take out the head, which `head` has shown to be there."""
-        due, number = self._read[lane.lane_id].pop()
-        lane.bound = (due, number + 1)
-        return (due, number)
-
-    def _read_from(self, lane: Lane) -> list[Rank]:
-        due, number = lane.bound
-        ranks: list[Rank] = self._connection.execute(
-            load("claims")["offered"],
-            {
-                "lane_id": lane.lane_id,
-                "due": due,
-                "slot_id": number,
-                "limit": self._at_a_time,
-            },
-        ).fetchall()
-        ranks.reverse()
-        self._read[lane.lane_id] = ranks
-        return ranks
+        return self._lanes.pop(lane)

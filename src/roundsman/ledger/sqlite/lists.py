@@ -12,19 +12,20 @@ from roundsman.ledger.sqlite.statements import load
 from roundsman.wire.process import Process
 from roundsman.wire.run import Run, Slot, SlotState
 
-_LEASED = "(held = 1 AND lease_expires_at > :now)"
+_LEASED = "expires_at > :now"
+_FREE = f"({_LEASED}) IS NOT TRUE"  # there may be no lease at all
 _STATES = {
-    SlotState.LEASED: f"held = 1 AND {_LEASED}",
-    SlotState.PAUSED: f"paused = 1 AND NOT {_LEASED}",
-    SlotState.ENDED: f"due IS NULL AND paused = 0 AND NOT {_LEASED}",
-    SlotState.DUE: f"due <= :now AND paused = 0 AND NOT {_LEASED}",
-    SlotState.WAITING: f"due > :now AND paused = 0 AND NOT {_LEASED}",
+    SlotState.LEASED: _LEASED,
+    SlotState.PAUSED: f"paused = 1 AND {_FREE}",
+    SlotState.ENDED: f"due IS NULL AND paused = 0 AND {_FREE}",
+    SlotState.DUE: f"due <= :now AND paused = 0 AND {_FREE}",
+    SlotState.WAITING: f"due > :now AND paused = 0 AND {_FREE}",
 }
 _TAGGED = (
     "lane_id IN (SELECT lane_id FROM lanes AS tagged, json_each(tagged.tags) AS tag"
     " WHERE tag.value = :tag)"
 )
-_HELD_BY = f"held = 1 AND {_LEASED} AND worker_id = :worker_id"
+_HELD_BY = f"{_LEASED} AND worker_id = :worker_id"
 
 
 def slots(connection: sqlite3.Connection, query: SlotQuery, now: float) -> Page[Slot]:
@@ -37,7 +38,7 @@ def slots(connection: sqlite3.Connection, query: SlotQuery, now: float) -> Page[
         _HELD_BY: query.worker_id is not None,
         _STATES[query.state or SlotState.DUE]: query.state is not None,
     }
-    sql = load("slots")["list_slots"].format(index=_slot_index(query), filters=_all_of(filters))
+    sql = load("slots")["list_slots"].format(source=_slot_source(query), filters=_all_of(filters))
     cursor = connection.execute(
         sql,
         {
@@ -56,17 +57,19 @@ def slots(connection: sqlite3.Connection, query: SlotQuery, now: float) -> Page[
     return Page(items=tuple(items[: query.limit]), next=following)
 
 
-def _slot_index(query: SlotQuery) -> str:
-    """The index that leaves the fewest rows to look at."""
+def _slot_source(query: SlotQuery) -> str:
+    """The slots beside their leases, by what leaves the fewest rows to look at."""
     if query.device is not None:
-        return "slots_by_device"
-    if query.worker_id is not None or query.state is SlotState.LEASED:
-        return "slots_held"
-    if query.state is SlotState.PAUSED:
-        return "slots_paused"
-    if query.state is SlotState.ENDED:
-        return "slots_ended"
-    return "slots_by_job" if query.job is not None else "slots_by_device"
+        index = "slots_by_device"
+    elif query.worker_id is not None or query.state is SlotState.LEASED:
+        return "leases CROSS JOIN slots USING (slot_id)"
+    elif query.state is SlotState.PAUSED:
+        index = "slots_paused"
+    elif query.state is SlotState.ENDED:
+        index = "slots_ended"
+    else:
+        index = "slots_by_job" if query.job is not None else "slots_by_device"
+    return f"slots INDEXED BY {index} LEFT JOIN leases USING (slot_id)"
 
 
 def _slot(cursor: sqlite3.Cursor, row: tuple[object, ...]) -> Slot:

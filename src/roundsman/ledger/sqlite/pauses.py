@@ -14,11 +14,12 @@ from roundsman.ledger.sqlite.statements import load
 SQL = load("pauses")
 
 
-def add(connection: sqlite3.Connection, pause: Pause) -> bool:
+def add(connection: sqlite3.Connection, lanes: Lanes, pause: Pause) -> bool:
     """Hold back a device or a job; false when it was held already."""
     if not connection.execute(SQL["add_pause"], msgspec.structs.asdict(pause)).rowcount:
         return False
-    connection.execute(SQL[f"hold_{pause.kind}"], {"name": pause.name})
+    for (slot_id,) in connection.execute(SQL[f"hold_{pause.kind}"], {"name": pause.name}):
+        lanes.withdraw(slot_id)
     return True
 
 
@@ -66,7 +67,9 @@ def resume(
             runs.add_spans(
                 connection, device, job, resumption.spans, into=None, now=now, new_id=new_id
             )
-    lanes.forget()
+    free = {"name": name, "expired_until": lanes.expired_until}
+    for lane_id, due, slot_id in connection.execute(SQL[f"offered_of_{kind}"], free):
+        lanes.offer(lane_id, (due, slot_id))
     return True
 
 

@@ -7,10 +7,11 @@ sync run at a time, so that what was compared still stands when it is applied.
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
 
 import msgspec
 
-from roundsman.ledger.fairness import Tags
+from roundsman.ledger.fairness import Tags, due_order
 from roundsman.ledger.interface import PlannedSlot, SyncSummary
 from roundsman.ledger.spans import REMOVED, REPLANNED, NewId, missed_run
 from roundsman.ledger.sqlite import runs
@@ -24,6 +25,7 @@ class Differences(msgspec.Struct, frozen=True, kw_only=True):
     """What has to be done."""
 
     added: tuple[PlannedSlot, ...]
+    """In the order in which they are numbered."""
     changed: tuple[tuple[int, PlannedSlot], ...]
     """With the number of the slot."""
     removed: tuple[int, ...]
@@ -63,7 +65,7 @@ def compare(connection: sqlite3.Connection, planned: Sequence[PlannedSlot]) -> D
         if (tags, fingerprint) != (plan.tags, plan.plan):
             changed.append((slot_id, plan))
     return Differences(
-        added=tuple(wanted.values()),
+        added=tuple(sorted(wanted.values(), key=due_order)),
         changed=tuple(changed),
         removed=tuple(removed),
         kept=total - len(wanted) - len(changed),
@@ -79,10 +81,12 @@ def apply(
     new_id: NewId,
 ) -> None:
     """Write the differences."""
+    plans = chain(differences.added, (plan for _, plan in differences.changed))
+    lane_ids = {tags: _lane_of(connection, tags) for tags in dict.fromkeys(p.tags for p in plans)}
     for slot_id in differences.removed:
         _remove(connection, slot_id, now, new_id)
     for slot_id, plan in differences.changed:
-        lane_id = lanes.of_tags(connection, plan.tags)
+        lane_id = lane_ids[plan.tags]
         due = _due_after_change(connection, slot_id, plan, now, new_id)
         connection.execute(
             SQL["change_slot"],
@@ -94,23 +98,36 @@ def apply(
             {
                 "device": plan.device,
                 "job": plan.job,
-                "lane_id": lanes.of_tags(connection, plan.tags),
+                "lane_id": lane_ids[plan.tags],
                 "plan": plan.plan,
                 "due": plan.first_due,
             }
             for plan in differences.added
         ),
     )
-    lanes.remove_empty(connection)
+    connection.execute(SQL["remove_empty_lanes"])
+    lanes.forget()
+
+
+def _lane_of(connection: sqlite3.Connection, tags: Tags) -> int:
+    """The lane of these tags, which is made if need be."""
+    text = msgspec.json.encode(tags).decode()
+    row = connection.execute(SQL["lane"], {"tags": text}).fetchone()
+    if row is None:
+        return connection.execute(SQL["add_lane"], {"tags": text}).lastrowid or 0
+    lane_id: int = row[0]
+    return lane_id
 
 
 def _remove(connection: sqlite3.Connection, slot_id: int, now: float, new_id: NewId) -> None:
-    row = connection.execute(SQL["remove_slot"], {"slot_id": slot_id}).fetchone()
-    device, job, due, epoch, lease_expires_at, on_demand, resume_due = row
+    row = connection.execute(SQL["slot_to_remove"], {"slot_id": slot_id}).fetchone()
+    device, job, due, epoch, leased, on_demand, resume_due = row
+    connection.execute(SQL["remove_lease"], {"slot_id": slot_id})
+    connection.execute(SQL["remove_slot"], {"slot_id": slot_id})
     if epoch:
         connection.execute(SQL["retire"], {"device": device, "job": job, "epoch": epoch})
     given_up: list[tuple[int, bool]] = []
-    if due is not None and (due <= now or lease_expires_at is not None):
+    if due is not None and (due <= now or leased):
         given_up.append((due, bool(on_demand)))
     if resume_due is not None and resume_due <= now:
         given_up.append((resume_due, False))
@@ -126,8 +143,8 @@ def _due_after_change(
 ) -> int | None:
     """When it is due by its new schedule, or still as before while somebody holds or wants it."""
     row = connection.execute(SQL["slot_to_replan"], {"slot_id": slot_id}).fetchone()
-    device, job, due, lease_expires_at, on_demand, fingerprint = row
-    if fingerprint == plan.plan or lease_expires_at is not None or on_demand:
+    device, job, due, on_demand, fingerprint, leased = row
+    if fingerprint == plan.plan or leased or on_demand:
         kept: int | None = due
         return kept
     if due is not None and due <= now and due != plan.first_due:

@@ -1,52 +1,50 @@
--- name: release_expired
--- Leases that ran out: their slots are offered again. The lease stays open until somebody claims.
-UPDATE slots INDEXED BY slots_held SET held = 0
-WHERE held = 1 AND lease_expires_at <= :now
-RETURNING lane_id, due, slot_id
-
--- name: offered
--- The next free slots of a lane, from a rank (due, slot_id) on: one range of slots_offered, whatever the lane's size.
-SELECT due, slot_id FROM slots INDEXED BY slots_offered
-WHERE lane_id = :lane_id AND held = 0 AND paused = 0 AND due >= :due AND (due > :due OR slot_id >= :slot_id)
-ORDER BY due, slot_id
-LIMIT :limit
+-- name: chosen
+-- The slots chosen, if they are free, with their new epochs.
+SELECT slots.slot_id, lane_id, coalesce(leases.epoch, slots.epoch) + 1, device, job, due, on_demand, resume_due
+FROM slots LEFT JOIN leases USING (slot_id)
+WHERE slots.slot_id IN (SELECT value FROM json_each(:slot_ids)) AND paused = 0 AND (expires_at > :now) IS NOT TRUE
 
 -- name: lease
--- Lease the slots chosen, under new epochs, from now or from their due time on.
-UPDATE slots SET
-    epoch = epoch + 1,
-    held = 1,
-    lease_expires_at = max(:now, due) + :lease_seconds,
-    worker_id = :worker_id,
-    claimed_at = :now
-WHERE slot_id IN (SELECT value FROM json_each(:slot_ids))
-RETURNING slot_id, device, job, lane_id, due, epoch, lease_expires_at, claimed_at, on_demand, resume_due, worker_id
+-- Lease a slot, in the place of a lease that ran out if there is one.
+INSERT INTO leases (slot_id, epoch, expires_at, worker_id, claimed_at)
+VALUES (:slot_id, :epoch, :expires_at, :worker_id, :claimed_at)
+ON CONFLICT (slot_id) DO UPDATE SET
+    epoch = excluded.epoch,
+    expires_at = excluded.expires_at,
+    worker_id = excluded.worker_id,
+    claimed_at = excluded.claimed_at
 
 -- name: lease_of
 -- The open lease of a slot.
-SELECT slot_id, device, job, tags, due, epoch, lease_expires_at, claimed_at, on_demand, resume_due, worker_id
-FROM slots JOIN lanes USING (lane_id)
-WHERE device = :device AND job = :job AND lease_expires_at IS NOT NULL
+SELECT tags, leases.epoch, expires_at, worker_id, claimed_at, device, job, due, on_demand, resume_due
+FROM slots JOIN leases USING (slot_id) JOIN lanes USING (lane_id)
+WHERE device = :device AND job = :job
+
+-- name: lease_to_renew
+-- A lease, if it is open and that worker's.
+SELECT slot_id, expires_at FROM slots JOIN leases USING (slot_id)
+WHERE device = :device AND job = :job AND leases.epoch = :epoch AND (:worker_id IS NULL OR worker_id = :worker_id)
 
 -- name: renew
--- Move an expiry on, never back. A lease that had run out, but that nobody claimed since, is held again.
-UPDATE slots SET
-    lease_expires_at = max(lease_expires_at, :until),
-    held = max(lease_expires_at, :until) > :now
-WHERE device = :device AND job = :job AND epoch = :epoch AND lease_expires_at IS NOT NULL
-    AND (:worker_id IS NULL OR worker_id = :worker_id)
+-- Move an expiry on.
+UPDATE leases SET expires_at = :until WHERE slot_id = :slot_id
 
 -- name: end_lease
--- The slot goes on to its next due time, if the lease still holds.
-UPDATE slots SET
-    due = :next_due, on_demand = 0, resume_due = NULL,
-    held = 0, lease_expires_at = NULL, worker_id = NULL, claimed_at = NULL
-WHERE device = :device AND job = :job AND epoch = :epoch AND lease_expires_at IS NOT NULL
-RETURNING lane_id, due, slot_id
+-- End a lease, if it still holds.
+DELETE FROM leases
+WHERE slot_id = (SELECT slot_id FROM slots WHERE device = :device AND job = :job) AND epoch = :epoch
+RETURNING slot_id
+
+-- name: move_on
+-- The slot goes on to its next due time.
+UPDATE slots SET due = :next_due, epoch = :epoch, on_demand = 0, resume_due = NULL
+WHERE slot_id = :slot_id
+RETURNING lane_id, due, paused
 
 -- name: slot_for_run_now
 -- Where a slot stands, for somebody who wants it now.
-SELECT slot_id, lane_id, due, paused, lease_expires_at FROM slots WHERE device = :device AND job = :job
+SELECT slot_id, lane_id, due, paused, expires_at FROM slots LEFT JOIN leases USING (slot_id)
+WHERE device = :device AND job = :job
 
 -- name: run_now
 -- Due now, beside the schedule, which is resumed afterwards.

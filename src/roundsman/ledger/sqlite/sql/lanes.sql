@@ -2,10 +2,13 @@
 -- Every lane.
 SELECT lane_id, tags FROM lanes
 
--- name: add_lane
--- A set of tags seen for the first time.
-INSERT INTO lanes (tags) VALUES (:tags)
+-- name: free_slots
+-- Every slot that may be offered, now or when it is due.
+SELECT lane_id, due, slot_id FROM slots
+WHERE paused = 0 AND due IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id AND expires_at > :expired_until)
 
--- name: remove_empty_lanes
--- Sets of tags that no device has any more.
-DELETE FROM lanes WHERE NOT EXISTS (SELECT 1 FROM slots WHERE slots.lane_id = lanes.lane_id)
+-- name: expiring
+-- The slots of leases that expire after one instant and until another.
+SELECT lane_id, due, slot_id, paused FROM leases CROSS JOIN slots USING (slot_id)
+WHERE expires_at > :after AND expires_at <= :until

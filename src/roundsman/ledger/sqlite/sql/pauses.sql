@@ -17,10 +17,12 @@ DELETE FROM pauses WHERE kind = :kind AND name = :name
 -- name: hold_device
 -- A device's slots are not offered.
 UPDATE slots SET paused = 1 WHERE device = :name AND paused = 0
+RETURNING slot_id
 
 -- name: hold_job
 -- A job's slots are not offered.
 UPDATE slots SET paused = 1 WHERE job = :name AND paused = 0
+RETURNING slot_id
 
 -- name: free_device
 -- A device's slots are offered again, but for those whose job is held back.
@@ -35,14 +37,14 @@ WHERE job = :name AND NOT EXISTS (SELECT 1 FROM pauses WHERE kind = 'device' AND
 -- name: freed_by_device
 -- What lifting the pause of a device sets free.
 SELECT device, job, due, epoch FROM slots
-WHERE device = :name AND lease_expires_at IS NULL
+WHERE device = :name AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id)
     AND NOT EXISTS (SELECT 1 FROM pauses WHERE kind = 'job' AND name = slots.job)
 ORDER BY device, job
 
 -- name: freed_by_job
 -- What lifting the pause of a job sets free.
 SELECT device, job, due, epoch FROM slots
-WHERE job = :name AND lease_expires_at IS NULL
+WHERE job = :name AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id)
     AND NOT EXISTS (SELECT 1 FROM pauses WHERE kind = 'device' AND name = slots.device)
 ORDER BY device, job
 
@@ -52,5 +54,18 @@ UPDATE slots SET
     resume_due = CASE WHEN due IS :next_due THEN resume_due END,
     on_demand = CASE WHEN due IS :next_due THEN on_demand ELSE 0 END,
     due = :next_due
-WHERE device = :device AND job = :job AND epoch = :epoch AND lease_expires_at IS NULL AND paused = 0
+WHERE device = :device AND job = :job AND epoch = :epoch AND paused = 0
+    AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id)
     AND CASE :kind WHEN 'device' THEN device ELSE job END = :name
+
+-- name: offered_of_device
+-- A device's slots that may be offered, now or when they are due.
+SELECT lane_id, due, slot_id FROM slots
+WHERE device = :name AND paused = 0 AND due IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id AND expires_at > :expired_until)
+
+-- name: offered_of_job
+-- A job's slots that may be offered, now or when they are due.
+SELECT lane_id, due, slot_id FROM slots
+WHERE job = :name AND paused = 0 AND due IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id AND expires_at > :expired_until)

@@ -2,6 +2,18 @@
 -- What is to be compared with the configuration.
 SELECT slot_id, device, job, tags, plan FROM slots JOIN lanes USING (lane_id)
 
+-- name: lane
+-- The lane of a set of tags.
+SELECT lane_id FROM lanes WHERE tags = :tags
+
+-- name: add_lane
+-- A set of tags seen for the first time.
+INSERT INTO lanes (tags) VALUES (:tags)
+
+-- name: remove_empty_lanes
+-- Sets of tags that no device has any more.
+DELETE FROM lanes WHERE NOT EXISTS (SELECT 1 FROM slots WHERE slots.lane_id = lanes.lane_id)
+
 -- name: add_slot
 -- A new pair. One that was here before goes on counting its epochs.
 INSERT INTO slots (device, job, lane_id, plan, due, epoch, paused) VALUES (
@@ -13,16 +25,25 @@ INSERT INTO slots (device, job, lane_id, plan, due, epoch, paused) VALUES (
 
 -- name: slot_to_replan
 -- What decides whether a new schedule takes effect at once.
-SELECT device, job, due, lease_expires_at, on_demand, plan FROM slots WHERE slot_id = :slot_id
+SELECT device, job, due, on_demand, plan, EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id) AS leased
+FROM slots WHERE slot_id = :slot_id
 
 -- name: change_slot
 -- Other tags, another schedule.
 UPDATE slots SET lane_id = :lane_id, plan = :plan, due = :due WHERE slot_id = :slot_id
 
+-- name: slot_to_remove
+-- What is given up with a pair that is gone.
+SELECT device, job, due, coalesce(leases.epoch, slots.epoch), leases.slot_id IS NOT NULL AS leased, on_demand, resume_due
+FROM slots LEFT JOIN leases USING (slot_id) WHERE slots.slot_id = :slot_id
+
+-- name: remove_lease
+-- Nobody may finish it any more.
+DELETE FROM leases WHERE slot_id = :slot_id
+
 -- name: remove_slot
 -- A pair that is gone.
 DELETE FROM slots WHERE slot_id = :slot_id
-RETURNING device, job, due, epoch, lease_expires_at, on_demand, resume_due
 
 -- name: retire
 -- Remember the epoch of a pair that is gone.

@@ -7,20 +7,16 @@ CREATE TABLE lanes (
     tags TEXT NOT NULL UNIQUE -- JSON array, sorted
 ) STRICT;
 
--- One row per (device, job).
+-- One row per (device, job). A claim does not write to it.
 CREATE TABLE slots (
-    slot_id INTEGER PRIMARY KEY,
+    slot_id INTEGER PRIMARY KEY, -- new ones are numbered by due time, so that what falls due together lies together
     device TEXT NOT NULL,
     job TEXT NOT NULL,
     lane_id INTEGER NOT NULL REFERENCES lanes,
     plan TEXT NOT NULL,
     due INTEGER, -- NULL: its schedule has ended
-    epoch INTEGER NOT NULL, -- counts its leases
+    epoch INTEGER NOT NULL, -- counts its leases, up to the last one that ended; that of an open one is in leases
     paused INTEGER NOT NULL, -- its device or its job is in pauses
-    held INTEGER NOT NULL DEFAULT 0, -- leased, and not seen to expire
-    lease_expires_at REAL, -- NULL: no lease is open; one stays open, though not held, until claim or finish
-    worker_id TEXT,
-    claimed_at REAL,
     on_demand INTEGER NOT NULL DEFAULT 0, -- due was asked for by a person
     resume_due INTEGER -- when on_demand: the scheduled due time that it stands before
 ) STRICT;
@@ -28,12 +24,21 @@ CREATE TABLE slots (
 CREATE UNIQUE INDEX slots_by_device ON slots (device, job);
 CREATE INDEX slots_by_job ON slots (job, device);
 CREATE INDEX slots_by_lane ON slots (lane_id);
--- What a claim reads: a lane's free slots, oldest due first. Held, paused and ended ones are not in it, so that it costs
--- nothing to pass over them.
-CREATE INDEX slots_offered ON slots (lane_id, due) WHERE held = 0 AND paused = 0 AND due IS NOT NULL;
-CREATE INDEX slots_held ON slots (lease_expires_at) WHERE held = 1;
 CREATE INDEX slots_paused ON slots (device, job) WHERE paused = 1;
 CREATE INDEX slots_ended ON slots (device, job) WHERE due IS NULL;
+
+-- The open leases: all that a claim writes. One that expired stays open until somebody claims or finishes. They lie in the
+-- order in which they expire, so that those of one claim lie together.
+CREATE TABLE leases (
+    expires_at REAL NOT NULL,
+    slot_id INTEGER NOT NULL REFERENCES slots,
+    epoch INTEGER NOT NULL,
+    worker_id TEXT,
+    claimed_at REAL NOT NULL,
+    PRIMARY KEY (expires_at, slot_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX leases_by_slot ON leases (slot_id);
 
 -- The last epoch of pairs that were taken away: should one come back, its old leases stay stale.
 CREATE TABLE retired (
