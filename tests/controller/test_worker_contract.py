@@ -602,7 +602,7 @@ async def test_too_large_is_said_before_the_body_is_read_when_it_is_announced(tw
     )
     head = await reader.readuntil(b"\r\n")
     writer.close()
-    assert head == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+    assert head.startswith(b"HTTP/1.1 413 ")  # the words after it are the Python release's
 
 
 async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(
