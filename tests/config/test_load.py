@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roundsman.config.load import load
-from roundsman.config.problems import ConfigurationError
 from roundsman.config.records import Role
+from roundsman.documents.problems import ConfigurationError
 from roundsman.testing.factories import write_fleet
 from roundsman.wire import codec
 from roundsman.wire.device import Device

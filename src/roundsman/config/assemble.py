@@ -19,10 +19,10 @@ from roundsman.config.inherit import (
 )
 from roundsman.config.jobs import Built, JobTemplate
 from roundsman.config.plans import Schedules
-from roundsman.config.problems import Finding, Path, did_you_mean, one_of
 from roundsman.config.records import Configuration, ConfiguredSlot, ControllerSettings
 from roundsman.config.secrets import Secrets
 from roundsman.config.settings import build_settings
+from roundsman.documents.problems import Finding, Path, did_you_mean, one_of
 from roundsman.wire.device import Device
 from roundsman.wire.job import Job
 from roundsman.wire.names import NAME_RULE, is_valid_name

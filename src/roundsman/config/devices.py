@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from roundsman.config.jobs import prompt_findings
-from roundsman.config.problems import Finding
 from roundsman.config.secrets import Secrets
+from roundsman.documents.problems import Finding
 from roundsman.wire.device import Credentials, Device, Prompt, Protocol
 
 _HOST: Final = re.compile(r"(?=.{1,253}\.?$)(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")

@@ -13,7 +13,7 @@ a list replaces what was inherited, as every list does, while a mapping adds to 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from roundsman.config.problems import Finding, Path, did_you_mean, one_of
+from roundsman.documents.problems import Finding, Path, did_you_mean, one_of
 
 Plain = dict[str, Any]
 Merge = Callable[[Plain, Plain], Plain]

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from roundsman.config.contents import commands_of, expressions_of, files_of, texts_of
 from roundsman.config.plans import Planned, Schedules
-from roundsman.config.problems import Finding, Path
 from roundsman.config.template import fill, variables
+from roundsman.documents.problems import Finding, Path
 from roundsman.wire import job as wire
 from roundsman.wire.device import Prompt
 

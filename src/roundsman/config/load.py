@@ -5,12 +5,12 @@ from pathlib import Path
 
 import msgspec
 
-from roundsman.config import document
 from roundsman.config.assemble import Assembly
-from roundsman.config.problems import Path as Location
 from roundsman.config.records import Configuration
 from roundsman.config.schema import Document
 from roundsman.config.secrets import Secrets
+from roundsman.documents import document
+from roundsman.documents.problems import Path as Location
 
 
 def load(path: Path, *, environ: Mapping[str, str]) -> Configuration:
@@ -27,7 +27,9 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Configuration:
     findings = [*read.findings, *assembly.findings]
     if findings:
         raise read.error(findings)
-    return msgspec.structs.replace(configuration, warnings=tuple(read.warnings(secrets)))
+    return msgspec.structs.replace(
+        configuration, warnings=tuple(read.warnings(holds_secrets=secrets.literal))
+    )
 
 
 def _entry(path: Location) -> Location:

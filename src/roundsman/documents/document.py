@@ -1,15 +1,14 @@
-"""What every kind of configuration file has in common: read, parsed, checked, complained of."""
+"""A file read, parsed and held against a record of what it may say."""
 
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from roundsman.config import lines
-from roundsman.config.check import check
-from roundsman.config.formats import SUFFIXES, UnreadableError, parse
-from roundsman.config.problems import ConfigurationError, Finding, Problem, path_text
-from roundsman.config.secrets import Secrets
+from roundsman.documents import lines
+from roundsman.documents.check import check
+from roundsman.documents.formats import SUFFIXES, UnreadableError, parse
+from roundsman.documents.problems import ConfigurationError, Finding, Problem, path_text
 
 
 class Document(NamedTuple):
@@ -28,9 +27,9 @@ class Document(NamedTuple):
         problems = [_problem(self.path, finding, found.get(finding.path)) for finding in findings]
         return ConfigurationError(sorted(problems, key=lambda problem: problem.line or 0))
 
-    def warnings(self, secrets: Secrets) -> Iterable[str]:
+    def warnings(self, *, holds_secrets: bool) -> Iterable[str]:
         """What its reader should know although nothing is wrong."""
-        if secrets.literal and self.path.stat().st_mode & stat.S_IROTH:
+        if holds_secrets and self.path.stat().st_mode & stat.S_IROTH:
             yield (
                 f"{self.path} holds secrets and everybody on this machine may read it: "
                 "take that right away (chmod o-r), or refer to the secrets by env: or file:"

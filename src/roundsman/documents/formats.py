@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import yaml
 
-from roundsman.config import lines
-from roundsman.config.problems import Finding
+from roundsman.documents import lines
+from roundsman.documents.problems import Finding
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEEPEST: Final = 50  # levels; the deepest key of a configuration stands at 8

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
-from roundsman.config.problems import Finding, Path, did_you_mean, one_of
+from roundsman.documents.problems import Finding, Path, did_you_mean, one_of
 
 _BAD: Final = object()
 _GOT: Final[dict[type, str]] = {

@@ -10,7 +10,7 @@ from typing import Final
 
 import yaml
 
-from roundsman.config.problems import Path
+from roundsman.documents.problems import Path
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _JSON_TOKEN: Final = re.compile(r'\n|"(?:[^"\\\n]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
