@@ -5,6 +5,8 @@ from enum import StrEnum
 import msgspec
 
 from roundsman.secret import Secret
+from roundsman.wire.fields import always
+from roundsman.wire.platform import Platform
 
 
 class ProtocolType(StrEnum):
@@ -21,14 +23,14 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The prompt is reached when what was read ends with this text (trailing blanks aside)."""
 
 
-class Ssh(msgspec.Struct, frozen=True, kw_only=True):
+class Ssh(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Settings of SSH towards one device."""
 
-    port: int = 22
+    port: int = always(22)
     """TCP port, 1 to 65535."""
-    include_cbc_ciphers: bool = False
+    include_cbc_ciphers: bool = always(False)
     """Offer CBC ciphers too, for devices that know nothing newer."""
-    host_keys: tuple[str, ...] = ()
+    host_keys: tuple[str, ...] = always(())
     """Known host keys in OpenSSH's public key format. When given, no other key is accepted."""
 
 
@@ -52,20 +54,24 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Private key in OpenSSH or PEM format."""
     passphrase: Secret | None = None
     """Passphrase of the private key."""
+    enable: Secret | None = None
+    """Password of the privileged mode; `password` when absent."""
     prompt: Prompt | None = None
     """The prompt expected after login; the job's own prompt when absent."""
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
+class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One device, everything expanded: no generics, no references left."""
 
     name: str
     """Unique name, see `wire.names`."""
     host: str
     """Host name or IP address to connect to."""
-    protocol: Protocol = Protocol()
+    protocol: Protocol = always(Protocol())
     """How it is spoken to."""
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] = always(())
     """Sorted, unique tags; workers choose devices by them."""
-    credentials: Credentials | None = None
+    credentials: Credentials | None = always(None)
     """How to log in; none where the device asks for nothing."""
+    platform: Platform | None = None
+    """What is known of its operating system."""

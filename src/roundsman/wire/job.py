@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from roundsman.wire.device import Prompt
+from roundsman.wire.fields import always
 
 
 class JobType(StrEnum):
@@ -67,19 +68,22 @@ class InlineCommands(msgspec.Struct, frozen=True, kw_only=True):
     """Command lines, in order."""
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
+class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One command and what its output must look like."""
 
     command: str
     """The line to send."""
-    expect: tuple[str, ...] = ()
+    expect: tuple[str, ...] = always(())
     """Regular expressions; at least one must match the output, else the run fails."""
-    expect_not: tuple[str, ...] = ()
+    expect_not: tuple[str, ...] = always(())
     """Regular expressions; none may match the output, else the run fails."""
-    timeout: int | None = None
+    timeout: int | None = always(None)
     """Seconds that this command may take; the job's `command_timeout` when absent."""
-    implicit_enter: bool = True
+    implicit_enter: bool = always(True)
     """Whether a line end is sent after the command."""
+    end: str | None = None
+    """Regular expression that the end of the output must match (blank lines after it aside), else
+    the run fails as unverified. Not checked when absent."""
 
 
 class CommandSet(msgspec.Struct, frozen=True, kw_only=True):
