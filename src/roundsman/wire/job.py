@@ -84,6 +84,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     end: str | None = None
     """Regular expression that the end of the output must match (blank lines after it aside), else
     the run fails as unverified. Not checked when absent."""
+    optional: bool = False
+    """Not every device of the platform knows the command: when it is rejected, the run goes on
+    without its output."""
 
 
 class CommandSet(msgspec.Struct, frozen=True, kw_only=True):
