@@ -1,6 +1,6 @@
 """What is wrong with a configuration: collected, placed in the file, raised all at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Final, NamedTuple
 
@@ -87,6 +87,16 @@ def one_of(names: Iterable[str]) -> str:
         return "there are none"
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
     return f"expected one of {', '.join(known[:_SHOWN])}{more}"
+
+
+def and_more(names: Sequence[str]) -> str:
+    """Who a finding is about when it is about many.
+
+    >>> and_more(["edge1"]), and_more(["edge1", "edge2", "edge3"])
+    ('edge1', 'edge1 and 2 more')
+    """
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str | None:

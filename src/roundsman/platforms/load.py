@@ -5,10 +5,11 @@ of one file; an alias costs the reading of all, once.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import regex
@@ -31,7 +32,8 @@ class UnknownPlatformError(NotFoundError):
     code = "platform.unknown"
 
 
-class Platform(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Platform:
     """A platform, ready for use."""
 
     file: PlatformFile
@@ -74,7 +76,7 @@ def by_name(name: str) -> Platform:
                 remedy=did_you_mean(name, known)
                 or "roundsman platform list shows them all; a path (./name.yaml) names your own",
             )
-        name = aliases()[name]
+        return by_name(aliases()[name])
     return read(_DATA / f"{name}.yaml")
 
 
@@ -98,10 +100,11 @@ def read(path: Path) -> Platform:
     Raises `ConfigurationError` with everything that is wrong with it.
     """
     given = document.read(path, PlatformFile)
-    if given.findings:
-        raise given.error(given.findings)
-    says = msgspec.convert({"name": path.stem, **given.says}, PlatformFile)
-    if found := findings(says):
+    try:
+        says = msgspec.convert({"name": path.stem, **given.says}, PlatformFile)
+    except msgspec.ValidationError:  # something needed is not there: found already
+        raise given.error(given.findings) from None
+    if found := [*given.findings, *findings(says)]:
         raise given.error(found)
     return Platform(
         file=says,

@@ -32,6 +32,8 @@ class Ssh(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Offer CBC ciphers too, for devices that know nothing newer."""
     host_keys: tuple[str, ...] = always(())
     """Known host keys in OpenSSH's public key format. When given, no other key is accepted."""
+    legacy_algorithms: bool = False
+    """Offer key exchange with SHA-1 and signatures of type `ssh-rsa` too."""
 
 
 class Protocol(msgspec.Struct, frozen=True, kw_only=True):

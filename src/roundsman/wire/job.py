@@ -132,6 +132,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When it is due, as configured."""
     type: JobType = JobType.COMMAND
     """What it brings back."""
+    standard: str | None = None
+    """The standard job of a platform that it stands for. Never set where a job is handed out: the
+    device's platform has given the commands there."""
     command: InlineCommands | None = None
     """The command lines, for jobs of type `command`."""
     command_set: CommandSet | None = None
