@@ -1,0 +1,50 @@
+"""What each platform's filters do to a few lines of its configuration.
+
+A sample has `text`, as a device would show it; `must_hide`, what may not be left of it; and
+`must_keep`, what must be found in the filtered text.
+"""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from roundsman.platforms import load
+from roundsman.wire.job import Scrubber
+from roundsman.worker.scrubbers import Scrubbers
+
+_FILES = sorted((Path(__file__).parent / "samples").glob("*.yaml"))
+
+
+class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file."""
+
+    text: str
+    must_hide: list[str]
+    must_keep: list[str]
+
+
+@pytest.fixture(params=_FILES, ids=lambda file: file.stem)
+def file(request: pytest.FixtureRequest) -> Path:
+    """One sample."""
+    path: Path = request.param
+    return path
+
+
+def test_secrets_are_hidden_and_the_rest_is_kept(file: Path) -> None:
+    platform = load.by_name(file.stem)
+    sample = msgspec.yaml.decode(file.read_bytes(), type=Sample)
+    filtered = _apply(platform.secrets, sample.text)
+    assert not [secret for secret in sample.must_hide if secret in filtered]
+    assert not [line for line in sample.must_keep if line not in filtered]
+
+
+def test_each_secret_filter_is_shown_to_work(file: Path) -> None:
+    platform = load.by_name(file.stem)
+    text = msgspec.yaml.decode(file.read_bytes(), type=Sample).text
+    idle = [rule.search for rule in platform.secrets if _apply([rule], text) == text]
+    assert not idle, "these find nothing in the sample"
+
+
+def _apply(rules: list[Scrubber] | tuple[Scrubber, ...], text: str) -> str:
+    return b"".join(Scrubbers(rules).apply([text.encode()])).decode()
