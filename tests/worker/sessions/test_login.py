@@ -67,7 +67,7 @@ async def listening(
         asyncssh.generate_private_key("ssh-ed25519")
     ]
     server = await asyncssh.listen(
-        HOST, server_factory=door, session_factory=serve, server_host_keys=host_keys, **options
+        HOST, 0, server_factory=door, session_factory=serve, server_host_keys=host_keys, **options
     )
     async with server:
         port = server.get_port()

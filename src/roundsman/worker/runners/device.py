@@ -1,11 +1,13 @@
 """Runs an execution against its device: logs in, does the job, keeps what came of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from roundsman.secret import Secret
+from roundsman.wire.device import Device
 from roundsman.wire.execution import Execution
 from roundsman.wire.job import Command, Job, JobType
 from roundsman.wire.run import FailureClass
@@ -14,15 +16,26 @@ from roundsman.worker.runners.interface import ResultFile, RunFailedError
 from roundsman.worker.runners.keeping import EVIDENCE_BYTES, Keeper, PatternThreads
 from roundsman.worker.scrubbers import Scrubbers
 from roundsman.worker.sessions import files, ssh
+from roundsman.worker.sessions.channel import Channel
 from roundsman.worker.sessions.errors import (
     CommandError,
+    EnableError,
+    PlatformError,
     PromptError,
+    RejectedError,
     SessionError,
     TimedOutError,
+    UnverifiedError,
 )
+from roundsman.worker.sessions.execute import execute
 from roundsman.worker.sessions.host_keys import HostKeyStore
+from roundsman.worker.sessions.login import TerminalLogin
+from roundsman.worker.sessions.manners import BYTES_OF_COMPLAINT, Manners
 from roundsman.worker.sessions.shell import Patience, Shell
 from roundsman.worker.sessions.transcript import Span, Transcript
+
+_END_BYTES: Final = 4096
+"""The end of an output is looked for in its last so many bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +73,8 @@ class SessionRunner:
         title = f"{job.name} on {device.name} ({device.host})"
         scrubbers = _read_scrubbers(job, title)
         keeper = Keeper(title, scrubbers, device.credentials, self._threads.of(job.name))
-        session = _Session(execution, _read_steps(job, title), keeper, self._limits)
+        manners = _read_manners(device, title)
+        session = _Session(execution, _read_steps(job, title), manners, keeper, self._limits)
         with result.scratch() as file:
             transcript = Transcript(file, max_bytes=result.max_bytes + EVIDENCE_BYTES)
             try:
@@ -68,6 +82,13 @@ class SessionRunner:
             except SessionError as error:
                 session.give_up()
                 raise await keeper.failure(error, transcript, result) from None
+            except asyncio.CancelledError:
+                session.give_up()
+                late = TimedOutError(
+                    f"the session did not end within the {job.session_timeout} seconds that it "
+                    "may take"
+                )
+                raise await keeper.failure(late, transcript, result) from None
             await keeper.keep(transcript, spans, result)
 
 
@@ -77,17 +98,24 @@ class _Step(NamedTuple):
     command: Command
     expect: tuple[Pattern, ...]
     expect_not: tuple[Pattern, ...]
+    end: Pattern | None
 
 
 class _Session:
     """One session under way."""
 
     def __init__(
-        self, execution: Execution, steps: list[_Step], keeper: Keeper, limits: TimeLimits
+        self,
+        execution: Execution,
+        steps: list[_Step],
+        manners: Manners,
+        keeper: Keeper,
+        limits: TimeLimits,
     ) -> None:
         self._device = execution.device
         self._job = execution.job
         self._steps = steps
+        self._manners = manners
         self._keeper = keeper
         self._limits = limits
         self._shell: Shell | None = None
@@ -102,28 +130,63 @@ class _Session:
         ) as connection:
             if self._job.type is JobType.FILE:
                 return await self._fetch_files(connection, transcript)
-            shell = await self._open_shell(connection, transcript)
-            spans = [await self._run_step(shell, step, transcript) for step in self._steps]
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.leave):
-                    await shell.leave()
-            return spans
+            if self._manners.platform.exec:
+                return [await self._execute(connection, s, transcript) for s in self._steps]
+            channel = await self._open_terminal(connection)
+            return await self._speak_in_shell(channel, transcript)
+
+    async def _speak_in_shell(self, channel: Channel, transcript: Transcript) -> list[Span]:
+        shell = await self._enter(channel, transcript)
+        spans = [await self._run_step(shell, step, transcript) for step in self._steps]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.leave):
+                await shell.leave()
+        return spans
 
     def give_up(self) -> None:
         """Add to the transcript what the device was just writing."""
         if self._shell is not None:
             self._shell.give_up()
 
-    async def _open_shell(self, connection: ssh.SshConnection, transcript: Transcript) -> Shell:
-        credentials = self._device.credentials
-        prompt = (credentials.prompt if credentials else None) or self._job.prompt
+    async def _open_terminal(self, connection: ssh.SshConnection) -> Channel:
         seconds = self._limits.prompt
-        ending = f"ending with {prompt.ends_with!r} " if prompt else ""
-        async with _within(seconds, PromptError(f"no prompt {ending}came within {seconds:g} s")):
-            channel = await connection.open_terminal()
-            self._shell = Shell(channel, transcript, patience=self._limits.patience)
-            await self._shell.learn_prompt(prompt.ends_with if prompt else None)
-        return self._shell
+        async with _within(seconds, PromptError(f"no terminal was opened within {seconds:g} s")):
+            return await connection.open_terminal()
+
+    async def _enter(self, channel: Channel, transcript: Transcript) -> Shell:
+        """From the first line that the device shows to where commands can be run."""
+        shell = self._shell = Shell(
+            channel, transcript, patience=self._limits.patience, manners=self._manners
+        )
+        await self._learn_prompt(shell)
+        seconds = self._limits.prompt
+        late = EnableError(f"the privileged mode was not reached within {seconds:g} s")
+        async with _within(seconds, late):
+            await shell.enable(self._enable_secret())
+        for command in self._manners.platform.setup:
+            seconds = self._job.command_timeout
+            late_setup = TimedOutError(f"{command!r} did not end within {seconds} s")
+            async with _within(seconds, late_setup):
+                await shell.run(command)
+        return shell
+
+    async def _learn_prompt(self, shell: Shell) -> None:
+        platform, credentials = self._device.platform, self._device.credentials
+        prompt = credentials.prompt if credentials else None
+        if prompt is None and platform is None:
+            prompt = self._job.prompt
+        seconds = self._limits.prompt
+        kind = f"of the platform {platform.name!r} " if platform and platform.prompts else ""
+        kind += f"ending with {prompt.ends_with!r} " if prompt else ""
+        login = None
+        if platform is not None and credentials is not None:
+            login = TerminalLogin(credentials.user, _bytes(credentials.password), awaited=False)
+        async with _within(seconds, PromptError(f"no prompt {kind}came within {seconds:g} s")):
+            await shell.learn_prompt(prompt.ends_with if prompt else None, login)
+
+    def _enable_secret(self) -> bytes | None:
+        credentials = self._device.credentials
+        return _bytes(credentials.enable or credentials.password) if credentials else None
 
     async def _run_step(self, shell: Shell, step: _Step, transcript: Transcript) -> Span:
         command = step.command
@@ -139,9 +202,35 @@ class _Session:
                 ends_with=self._job.prompt.ends_with if self._job.prompt else None,
                 enter=command.implicit_enter,
             )
-        if step.expect or step.expect_not:
-            await self._keeper.in_thread(lambda: _check(step, transcript, output))
+        await self._verify(step, transcript, output)
         return output
+
+    async def _execute(
+        self, connection: ssh.SshConnection, step: _Step, transcript: Transcript
+    ) -> Span:
+        command = step.command
+        seconds = command.timeout or self._job.command_timeout
+        late = TimedOutError(f"{command.command!r} did not end within {seconds} s")
+        async with _within(seconds, late):
+            channel = await connection.open_command(command.command)
+            output = await execute(channel, command.command, transcript)
+        await self._verify(step, transcript, output)
+        return output
+
+    async def _verify(self, step: _Step, transcript: Transcript, output: Span) -> None:
+        """Hold an output against what the platform and the job know of it."""
+        if self._manners.platform.errors:
+            self._check_accepted(step.command.command, transcript, output)
+        if step.expect or step.expect_not or step.end:
+            await self._keeper.in_thread(lambda: _check(step, transcript, output))
+
+    def _check_accepted(self, command: str, transcript: Transcript, output: Span) -> None:
+        first = Span(output.start, min(output.end, output.start + BYTES_OF_COMPLAINT))
+        complaint = self._manners.complaint(b"".join(transcript.read(first)))
+        if complaint is not None:
+            raise RejectedError(
+                f"the device did not accept {command!r}: its answer matches {complaint!r}"
+            )
 
     async def _fetch_files(
         self, connection: ssh.SshConnection, transcript: Transcript
@@ -177,9 +266,35 @@ def _check(step: _Step, transcript: Transcript, output: Span) -> None:
                 raise CommandError(
                     f"the output of {name!r} matches {pattern.text!r}, which it must not"
                 )
+        if step.end and not step.end.found_in(_end_of(transcript, output)):
+            raise UnverifiedError(
+                f"the output of {name!r} does not end with {step.command.end!r}, so that it is "
+                "not certain to be whole"
+            )
     except PatternError as error:
         raise CommandError(
             f"the output of {name!r} cannot be checked: {error.text}", remedy=error.remedy
+        ) from None
+
+
+def _end_of(transcript: Transcript, output: Span) -> Iterator[bytes]:
+    """The last lines of an output."""
+    start = max(output.start, output.end - _END_BYTES)
+    text = b"".join(transcript.read(Span(start, output.end)))
+    yield text if start == output.start else text[text.find(b"\n") + 1 :]
+
+
+def _bytes(secret: Secret | None) -> bytes | None:
+    return secret.reveal().encode() if secret is not None else None
+
+
+def _read_manners(device: Device, title: str) -> Manners:
+    try:
+        return Manners(device.platform)
+    except PlatformError as error:
+        name = device.platform.name if device.platform else ""
+        raise RunFailedError(
+            f"{title}: platform {name!r}: {error.text}", error.failure_class
         ) from None
 
 
@@ -206,7 +321,12 @@ def _read_steps(job: Job, title: str) -> list[_Step]:
         raise RunFailedError(f"{title}: the job names no commands", FailureClass.INVALID)
     try:
         return [
-            _Step(c, tuple(map(Pattern, c.expect)), tuple(map(Pattern, c.expect_not)))
+            _Step(
+                c,
+                tuple(map(Pattern, c.expect)),
+                tuple(map(Pattern, c.expect_not)),
+                Pattern(rf"(?:{c.end})\s*\Z") if c.end else None,
+            )
             for c in commands
         ]
     except PatternError as error:
