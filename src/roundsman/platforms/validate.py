@@ -91,14 +91,20 @@ def _standard_findings(says: PlatformFile) -> Iterator[Finding]:
 def _example_findings(says: PlatformFile) -> Iterator[Finding]:
     prompts = [_compiled(text) for text in says.prompts]
     for position, line in enumerate(says.examples.prompts):
-        if not any(prompt.fullmatch(line.strip().encode()) for prompt in prompts):
+        if not any(_is_all_of(line, prompt) for prompt in prompts):
             path = ("examples", "prompts", position)
             yield Finding("platform.example", path, "none of the prompts matches the whole of it")
     for position, line in enumerate(says.examples.not_prompts):
         for text, prompt in zip(says.prompts, prompts, strict=True):
-            if prompt.fullmatch(line.strip().encode()):
+            if _is_all_of(line, prompt):
                 path = ("examples", "not_prompts", position)
                 yield Finding("platform.example", path, f"the prompt {text!r} matches it")
+
+
+def _is_all_of(line: str, prompt: "regex.Pattern[bytes]") -> bool:
+    """Whether a line is that prompt, as a worker sees it: blanks around it aside."""
+    texts = {line, line.strip(), f"{line.strip()} "}
+    return any(prompt.fullmatch(text.encode()) is not None for text in texts)
 
 
 def _compiled(text: str) -> "regex.Pattern[bytes]":

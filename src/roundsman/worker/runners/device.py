@@ -1,7 +1,7 @@
 """Runs an execution against its device: logs in, does the job, keeps what came of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -131,13 +131,19 @@ class _Session:
             if self._job.type is JobType.FILE:
                 return await self._fetch_files(connection, transcript)
             if self._manners.platform.exec:
-                return [await self._execute(connection, s, transcript) for s in self._steps]
+                return [
+                    await self._unless_rejected(step, self._execute(connection, step, transcript))
+                    for step in self._steps
+                ]
             channel = await self._open_terminal(connection)
             return await self._speak_in_shell(channel, transcript)
 
     async def _speak_in_shell(self, channel: Channel, transcript: Transcript) -> list[Span]:
         shell = await self._enter(channel, transcript)
-        spans = [await self._run_step(shell, step, transcript) for step in self._steps]
+        spans = [
+            await self._unless_rejected(step, self._run_step(shell, step, transcript))
+            for step in self._steps
+        ]
         with suppress(TimeoutError):
             async with asyncio.timeout(self._limits.leave):
                 await shell.leave()
@@ -187,6 +193,16 @@ class _Session:
     def _enable_secret(self) -> bytes | None:
         credentials = self._device.credentials
         return _bytes(credentials.enable or credentials.password) if credentials else None
+
+    @staticmethod
+    async def _unless_rejected(step: _Step, output: Awaitable[Span]) -> Span:
+        """The output of a command; nothing of it when it may be rejected, and was."""
+        try:
+            return await output
+        except RejectedError:
+            if not step.command.optional:
+                raise
+            return Span(0, 0)
 
     async def _run_step(self, shell: Shell, step: _Step, transcript: Transcript) -> Span:
         command = step.command
