@@ -340,9 +340,14 @@ class Shell:
 
     def _ended(self, asked: list[_Question]) -> _Ended | None:
         """The end of the output, if the prompt came once more after we asked."""
-        if not asked or self._line().text != asked[-1].prompt:
+        if not asked:
             return None
-        question = asked[-1]
+        question, now = asked[-1], self._line().text
+        if now == question.line.text:
+            # The line as a whole came again: the prompt of before may have grown to its left.
+            question = question._replace(prompt=now)
+        elif now != question.prompt:
+            return None
         line: _Line | None = question.line
         preface: tuple[bytes, ...] | None = self._preface
         if question.prompt == self.prompt:
@@ -421,8 +426,12 @@ class Shell:
         if len(self.prompt) + 1 + len(sent.encode()) >= WINDOW_COLUMNS:
             return True  # scrolled within its line: drawn in ways of which no rule is left
         shown, typed = line.removeprefix(self.prompt).split(), sent.encode().split()
-        # Some editors complete words: "show conf" is echoed as "show configuration".
-        return len(shown) == len(typed) and all(map(bytes.startswith, shown, typed))
+        # Some editors complete words: "show conf" is echoed as "show configuration". Others leave
+        # out the end of what was sent.
+        return 0 < len(shown) <= len(typed) and all(
+            ours.startswith(theirs) or theirs.startswith(ours)
+            for theirs, ours in zip(shown, typed, strict=False)
+        )
 
     def _went_on(self) -> PromptError:
         return PromptError(

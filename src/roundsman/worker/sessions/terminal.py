@@ -55,7 +55,7 @@ class LineRenderer:
         self._column = 0
         self._written_to = 0  # where the last text written ends
         self._moved_back = False
-        self._wiped = False  # whether the line began as a pager's
+        self._wiped = 0  # columns of the pager's line as which this one began
         self.continued = False
         """Whether the line being written began further back than what is held of it."""
         self.overdrawn = False
@@ -142,7 +142,7 @@ class LineRenderer:
     def _strike(self, *, wiped: bool) -> None:
         self._striking = None
         self.struck = wiped
-        self._wiped = wiped
+        self._wiped = len(self._cells) if wiped else 0
         self._cells.clear()
         self._column = self._written_to = 0
 
@@ -202,7 +202,7 @@ class LineRenderer:
         """The line, ended; a new one begins."""
         # What was wiped out with blanks is not text.
         end = min(self._column, self._written_to)
-        if self._wiped and not self._cells.strip(b" "):
+        if 0 < self._wiped <= len(self._cells) and not self._cells.strip(b" "):
             self._cells.clear()
         elif (self._moved_back or self._wiped) and not self._cells[end:].strip(b" "):
             del self._cells[end:]
@@ -216,6 +216,7 @@ class LineRenderer:
         given = bytes(self._cells)
         self._cells.clear()
         self._column = self._written_to = 0
-        self._moved_back = self._wiped = self.overdrawn = False
+        self._moved_back = self.overdrawn = False
+        self._wiped = 0
         self.continued = continued
         return given
