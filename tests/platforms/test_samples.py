@@ -13,7 +13,7 @@ from roundsman.platforms import load
 from roundsman.wire.job import Scrubber
 from roundsman.worker.scrubbers import Scrubbers
 
-_FILES = sorted((Path(__file__).parent / "samples").glob("*.yaml"))
+SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.yaml"))
 
 
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,7 +24,7 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     must_keep: list[str]
 
 
-@pytest.fixture(params=_FILES, ids=lambda file: file.stem)
+@pytest.fixture(params=SAMPLES, ids=lambda file: file.stem)
 def file(request: pytest.FixtureRequest) -> Path:
     """One sample."""
     path: Path = request.param

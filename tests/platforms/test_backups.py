@@ -1,0 +1,132 @@
+"""The standard backup of each platform, read over real SSH from a device that is as its file says.
+
+It shows that prompts, enable, setup, end marks and filters work together; not that the facts are
+right.
+"""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from roundsman.platforms import load
+from roundsman.platforms.load import Platform
+from roundsman.secret import Secret
+from roundsman.simulator.device import SimulatedDevice
+from roundsman.simulator.kinds import IOS
+from roundsman.simulator.terminal import Answer
+from roundsman.wire.job import CommandSet, Job, Schedule
+from roundsman.worker.sessions.manners import LinePattern
+from tests.platforms.test_samples import SAMPLES, Sample
+from tests.worker.sessions.conftest import Bench, entry
+
+END_MARKS = ("end", "return", "}", "# Finished FRI NOV 20 10:00:00 2026 UTC", " Done")
+
+
+class Asked:
+    """A device with the prompts of a platform's examples and a sample as its configuration."""
+
+    def __init__(self, platform: Platform, config: str) -> None:
+        self._platform = platform.session
+        self._commands = {command.command: command for command in platform.standard["backup"]}
+        self._config = config
+        examples = platform.file.examples.prompts
+        enable = self._platform.enable
+        privileged = [p for p in examples if enable and _is(enable.prompt, p)]
+        plain = [p for p in examples if p not in privileged]
+        self._enabled = (privileged or plain)[0]
+        self._prompt = plain[0]
+
+    def begin(self) -> bytes:
+        return b"Authorized users only\r\n description # not a prompt\r\n\r\n"
+
+    def prompt(self) -> bytes:
+        return f"{self._prompt} ".encode()
+
+    def answer(self, line: str) -> Answer:
+        enable = self._platform.enable
+        if self._prompt == "Password:":
+            right = line == "s3sam"
+            self._prompt = self._enabled if right else self._prompt
+            return Answer(output=b"" if right else b"Access denied\r\n")
+        if enable and line == enable.command:
+            self._prompt = "Password:"
+        elif line in self._commands:
+            return Answer(output=self._output(line))
+        elif line and line in self._platform.logout:
+            return Answer(output=b"", ends_session=True)
+        elif line and line not in self._platform.setup:
+            return Answer(output=b"what is that\r\n")
+        return Answer(output=b"")
+
+    def _output(self, line: str) -> bytes:
+        lines = self._config.splitlines()
+        end = self._commands[line].end
+        if end:
+            lines.append(next(mark for mark in END_MARKS if re.search(end, mark)))
+        return "".join(f"{text}\r\n" for text in lines).encode()
+
+
+def _is(pattern: str, line: str) -> bool:
+    return LinePattern(pattern).is_all_of(line.encode())
+
+
+class Counting(Asked):
+    """Its prompt counts commands, as those of EXOS do."""
+
+    count = 0
+
+    def prompt(self) -> bytes:
+        return b"* X460-48t.%d # " % self.count
+
+    def answer(self, line: str) -> Answer:
+        self.count += bool(line)
+        return super().answer(line)
+
+
+class TwoLines(Asked):
+    """Its prompt has a line above it, as that of SR Linux."""
+
+    def prompt(self) -> bytes:
+        return b"--{ + running }--[  ]--\r\n" + super().prompt()
+
+
+async def back_up(folder: Path, name: str, kind: type[Asked] = Asked) -> tuple[str, Sample]:
+    """What comes of the standard backup of the sample, and the sample."""
+    platform = load.by_name(name)
+    file = next(file for file in SAMPLES if file.stem == name)
+    sample = msgspec.yaml.decode(file.read_bytes(), type=Sample)
+    job = Job(
+        name="backup",
+        schedule=Schedule(fixed=0),
+        command_set=CommandSet(commands=platform.standard["backup"]),
+        scrubbers=(*platform.noise, *platform.secrets),
+    )
+    async with SimulatedDevice(IOS, "r1", dialogue=lambda: kind(platform, sample.text)) as device:
+        described = msgspec.structs.replace(
+            entry(device, enable=Secret("s3sam")), platform=platform.session
+        )
+        return (await Bench(folder).run(described, job)).decode(), sample
+
+
+@pytest.mark.parametrize(
+    "name", [file.stem for file in SAMPLES if not load.by_name(file.stem).session.exec]
+)
+async def test_a_backup_is_read_and_hides_what_it_must(tmp_path: Path, name: str) -> None:
+    result, sample = await back_up(tmp_path, name)
+    assert not [secret for secret in sample.must_hide if secret in result]
+    lost = [line for line in sample.must_keep if line not in result]
+    assert len(lost) <= 1, "noise is not configuration"
+
+
+async def test_prompts_may_count(tmp_path: Path) -> None:
+    result, sample = await back_up(tmp_path, "extreme_exos", Counting)
+    assert not [line for line in sample.must_keep if line not in result]
+    assert "X460" not in result
+
+
+async def test_prompts_may_have_a_line_above(tmp_path: Path) -> None:
+    result, sample = await back_up(tmp_path, "nokia_srlinux", TwoLines)
+    assert not [line for line in sample.must_keep if line not in result]
+    assert "running" not in result
