@@ -37,6 +37,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("Device: `devices.NAME`, `device_generics.NAME`", schema.Device),
     ("`protocol` of a device", schema.Protocol),
     ("`protocol.ssh` of a device", schema.Ssh),
+    ("`protocol.telnet` of a device", schema.Telnet),
     ("`credentials` of a device", schema.Credentials),
     ("`prompt` of a job or of credentials", schema.Prompt),
     ("Job: `jobs.NAME`, `job_generics.NAME`, `devices.NAME.jobs.NAME`", schema.Job),

@@ -164,13 +164,23 @@ class Ssh(_Record):
     nothing newer. Default: false."""
 
 
+class Telnet(_Record):
+    """Settings of Telnet towards a device."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    """TCP port. Default: 23."""
+
+
 class Protocol(_Record):
     """How a device is spoken to."""
 
     type: ProtocolType | None = None
-    """Which protocol. Default: ssh."""
+    """Which protocol: `ssh`, or `telnet`, by which everything passes in the clear, the password
+    too. Default: ssh."""
     ssh: Ssh | None = None
     """Settings when the type is `ssh`."""
+    telnet: Telnet | None = None
+    """Settings when the type is `telnet`."""
 
 
 class Credentials(_Record):

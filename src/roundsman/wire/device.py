@@ -14,6 +14,8 @@ class ProtocolType(StrEnum):
 
     SSH = "ssh"
     """SSH 2, by password, key or keyboard-interactive."""
+    TELNET = "telnet"
+    """Telnet: everything passes in the clear, the password too."""
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -36,13 +38,22 @@ class Ssh(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Offer key exchange with SHA-1 and signatures of type `ssh-rsa` too."""
 
 
-class Protocol(msgspec.Struct, frozen=True, kw_only=True):
+class Telnet(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of Telnet towards one device."""
+
+    port: int = 23
+    """TCP port, 1 to 65535."""
+
+
+class Protocol(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The protocol of one device, with the settings of that protocol."""
 
-    type: ProtocolType = ProtocolType.SSH
+    type: ProtocolType = always(ProtocolType.SSH)
     """Which protocol."""
-    ssh: Ssh = Ssh()
+    ssh: Ssh = always(Ssh())
     """Settings when the type is `ssh`."""
+    telnet: Telnet = Telnet()
+    """Settings when the type is `telnet`."""
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from roundsman.secret import Secret
-from roundsman.wire.device import Device
+from roundsman.wire.device import Device, ProtocolType
 from roundsman.wire.execution import Execution
 from roundsman.wire.job import Command, Job, JobType
 from roundsman.wire.run import FailureClass
@@ -15,11 +15,12 @@ from roundsman.worker.patterns import Pattern, PatternError
 from roundsman.worker.runners.interface import ResultFile, RunFailedError
 from roundsman.worker.runners.keeping import EVIDENCE_BYTES, Keeper, PatternThreads
 from roundsman.worker.scrubbers import Scrubbers
-from roundsman.worker.sessions import files, ssh
+from roundsman.worker.sessions import files, ssh, telnet
 from roundsman.worker.sessions.channel import Channel
 from roundsman.worker.sessions.errors import (
     CommandError,
     EnableError,
+    FileError,
     PlatformError,
     PromptError,
     RejectedError,
@@ -122,6 +123,8 @@ class _Session:
 
     async def speak(self, host_keys: HostKeyStore, transcript: Transcript) -> list[Span]:
         """From logging in to logging out; the parts of the transcript that are the result."""
+        if self._device.protocol.type is ProtocolType.TELNET:
+            return await self._speak_telnet(transcript)
         async with ssh.connect(
             self._device,
             host_keys,
@@ -136,6 +139,12 @@ class _Session:
                     for step in self._steps
                 ]
             channel = await self._open_terminal(connection)
+            return await self._speak_in_shell(channel, transcript)
+
+    async def _speak_telnet(self, transcript: Transcript) -> list[Span]:
+        if self._job.type is JobType.FILE:
+            raise FileError("files cannot be fetched over Telnet: expected the protocol ssh")
+        async with telnet.connect(self._device, connect_seconds=self._limits.connect) as channel:
             return await self._speak_in_shell(channel, transcript)
 
     async def _speak_in_shell(self, channel: Channel, transcript: Transcript) -> list[Span]:
@@ -185,8 +194,9 @@ class _Session:
         kind = f"of the platform {platform.name!r} " if platform and platform.prompts else ""
         kind += f"ending with {prompt.ends_with!r} " if prompt else ""
         login = None
-        if platform is not None and credentials is not None:
-            login = TerminalLogin(credentials.user, _bytes(credentials.password), awaited=False)
+        asks = self._device.protocol.type is ProtocolType.TELNET
+        if credentials is not None and (asks or platform is not None):
+            login = TerminalLogin(credentials.user, _bytes(credentials.password), awaited=asks)
         async with _within(seconds, PromptError(f"no prompt {kind}came within {seconds:g} s")):
             await shell.learn_prompt(prompt.ends_with if prompt else None, login)
 
