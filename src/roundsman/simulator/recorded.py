@@ -101,6 +101,7 @@ def _split_prompt(text: bytes) -> tuple[bytes, bytes]:
 
 def unescape(text: str) -> bytes:
     """The bytes that an escaped text of a recording stands for."""
+
     def meaning(match: re.Match[bytes]) -> bytes:
         what = match[1]
         return bytes.fromhex(what[1:].decode()) if what[:1] == b"x" else _MEANING.get(what, what)
