@@ -36,6 +36,8 @@ class UnknownPlatformError(NotFoundError):
 class Platform:
     """A platform, ready for use."""
 
+    path: Path
+    """Its file."""
     file: PlatformFile
     """What its file says."""
     session: wire.Platform
@@ -107,6 +109,7 @@ def read(path: Path) -> Platform:
     if found := [*given.findings, *findings(says)]:
         raise given.error(found)
     return Platform(
+        path=path,
         file=says,
         session=_session(says),
         standard={name: _commands(job) for name, job in says.standard.items()},

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 import yaml
 
+from roundsman.errors import InvalidError
 from roundsman.simulator.recorded import unescape
 from roundsman.wire.job import Command
 from roundsman.wire.platform import Platform
@@ -21,6 +22,12 @@ _SECONDS: Final = 10
 """How long a command may take: everything that it waits for is there already."""
 
 _MAX_BYTES: Final = 1 << 30
+
+
+class DialogueError(InvalidError):
+    """A file holds no recorded dialogue."""
+
+    code = "dialogue.unreadable"
 
 
 class Exchange(NamedTuple):
@@ -54,8 +61,18 @@ class Replayed(NamedTuple):
 
 
 def read_dialogue(path: Path) -> Dialogue:
-    """Read a file in the format of `recorded`."""
-    document = yaml.safe_load(path.read_text("utf-8"))
+    """Read a file in the format of `recorded`. Raises `DialogueError`."""
+    try:
+        return _read(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        reason = "expected init_prompt, and commands with what followed each"
+    raise DialogueError(f"{path} is no recorded dialogue: {reason}")
+
+
+def _read(text: str) -> Dialogue:
+    document = yaml.safe_load(text)
     said = document["commands"]
     pairs = said.items() if isinstance(said, dict) else (p for entry in said for p in entry.items())
     return Dialogue(
