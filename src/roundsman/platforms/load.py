@@ -92,7 +92,11 @@ def own_names() -> tuple[str, ...]:
 def aliases() -> Mapping[str, str]:
     """Every other name of a platform, and the name it stands for."""
     return MappingProxyType(
-        {alias: name for name in own_names() for alias in by_name(name).file.names}
+        {
+            alias: name
+            for name in own_names()
+            for alias in document.read(_DATA / f"{name}.yaml", PlatformFile).says.get("names", ())
+        }
     )
 
 
