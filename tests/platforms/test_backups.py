@@ -72,6 +72,15 @@ def _is(pattern: str, line: str) -> bool:
     return LinePattern(pattern).is_all_of(line.encode())
 
 
+class Trusting(Asked):
+    """It asks for no password to enable."""
+
+    def answer(self, line: str) -> Answer:
+        answer = super().answer(line)
+        self._prompt = self._enabled if self._prompt == "Password:" else self._prompt
+        return answer
+
+
 class Counting(Asked):
     """Its prompt counts commands, as those of EXOS do."""
 
@@ -118,6 +127,12 @@ async def test_a_backup_is_read_and_hides_what_it_must(tmp_path: Path, name: str
     assert not [secret for secret in sample.must_hide if secret in result]
     lost = [line for line in sample.must_keep if line not in result]
     assert len(lost) <= 1, "noise is not configuration"
+
+
+@pytest.mark.parametrize("name", ["extreme_voss", "huawei_smartax"])
+async def test_enable_may_ask_nothing(tmp_path: Path, name: str) -> None:
+    result, sample = await back_up(tmp_path, name, Trusting)
+    assert not [secret for secret in sample.must_hide if secret in result]
 
 
 async def test_prompts_may_count(tmp_path: Path) -> None:
