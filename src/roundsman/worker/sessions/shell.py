@@ -60,6 +60,10 @@ class Patience:
     """Seconds, once output has been disturbed by asking too soon."""
 
 
+_LONGEST_BEFORE: Final = 1024
+"""Bytes of each line before it that are looked at for a question."""
+
+
 class _Line(NamedTuple):
     """A line that came."""
 
@@ -297,7 +301,7 @@ class Shell:
 
     def _text_before(self) -> bytes:
         """The last finished lines."""
-        return b"".join(line.text + b"\n" for line in self._finished)
+        return b"".join(line.text[-_LONGEST_BEFORE:] + b"\n" for line in self._finished)
 
     def _question(
         self, ends: tuple[bytes, ...] | None, expected: LinePattern | None
