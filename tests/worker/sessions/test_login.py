@@ -163,7 +163,7 @@ async def test_legacy_algorithms_only_where_they_are_asked_for(
     bench: Bench, key_exchange: str
 ) -> None:
     key = Secret(KEY.export_private_key().decode())
-    options = {"kex_algs": [key_exchange]}
+    options: dict[str, Any] = {"kex_algs": [key_exchange]}
     async with listening(ByKey, **options) as device:
         failure, _ = await bench.fail(as_user(device, private_key=key), commands("show"))
         assert failure is FailureClass.REFUSED
