@@ -92,8 +92,8 @@ async def replay(
         return [_executed(dialogue, platform, command) for command in commands]
     setup = tuple(line for line in platform.setup if dialogue.place_of(line) is not None)
     enable = platform.enable
-    if enable is not None and dialogue.place_of(enable.command) is None:
-        enable = None
+    if enable is not None and not _comes_first(dialogue, enable.command, setup, commands):
+        enable = None  # its prompts would not be those of the mode
     manners = Manners(msgspec.structs.replace(platform, setup=setup, enable=enable))
     with tempfile.TemporaryFile() as file:
         transcript = Transcript(file, max_bytes=_MAX_BYTES)
@@ -110,6 +110,15 @@ async def replay(
             else Replayed(command, None, None)
             for command in commands
         ]
+
+
+def _comes_first(
+    dialogue: Dialogue, line: str, setup: Sequence[str], commands: Sequence[Command]
+) -> bool:
+    """Whether a line was sent, and before all these."""
+    place = dialogue.place_of(line)
+    others = [dialogue.place_of(other) for other in (*setup, *(c.command for c in commands))]
+    return place is not None and all(other is None or place < other for other in others)
 
 
 async def _run(
