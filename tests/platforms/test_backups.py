@@ -7,15 +7,17 @@ right.
 import re
 from pathlib import Path
 
+import asyncssh
 import msgspec
 import pytest
 
 from roundsman.platforms import load
 from roundsman.platforms.load import Platform
 from roundsman.secret import Secret
-from roundsman.simulator.device import SimulatedDevice
+from roundsman.simulator.device import HOST, SimulatedDevice
 from roundsman.simulator.kinds import IOS
 from roundsman.simulator.terminal import Answer
+from roundsman.wire.device import Device, Protocol, Ssh
 from roundsman.wire.job import CommandSet, Job, Schedule
 from roundsman.worker.sessions.manners import LinePattern
 from tests.platforms.test_samples import SAMPLES, Sample
@@ -103,20 +105,33 @@ class TwoLines(Asked):
 
 async def back_up(folder: Path, name: str, kind: type[Asked] = Asked) -> tuple[str, Sample]:
     """What comes of the standard backup of the sample, and the sample."""
-    platform = load.by_name(name)
+    platform, sample = load.by_name(name), sample_of(name)
+    async with SimulatedDevice(IOS, "r1", dialogue=lambda: kind(platform, sample.text)) as device:
+        described = msgspec.structs.replace(
+            entry(device, enable=Secret("s3sam")), platform=platform.session
+        )
+        return (await Bench(folder).run(described, job_of(platform))).decode(), sample
+
+
+def sample_of(name: str) -> Sample:
     file = next(file for file in SAMPLES if file.stem == name)
-    sample = msgspec.yaml.decode(file.read_bytes(), type=Sample)
-    job = Job(
+    return msgspec.yaml.decode(file.read_bytes(), type=Sample)
+
+
+def job_of(platform: Platform) -> Job:
+    return Job(
         name="backup",
         schedule=Schedule(fixed=0),
         command_set=CommandSet(commands=platform.standard["backup"]),
         scrubbers=(*platform.noise, *platform.secrets),
     )
-    async with SimulatedDevice(IOS, "r1", dialogue=lambda: kind(platform, sample.text)) as device:
-        described = msgspec.structs.replace(
-            entry(device, enable=Secret("s3sam")), platform=platform.session
-        )
-        return (await Bench(folder).run(described, job)).decode(), sample
+
+
+class Door(asyncssh.SSHServer):
+    """Lets everybody in."""
+
+    def begin_auth(self, username: str) -> bool:
+        return False
 
 
 @pytest.mark.parametrize(
@@ -145,3 +160,29 @@ async def test_prompts_may_have_a_line_above(tmp_path: Path) -> None:
     result, sample = await back_up(tmp_path, "nokia_srlinux", TwoLines)
     assert not [line for line in sample.must_keep if line not in result]
     assert "running" not in result
+
+
+@pytest.mark.parametrize(
+    "name", [file.stem for file in SAMPLES if load.by_name(file.stem).session.exec]
+)
+async def test_a_backup_without_a_shell(tmp_path: Path, name: str) -> None:
+    platform, sample = load.by_name(name), sample_of(name)
+    known = {command.command for command in platform.standard["backup"]}
+
+    def serve(process: "asyncssh.SSHServerProcess[str]") -> None:
+        process.stdout.write(sample.text)
+        process.exit(0 if process.command in known else 127)
+
+    server = await asyncssh.listen(
+        HOST,
+        0,
+        server_factory=Door,
+        server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+        process_factory=serve,
+    )
+    async with server:
+        ssh = Ssh(port=server.get_port())
+        device = Device(name="r1", host=HOST, protocol=Protocol(ssh=ssh), platform=platform.session)
+        result = (await Bench(tmp_path).run(device, job_of(platform))).decode()
+    assert not [secret for secret in sample.must_hide if secret in result]
+    assert not [line for line in sample.must_keep if line not in result]
