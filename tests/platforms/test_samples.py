@@ -1,7 +1,7 @@
 """What each platform's filters do to a few lines of its configuration.
 
 A sample has `text`, as a device would show it; `must_hide`, what may not be left of it; and
-`must_keep`, what must be found in the filtered text.
+`must_keep`, what must be found in the filtered text. `must_vanish` has lines that are noise.
 """
 
 from pathlib import Path
@@ -22,6 +22,7 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
     must_hide: list[str]
     must_keep: list[str]
+    must_vanish: list[str] = []
 
 
 @pytest.fixture(params=SAMPLES, ids=lambda file: file.stem)
@@ -43,6 +44,16 @@ def test_each_secret_filter_is_shown_to_work(file: Path) -> None:
     platform = load.by_name(file.stem)
     text = msgspec.yaml.decode(file.read_bytes(), type=Sample).text
     idle = [rule.search for rule in platform.secrets if _apply([rule], text) == text]
+    assert not idle, "these find nothing in the sample"
+
+
+def test_noise_vanishes(file: Path) -> None:
+    platform = load.by_name(file.stem)
+    lines = msgspec.yaml.decode(file.read_bytes(), type=Sample).must_vanish
+    text = "".join(f"{line}\n" for line in lines)
+    filtered = _apply(platform.noise, text)
+    assert not [line for line in lines if line in filtered]
+    idle = [rule.search for rule in platform.noise if _apply([rule], text) == text]
     assert not idle, "these find nothing in the sample"
 
 
