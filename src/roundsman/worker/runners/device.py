@@ -1,24 +1,23 @@
 """Runs an execution against its device: logs in, does the job, keeps what came of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
 
 from roundsman.secret import Secret
 from roundsman.wire.device import Device, ProtocolType
 from roundsman.wire.execution import Execution
-from roundsman.wire.job import Command, Job, JobType
+from roundsman.wire.job import Job, JobType
 from roundsman.wire.run import FailureClass
-from roundsman.worker.patterns import Pattern, PatternError
+from roundsman.worker.patterns import PatternError
 from roundsman.worker.runners.interface import ResultFile, RunFailedError
 from roundsman.worker.runners.keeping import EVIDENCE_BYTES, Keeper, PatternThreads
+from roundsman.worker.runners.steps import Step, check, read_steps
 from roundsman.worker.scrubbers import Scrubbers
 from roundsman.worker.sessions import files, ssh, telnet
 from roundsman.worker.sessions.channel import Channel
 from roundsman.worker.sessions.errors import (
-    CommandError,
     EnableError,
     FileError,
     PlatformError,
@@ -26,7 +25,6 @@ from roundsman.worker.sessions.errors import (
     RejectedError,
     SessionError,
     TimedOutError,
-    UnverifiedError,
 )
 from roundsman.worker.sessions.execute import execute
 from roundsman.worker.sessions.host_keys import HostKeyStore
@@ -34,9 +32,6 @@ from roundsman.worker.sessions.login import TerminalLogin
 from roundsman.worker.sessions.manners import BYTES_OF_COMPLAINT, Manners
 from roundsman.worker.sessions.shell import Patience, Shell
 from roundsman.worker.sessions.transcript import Span, Transcript
-
-_END_BYTES: Final = 4096
-"""The end of an output is looked for in its last so many bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +70,7 @@ class SessionRunner:
         scrubbers = _read_scrubbers(job, title)
         keeper = Keeper(title, scrubbers, device.credentials, self._threads.of(job.name))
         manners = _read_manners(device, title)
-        session = _Session(execution, _read_steps(job, title), manners, keeper, self._limits)
+        session = _Session(execution, read_steps(job, title), manners, keeper, self._limits)
         with result.scratch() as file:
             transcript = Transcript(file, max_bytes=result.max_bytes + EVIDENCE_BYTES)
             try:
@@ -93,22 +88,13 @@ class SessionRunner:
             await keeper.keep(transcript, spans, result)
 
 
-class _Step(NamedTuple):
-    """One command with its expectations, ready to run."""
-
-    command: Command
-    expect: tuple[Pattern, ...]
-    expect_not: tuple[Pattern, ...]
-    end: Pattern | None
-
-
 class _Session:
     """One session under way."""
 
     def __init__(
         self,
         execution: Execution,
-        steps: list[_Step],
+        steps: list[Step],
         manners: Manners,
         keeper: Keeper,
         limits: TimeLimits,
@@ -205,7 +191,7 @@ class _Session:
         return _bytes(credentials.enable or credentials.password) if credentials else None
 
     @staticmethod
-    async def _unless_rejected(step: _Step, output: Awaitable[Span]) -> Span:
+    async def _unless_rejected(step: Step, output: Awaitable[Span]) -> Span:
         """The output of a command; nothing of it when it may be rejected, and was."""
         try:
             return await output
@@ -214,7 +200,7 @@ class _Session:
                 raise
             return Span(0, 0)
 
-    async def _run_step(self, shell: Shell, step: _Step, transcript: Transcript) -> Span:
+    async def _run_step(self, shell: Shell, step: Step, transcript: Transcript) -> Span:
         command = step.command
         seconds = command.timeout or self._job.command_timeout
         ending = f", ending with {self._job.prompt.ends_with!r}," if self._job.prompt else ""
@@ -232,7 +218,7 @@ class _Session:
         return output
 
     async def _execute(
-        self, connection: ssh.SshConnection, step: _Step, transcript: Transcript
+        self, connection: ssh.SshConnection, step: Step, transcript: Transcript
     ) -> Span:
         command = step.command
         seconds = command.timeout or self._job.command_timeout
@@ -243,12 +229,12 @@ class _Session:
         await self._verify(step, transcript, output)
         return output
 
-    async def _verify(self, step: _Step, transcript: Transcript, output: Span) -> None:
+    async def _verify(self, step: Step, transcript: Transcript, output: Span) -> None:
         """Hold an output against what the platform and the job know of it."""
         if self._manners.platform.errors:
             self._check_accepted(step.command.command, transcript, output)
-        if step.expect or step.expect_not or step.end:
-            await self._keeper.in_thread(lambda: _check(step, transcript, output))
+        if step.expects:
+            await self._keeper.in_thread(lambda: check(step, transcript, output))
 
     def _check_accepted(self, command: str, transcript: Transcript, output: Span) -> None:
         first = Span(output.start, min(output.end, output.start + BYTES_OF_COMPLAINT))
@@ -280,36 +266,6 @@ async def _within(seconds: float, late: SessionError) -> AsyncIterator[None]:
         raise late from None
 
 
-def _check(step: _Step, transcript: Transcript, output: Span) -> None:
-    """Hold an output against what is expected of it."""
-    name = step.command.command
-    try:
-        if step.expect and not any(p.found_in(transcript.read(output)) for p in step.expect):
-            wanted = " or ".join(repr(pattern.text) for pattern in step.expect)
-            raise CommandError(f"the output of {name!r} does not match {wanted}")
-        for pattern in step.expect_not:
-            if pattern.found_in(transcript.read(output)):
-                raise CommandError(
-                    f"the output of {name!r} matches {pattern.text!r}, which it must not"
-                )
-        if step.end and not step.end.found_in(_end_of(transcript, output)):
-            raise UnverifiedError(
-                f"the output of {name!r} does not end with {step.command.end!r}, so that it is "
-                "not certain to be whole"
-            )
-    except PatternError as error:
-        raise CommandError(
-            f"the output of {name!r} cannot be checked: {error.text}", remedy=error.remedy
-        ) from None
-
-
-def _end_of(transcript: Transcript, output: Span) -> Iterator[bytes]:
-    """The last lines of an output."""
-    start = max(output.start, output.end - _END_BYTES)
-    text = b"".join(transcript.read(Span(start, output.end)))
-    yield text if start == output.start else text[text.find(b"\n") + 1 :]
-
-
 def _bytes(secret: Secret | None) -> bytes | None:
     return secret.reveal().encode() if secret is not None else None
 
@@ -329,31 +285,3 @@ def _read_scrubbers(job: Job, title: str) -> Scrubbers:
         return Scrubbers(job.scrubbers)
     except PatternError as error:
         raise RunFailedError(f"{title}: scrubber: {error.text}", FailureClass.SCRUBBER) from None
-
-
-def _read_steps(job: Job, title: str) -> list[_Step]:
-    """The commands of a job with their patterns; of a job for files, none."""
-    if job.type is JobType.FILE:
-        if job.file_set is None or not job.file_set.files:
-            raise RunFailedError(f"{title}: the job names no files", FailureClass.INVALID)
-        return []
-    if job.command_set is not None and job.command_set.commands:
-        commands = job.command_set.commands
-    else:
-        commands = tuple(
-            Command(command=line) for line in (job.command.inline if job.command else ())
-        )
-    if not commands:
-        raise RunFailedError(f"{title}: the job names no commands", FailureClass.INVALID)
-    try:
-        return [
-            _Step(
-                c,
-                tuple(map(Pattern, c.expect)),
-                tuple(map(Pattern, c.expect_not)),
-                Pattern(rf"(?:{c.end})\s*\Z") if c.end else None,
-            )
-            for c in commands
-        ]
-    except PatternError as error:
-        raise RunFailedError(f"{title}: {error.text}", FailureClass.COMMAND) from None
