@@ -1,7 +1,8 @@
 """What each platform's filters do to a few lines of its configuration.
 
 A sample has `text`, as a device would show it; `must_hide`, what may not be left of it; and
-`must_keep`, what must be found in the filtered text. `must_vanish` has lines that are noise.
+`must_keep`, what must be found in the filtered text. `must_vanish` has lines that are
+noise, where no recordings show them.
 """
 
 from pathlib import Path
@@ -22,7 +23,7 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
     must_hide: list[str]
     must_keep: list[str]
-    must_vanish: list[str] = []
+    must_vanish: list[str] | None = None
 
 
 @pytest.fixture(params=SAMPLES, ids=lambda file: file.stem)
@@ -50,6 +51,8 @@ def test_each_secret_filter_is_shown_to_work(file: Path) -> None:
 def test_noise_vanishes(file: Path) -> None:
     platform = load.by_name(file.stem)
     lines = msgspec.yaml.decode(file.read_bytes(), type=Sample).must_vanish
+    if lines is None:
+        pytest.skip("the sample shows no noise; the recordings do")
     text = "".join(f"{line}\n" for line in lines)
     filtered = _apply(platform.noise, text)
     assert not [line for line in lines if line in filtered]
