@@ -41,9 +41,12 @@ class TimeLimits:
     connect: float = 15
     """Until the device answers."""
     login: float = 30
-    """From there until logged in."""
-    prompt: float = 30
-    """From there until the prompt is known."""
+    """From there until logged in, and from there until a terminal is open."""
+    prompt: float = 300
+    """From there until the prompt is known. Long, for devices that greet slowly: for how long they
+    may be silent is the shell's matter."""
+    enable: float = 30
+    """From there until the privileged mode is reached."""
     leave: float = 2
     """To say goodbye; then the connection is closed."""
     patience: Patience = field(default_factory=Patience)
@@ -150,7 +153,7 @@ class _Session:
             self._shell.give_up()
 
     async def _open_terminal(self, connection: ssh.SshConnection) -> Channel:
-        seconds = self._limits.prompt
+        seconds = self._limits.login
         async with _within(seconds, PromptError(f"no terminal was opened within {seconds:g} s")):
             return await connection.open_terminal()
 
@@ -160,7 +163,7 @@ class _Session:
             channel, transcript, patience=self._limits.patience, manners=self._manners
         )
         await self._learn_prompt(shell)
-        seconds = self._limits.prompt
+        seconds = self._limits.enable
         late = EnableError(f"the privileged mode was not reached within {seconds:g} s")
         async with _within(seconds, late):
             await shell.enable(self._enable_secret())

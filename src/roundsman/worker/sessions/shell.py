@@ -58,6 +58,8 @@ class Patience:
     """Seconds. Devices that write do not pause as long at a line that ends like a prompt."""
     repeated: float = 2.0
     """Seconds, once output has been disturbed by asking too soon."""
+    greeting: float = 30.0
+    """For how many seconds nothing may come before the first prompt."""
 
 
 _LONGEST_BEFORE: Final = 1024
@@ -174,10 +176,12 @@ class Shell:
 
     async def _receive_greeting(self, likely: bool, login: TerminalLogin | None) -> bytes | None:
         """Take what comes next before the first prompt; none after a silence, if it may be that."""
-        silence = self._patience.first if likely else None
+        silence = self._patience.first if likely else self._patience.greeting
         if likely and login is not None and login.awaited:
             silence = self._patience.repeated  # an empty line would be taken for a user name
         finished = await self._receive(silence)
+        if finished is None and not likely:
+            raise PromptError(f"no prompt came, and nothing else for {silence:g} s")
         self._answers.check_greeting(finished or b"", self._line().text, login)
         return finished
 
