@@ -136,6 +136,27 @@ async def test_pagers_that_are_not_wiped_out_are_removed_too(after: str, pieces:
 
 
 @pytest.mark.parametrize("pieces", PIECES)
+async def test_pagers_that_begin_like_others_get_one_key_each(pieces: int) -> None:
+    more = "--More-- ({}%), next page: Space"
+    wipe = "\r" + " " * 40 + "\r"
+    device = Raw(
+        "r1#",
+        {
+            "show\n": f"one\r\n{more.format(10)}",
+            " ": [
+                f"{wipe}two\r\n{more.format(50)}",
+                f"{wipe}three\r\n{more.format(100)}",
+                f"{wipe}r1#",
+            ],
+        },
+        pieces=pieces,
+    )
+    async with Session(device, Platform(name="x", more=(Pager(pattern="--More--.*"),))) as session:
+        assert await session.read("show") == "one\ntwo\nthree\n"
+    assert device.sent == ["\n", "show\n", " ", " ", " ", "\n"]
+
+
+@pytest.mark.parametrize("pieces", PIECES)
 async def test_text_that_reads_like_a_pager_is_kept(pieces: int) -> None:
     text = "one\r\n--More--\r\n--More-- is a pager\r\n"
     device = Raw(

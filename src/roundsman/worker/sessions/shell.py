@@ -283,7 +283,9 @@ class Shell:
         self._screen.strike(Strike.SURELY if surely else Strike.IF_WIPED)
         self._channel.write(pager.key.encode())
         while self._screen.struck is None:
-            await self._receive()
+            silence = None if surely else self._patience.repeated
+            if await self._receive(silence) is None:
+                self._channel.write(pager.key.encode())  # the one before had come too soon
         if self._screen.struck:
             self._pagers_wipe = True
         return self._screen.struck or surely

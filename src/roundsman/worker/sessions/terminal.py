@@ -39,7 +39,8 @@ class Strike(Enum):
     SURELY = auto()
     """It is: it is removed however the device goes on, and its line end with it."""
     IF_WIPED = auto()
-    """It may be text: it is removed if the device goes back on its line, as pagers do."""
+    """It may be text, or not have come as a whole: it is removed if the device goes back on its
+    line, as pagers do, before it ends it."""
 
 
 class LineRenderer:
@@ -115,7 +116,8 @@ class LineRenderer:
                 self._strike(wiped=False)  # and the line end belongs to it
                 continue
             if self._striking:
-                self._keep()
+                self._striking = None
+                self.struck = False
             finished += self._finish()
         self._draw(rest)
         finished += self._overflow()
@@ -126,8 +128,6 @@ class LineRenderer:
             if text := token["text"]:
                 if self._striking is Strike.SURELY:
                     self._strike(wiped=False)
-                elif self._striking and text.strip(b" "):
-                    self._keep()
                 self._write(text)
             elif final := token["final"]:
                 if self._striking and final in b"KDGHfJ":
@@ -145,10 +145,6 @@ class LineRenderer:
         self._wiped = len(self._cells) if wiped else 0
         self._cells.clear()
         self._column = self._written_to = 0
-
-    def _keep(self) -> None:
-        self._striking = None
-        self.struck = False
 
     def _control_sequence(self, final: bytes, parameters: bytes) -> None:
         number = int(parameters) if parameters.isdigit() else None
