@@ -23,7 +23,15 @@ from roundsman.worker.sessions.manners import LinePattern
 from tests.platforms.test_samples import SAMPLES, Sample
 from tests.worker.sessions.conftest import Bench, entry
 
-END_MARKS = ("end", ": end", "return", "}", "# Finished FRI NOV 20 10:00:00 2026 UTC", " Done")
+END_MARKS = (
+    "end",
+    ": end",
+    "return",
+    "}",
+    "# Finished FRI NOV 20 10:00:00 2026 UTC",
+    " Done",
+    "! ***** END of configuration *****",
+)
 
 
 class Asked:
