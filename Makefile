@@ -4,7 +4,7 @@ BIN := .venv/bin
 CODE := $(wildcard src tests bench scripts/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench lock clean
+.PHONY: help venv demo test corpus check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,9 @@ demo: venv ## a controller, a worker and simulated devices (ONCE=1: one round, t
 test: venv ## all tests, with coverage (ARGS="tests/ledger -k claim" for some)
 	@scripts/system-packages
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --cov --cov-report=term $(ARGS)
+
+corpus: venv ## every recorded device, whole and in pieces, with pauses, misled and cut off (takes hours)
+	ROUNDSMAN_CORPUS_ALL=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 tests/worker/sessions/test_corpus.py $(ARGS)
 
 check: venv ## formatting, lint, types, import rules, forbidden words
 	$(BIN)/ruff format --check $(CODE)

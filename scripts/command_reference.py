@@ -28,6 +28,9 @@ def _pages() -> Iterator[str]:
     for name in COMMANDS:
         command = importlib.import_module(f"roundsman.cli.{name}").command
         yield f"\n## `roundsman {name}`\n\n```text\n{_help(command, f'roundsman {name}')}\n```"
+        for part, inner in getattr(command, "commands", {}).items():
+            title = f"roundsman {name} {part}"
+            yield f"\n### `{title}`\n\n```text\n{_help(inner, title)}\n```"
 
 
 def command_line() -> str:

@@ -18,6 +18,7 @@ import msgspec
 
 from roundsman.config import records, schema
 from roundsman.worker import settings_file
+from scripts import platform_reference
 from scripts.command_reference import command_line
 from scripts.http_reference import http_api
 
@@ -37,6 +38,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("Device: `devices.NAME`, `device_generics.NAME`", schema.Device),
     ("`protocol` of a device", schema.Protocol),
     ("`protocol.ssh` of a device", schema.Ssh),
+    ("`protocol.telnet` of a device", schema.Telnet),
     ("`credentials` of a device", schema.Credentials),
     ("`prompt` of a job or of credentials", schema.Prompt),
     ("Job: `jobs.NAME`, `job_generics.NAME`, `devices.NAME.jobs.NAME`", schema.Job),
@@ -164,6 +166,15 @@ PAGES: dict[str, Callable[[], str]] = {
     "command-line": command_line,
     "configuration": lambda: page(HEAD, SECTIONS),
     "http-api": http_api,
+    "platforms": lambda: (
+        "\n".join(
+            [
+                page(platform_reference.HEAD, platform_reference.SECTIONS),
+                *platform_reference.platforms(),
+            ]
+        )
+        + "\n"
+    ),
     "worker": lambda: page(WORKER_HEAD, WORKER_SECTIONS),
 }
 

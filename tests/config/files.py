@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from roundsman.config.load import load
-from roundsman.config.problems import ConfigurationError
 from roundsman.config.records import Configuration
+from roundsman.documents.problems import ConfigurationError
 
 
 def written(folder: Path, text: object, name: str = "site.yaml") -> Path:

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roundsman.config import lines
-from roundsman.config.formats import UnreadableError, parse
+from roundsman.documents import lines
+from roundsman.documents.formats import UnreadableError, parse
 from tests.config.files import loaded, problems
 
 YAML = """

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roundsman.config.load import load
-from roundsman.config.problems import ConfigurationError
 from roundsman.config.records import Role
+from roundsman.documents.problems import ConfigurationError
 from roundsman.testing.factories import write_fleet
 from roundsman.wire import codec
 from roundsman.wire.device import Device
@@ -447,8 +447,10 @@ def test_any_bytes(tmp_path: Path, rng: random.Random) -> None:
             is_loaded_or_refused(path)
 
 
-@pytest.mark.parametrize("module", ["template", "problems", "devices", "settings"])
+@pytest.mark.parametrize(
+    "module", ["config.template", "documents.problems", "config.devices", "config.settings"]
+)
 def test_examples_in_docstrings(module: str) -> None:
-    result = doctest.testmod(importlib.import_module(f"roundsman.config.{module}"))
+    result = doctest.testmod(importlib.import_module(f"roundsman.{module}"))
     assert result.attempted
     assert not result.failed

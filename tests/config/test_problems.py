@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from roundsman.config.load import load
-from roundsman.config.problems import ConfigurationError, Problem, one_of, path_text
+from roundsman.documents.problems import ConfigurationError, Problem, one_of, path_text
 from tests.config.files import loaded, problems, written
 
 JOB = """

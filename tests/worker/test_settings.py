@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from roundsman.config.problems import ConfigurationError
+from roundsman.documents.problems import ConfigurationError
 from roundsman.secret import Secret
 from roundsman.worker.settings import (
     HostKeyPolicy,

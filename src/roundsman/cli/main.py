@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "up": "Run a controller and one worker together, for a small site.",
     "controller": "Run a controller.",
     "worker": "Run a worker.",
+    "platform": "List, show and test platforms: what is known of devices' operating systems.",
     "check": "Say everything that is wrong with a configuration file.",
     "token": "Make a token and the hash that goes into the configuration.",
     "demo": "Show the whole of it on a simulated fleet.",

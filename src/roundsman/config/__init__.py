@@ -1,8 +1,7 @@
 """Configuration: a file to frozen, validated records.
 
-`load.load` is the way in. The steps, one module each: formats (text to plain data), check (against
+`load.load` is the way in. The steps, one module each: `documents` (text to plain data, held against
 the schema), inherit (generics), template (values), devices, jobs and settings (records, secrets
-fetched), assemble (all of it to `records.Configuration`). What is wrong is a finding until
-`document` gives it a line (lines) and raises all of them (problems); nothing starts on a bad
-configuration.
+fetched), assemble (all of it to `records.Configuration`). What is wrong is a finding until the
+document gives it a line and raises all of them; nothing starts on a bad configuration.
 """

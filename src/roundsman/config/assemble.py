@@ -19,10 +19,11 @@ from roundsman.config.inherit import (
 )
 from roundsman.config.jobs import Built, JobTemplate
 from roundsman.config.plans import Schedules
-from roundsman.config.problems import Finding, Path, did_you_mean, one_of
+from roundsman.config.platforms import NoStandardJob, PlatformJobs, Platforms
 from roundsman.config.records import Configuration, ConfiguredSlot, ControllerSettings
 from roundsman.config.secrets import Secrets
 from roundsman.config.settings import build_settings
+from roundsman.documents.problems import Finding, Path, and_more, did_you_mean, one_of
 from roundsman.wire.device import Device
 from roundsman.wire.job import Job
 from roundsman.wire.names import NAME_RULE, is_valid_name
@@ -45,7 +46,9 @@ class Assembly:
     devices override a job, and one record for each set of template values used.
     """
 
-    def __init__(self, document: Plain, secrets: Secrets, spoiled: set[Path]) -> None:
+    def __init__(
+        self, document: Plain, secrets: Secrets, platforms: Platforms, spoiled: set[Path]
+    ) -> None:
         """Take a document of which only what the schema allows is left.
 
         `spoiled` are the entries that lost something: what is missing from them is no news.
@@ -53,13 +56,14 @@ class Assembly:
         self._document = document
         self._spoiled = spoiled
         self._schedules = Schedules()
-        self._devices = Devices(secrets)
+        self._devices = Devices(secrets, platforms)
         self._job_generics = Generics("job_generics", self._section("job_generics"), merge_job)
         self._device_generics = Generics(
             "device_generics", self._section("device_generics"), merge_device
         )
         self._jobs: dict[str, Expanded] = {}
         self._templates: dict[tuple[str, bytes], JobTemplate] = {}
+        self._platform_jobs = PlatformJobs(platforms)
         self._unset: dict[_Unset, list[str]] = {}
         self._values_seen: set[str] = set()
         self.findings: dict[Finding, None] = {}
@@ -86,6 +90,8 @@ class Assembly:
         for finding in (*self._job_generics.findings, *self._device_generics.findings):
             self.findings[finding] = None
         self._report_unset()
+        for finding in self._platform_jobs.findings():
+            self.findings[finding] = None
         return Configuration(devices=devices, jobs=jobs, slots=slots, controller=controller)
 
     def _section(self, name: str) -> dict[str, Plain]:
@@ -99,10 +105,13 @@ class Assembly:
         """Keep findings about an expanded entry, where their cause stands in the file."""
         if not findings:
             return
-        spoiled = any(layer.path[:2] in self._spoiled for layer in layers)
+        spoiled = self._are_spoiled(layers)
         for finding in findings:
             if not (spoiled and finding.code in _NO_NEWS):
                 self.findings[finding._replace(path=origin(layers, finding.path))] = None
+
+    def _are_spoiled(self, layers: Layers) -> bool:
+        return any(layer.path[:2] in self._spoiled for layer in layers)
 
     def _build_jobs(self) -> Iterator[tuple[str, Job]]:
         for name, says in self._section("jobs").items():
@@ -139,10 +148,13 @@ class Assembly:
                 continue
             template = self._template(job, override)
             built = self._build_slot(name, template, values, override, expanded)
-            if device is not None and built.job is not None and template.planned is not None:
+            if device is None or built.job is None or template.planned is None:
+                continue
+            made = self._on_platform(name, built.job, template, expanded)
+            if made is not None:
                 yield ConfiguredSlot(
                     device=device,
-                    job=built.job,
+                    job=made,
                     schedule=template.planned.times,
                     plan=template.planned.plan,
                 )
@@ -164,6 +176,21 @@ class Assembly:
             layers = self._slot_layers(template.name, of.layers)
             self._place([*template.findings, *built.findings], layers)
         return built
+
+    def _on_platform(
+        self, device: str, job: Job, template: JobTemplate, of: Expanded
+    ) -> Job | None:
+        """The job with what the device's platform adds; none where that cannot give it."""
+        made = self._platform_jobs.make(
+            job, of.says.get("platform"), keep_secrets=template.keep_secrets
+        )
+        if isinstance(made, NoStandardJob):
+            if self._are_spoiled(of.layers):
+                return None
+            layers = self._slot_layers(template.name, of.layers)
+            self._platform_jobs.note(made, origin(layers, ("standard",)), device)
+            return None
+        return made
 
     def _slot_layers(self, job: str, device: Layers) -> Layers:
         """What a device says of a job, itself and by its generics, and then the job."""
@@ -192,11 +219,10 @@ class Assembly:
 
     def _report_unset(self) -> None:
         for (path, name), devices in self._unset.items():
-            more = f" and {len(devices) - 1} more" if len(devices) > 1 else ""
             finding = Finding(
                 "config.unset_variable",
                 path,
-                f'nothing sets "{name}" on {devices[0]}{more}',
+                f'nothing sets "{name}" on {and_more(devices)}',
                 did_you_mean(name, self._values_seen)
                 or "set it under template_values of the device, the job or a generic",
             )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from roundsman.config.problems import Path
+from roundsman.documents.problems import Path
 from roundsman.wire import job as wire
 
 

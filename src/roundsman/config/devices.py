@@ -10,12 +10,13 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from roundsman.config.jobs import prompt_findings
-from roundsman.config.problems import Finding
+from roundsman.config.platforms import Platforms
 from roundsman.config.secrets import Secrets
+from roundsman.documents.problems import Finding
 from roundsman.wire.device import Credentials, Device, Prompt, Protocol
 
 _HOST: Final = re.compile(r"(?=.{1,253}\.?$)(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
-_SECRETS: Final = ("pass", "private_key", "passphrase")
+_SECRETS: Final = ("pass", "private_key", "passphrase", "enable")
 _LONGEST_TAG: Final = 200
 
 T = TypeVar("T")
@@ -25,9 +26,10 @@ Shared = tuple[T | None, list[Finding]]
 class Devices:
     """Builds devices; what reads the same in several of them is one object."""
 
-    def __init__(self, secrets: Secrets) -> None:
-        """Take where secrets are fetched."""
+    def __init__(self, secrets: Secrets, platforms: Platforms) -> None:
+        """Take where secrets are fetched, and where platforms are found."""
         self._secrets = secrets
+        self._platforms = platforms
         self._protocols: dict[bytes, Shared[Protocol]] = {}
         self._credentials: dict[bytes, Shared[Credentials]] = {}
         self._tags: dict[tuple[str, ...], tuple[tuple[str, ...], list[Finding]]] = {}
@@ -50,10 +52,19 @@ class Devices:
             findings += wrong
         tags, wrong = self._sorted_tags(tuple(says.get("tags", ())))
         findings += wrong
+        platform = self._platforms.find(says["platform"]) if "platform" in says else None
+        if isinstance(platform, Finding):
+            findings.append(platform)
+            return None, findings
         if findings or protocol is None:
             return None, findings
         return Device(
-            name=name, host=host, protocol=protocol, tags=tags, credentials=credentials
+            name=name,
+            host=host,
+            protocol=protocol,
+            tags=tags,
+            credentials=credentials,
+            platform=platform.session if platform else None,
         ), findings
 
     def _sorted_tags(self, tags: tuple[str, ...]) -> tuple[tuple[str, ...], list[Finding]]:
@@ -99,6 +110,7 @@ class Devices:
             password=fetched.get("pass"),
             private_key=fetched.get("private_key"),
             passphrase=fetched.get("passphrase"),
+            enable=fetched.get("enable"),
             prompt=Prompt(**prompt) if prompt else None,
         ), []
 

@@ -6,21 +6,22 @@ merged key by key, all the way down; anything else, lists included, is replaced 
 empty value (null) takes the key away.
 
 Two things follow from what the keys mean. Of keys that exclude each other (the kinds of schedule;
-commands and files) the nearer layer's choice replaces the farther one's. And a device's `jobs` as
-a list replaces what was inherited, as every list does, while a mapping adds to it.
+standard job, commands and files) the nearer layer's choice replaces the farther one's. And a
+device's `jobs` as a list replaces what was inherited, as every list does, while a mapping adds to
+it.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from roundsman.config.problems import Finding, Path, did_you_mean, one_of
+from roundsman.documents.problems import Finding, Path, did_you_mean, one_of
 
 Plain = dict[str, Any]
 Merge = Callable[[Plain, Plain], Plain]
 
 # Each group's alternatives, led by the key that chooses it.
 _KINDS: Final = (("cron", "timezone"), ("duration",), ("iso_8601",), ("fixed",))
-_CONTENTS: Final = (("command",), ("commands",), ("file",), ("files",))
+_CONTENTS: Final = (("standard",), ("command",), ("commands",), ("file",), ("files",))
 
 
 class Layer(NamedTuple):

@@ -8,8 +8,8 @@ import regex
 
 from roundsman.config.contents import commands_of, expressions_of, files_of, texts_of
 from roundsman.config.plans import Planned, Schedules
-from roundsman.config.problems import Finding, Path
 from roundsman.config.template import fill, variables
+from roundsman.documents.problems import Finding, Path
 from roundsman.wire import job as wire
 from roundsman.wire.device import Prompt
 
@@ -38,6 +38,10 @@ class JobTemplate:
         """Every variable, and the first text that holds it."""
         for path, text in texts_of(says):
             self._note_variables(path, text)
+        self.standard: str | None = says.get("standard")
+        """The platform's job that gives the commands."""
+        self.keep_secrets: bool = says.get("keep_secrets", False)
+        """Whether what the platform knows to be secret stays in the result."""
         self.planned = self._plan(schedules)
         self._check_type()
         self._check_prompt()
@@ -80,10 +84,10 @@ class JobTemplate:
 
     def _check_type(self) -> None:
         says = self._says
-        commands = [key for key in ("command", "commands") if key in says]
+        commands = [key for key in ("standard", "command", "commands") if key in says]
         files = [key for key in ("file", "files") if key in says]
         for both in (commands, files):
-            if len(both) == 2:
+            if len(both) > 1:
                 text = f"expected either {both[0]} or {both[1]}, got both"
                 self.findings.append(Finding("config.conflict", (both[1],), text))
         kind = wire.JobType(says.get("type", wire.JobType.COMMAND))
@@ -96,7 +100,7 @@ class JobTemplate:
             text = f"a job of type {kind} has no {other[0]}"
             fix = f"set type: {'file' if kind is wire.JobType.COMMAND else 'command'}"
             self.findings.append(Finding("config.conflict", (other[0],), text, fix))
-        elif not content:
+        elif not content and "standard" not in says:
             names = "commands" if kind is wire.JobType.COMMAND else "files"
             self.findings.append(
                 Finding(
@@ -201,10 +205,11 @@ def _job(name: str, says: Mapping[str, Any], schedule: wire.Schedule, filled: Fi
         name=name,
         schedule=schedule,
         type=kind,
+        standard=says.get("standard"),
         command=wire.InlineCommands(inline=tuple(c.command for c in commands))
-        if is_command
+        if commands
         else None,
-        command_set=wire.CommandSet(commands=commands) if is_command else None,
+        command_set=wire.CommandSet(commands=commands) if commands else None,
         file_set=None if is_command else wire.FileSet(files=files),
         prompt=Prompt(**prompt) if prompt else None,
         scrubbers=tuple(

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import msgspec
 
-from roundsman.config import document
 from roundsman.config.assemble import Assembly
-from roundsman.config.problems import Path as Location
+from roundsman.config.platforms import Platforms
 from roundsman.config.records import Configuration
 from roundsman.config.schema import Document
 from roundsman.config.secrets import Secrets
+from roundsman.documents import document
+from roundsman.documents.problems import ConfigurationError
+from roundsman.documents.problems import Path as Location
 
 
 def load(path: Path, *, environ: Mapping[str, str]) -> Configuration:
@@ -22,12 +24,15 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Configuration:
     read = document.read(path, Document)
     secrets = Secrets(environ, path.parent)
     spoiled = {_entry(finding.path) for finding in read.findings}
-    assembly = Assembly(read.says, secrets, spoiled)
+    platforms = Platforms(path.parent)
+    assembly = Assembly(read.says, secrets, platforms, spoiled)
     configuration = assembly.run(path.parent)
     findings = [*read.findings, *assembly.findings]
     if findings:
-        raise read.error(findings)
-    return msgspec.structs.replace(configuration, warnings=tuple(read.warnings(secrets)))
+        raise ConfigurationError([*read.error(findings).problems, *platforms.problems])
+    return msgspec.structs.replace(
+        configuration, warnings=tuple(read.warnings(holds_secrets=secrets.literal))
+    )
 
 
 def _entry(path: Location) -> Location:

@@ -107,6 +107,11 @@ class JobOverride(_Record):
     """When it is due. Needed, here or in a generic."""
     type: JobType | None = None
     """What it brings back: the output of commands, or the content of files. Default: command."""
+    standard: str | None = None
+    """Instead of commands: the name of a standard job, such as `backup`, of which each device's
+    platform has the commands, and the filters for noise."""
+    keep_secrets: bool | None = None
+    """Leave in the result what the device's platform knows to be secret. Default: false."""
     command: InlineCommands | None = None
     """The commands of a job of type `command`, as plain lines."""
     commands: list[str | Command] | None = None
@@ -154,15 +159,28 @@ class Ssh(_Record):
     host_keys: list[str] | None = None
     """Known host keys in OpenSSH's public key format, such as `ssh-ed25519 AAAA...`. When given,
     no other key is accepted."""
+    legacy_algorithms: bool | None = None
+    """Offer key exchange with SHA-1 and signatures of type `ssh-rsa` too, for devices that know
+    nothing newer. Default: false."""
+
+
+class Telnet(_Record):
+    """Settings of Telnet towards a device."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    """TCP port. Default: 23."""
 
 
 class Protocol(_Record):
     """How a device is spoken to."""
 
     type: ProtocolType | None = None
-    """Which protocol. Default: ssh."""
+    """Which protocol: `ssh`, or `telnet`, by which everything passes in the clear, the password
+    too. Default: ssh."""
     ssh: Ssh | None = None
     """Settings when the type is `ssh`."""
+    telnet: Telnet | None = None
+    """Settings when the type is `telnet`."""
 
 
 class Credentials(_Record):
@@ -176,6 +194,8 @@ class Credentials(_Record):
     """Private key in OpenSSH or PEM format: `env:NAME`, `file:PATH` or literal."""
     passphrase: str | None = None
     """Passphrase of the private key: `env:NAME`, `file:PATH` or literal."""
+    enable: str | None = None
+    """Password of the privileged mode: `env:NAME`, `file:PATH` or literal. Default: `pass`."""
     prompt: Prompt | None = None
     """The prompt expected after login. Default: the prompt of the job."""
 
@@ -192,6 +212,9 @@ class Device(_Record):
     """How it is spoken to."""
     tags: list[str] | None = None
     """Workers choose devices by these."""
+    platform: str | None = None
+    """Its operating system: a name or alias (`roundsman platform list` shows them), or the path of
+    a platform file of your own, such as `./mine.yaml`."""
     credentials: Credentials | None = None
     """How to log in; none where the device asks for nothing."""
     jobs: dict[str, JobOverride | None] | list[str] | None = None

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
-from roundsman.config.check import as_path
 from roundsman.config.devices import is_host, tag_findings
-from roundsman.config.problems import Finding, did_you_mean, one_of
 from roundsman.config.records import ControllerSettings, Tls, Token
+from roundsman.documents.check import as_path
+from roundsman.documents.problems import Finding, did_you_mean, one_of
 from roundsman.wire.names import NAME_RULE, is_valid_name
 
 _HASH: Final = re.compile(r"sha256:[0-9a-f]{64}")

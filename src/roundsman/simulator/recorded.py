@@ -77,7 +77,7 @@ class RecordedDialogue:
 def read_recording(path: Path) -> Recording:
     """Read a file. Keys that hold no line end (a pager's) are left out."""
     document = yaml.safe_load(path.read_text("utf-8"))
-    greeting, prompt = _split_prompt(_unescape(document["init_prompt"] or ""))
+    greeting, prompt = _split_prompt(unescape(document["init_prompt"] or ""))
     commands = document["commands"]
     pairs = (
         commands.items()
@@ -86,7 +86,7 @@ def read_recording(path: Path) -> Recording:
     )
     exchanges = {}
     for key, value in pairs:
-        sent, came = _unescape(key).decode(), _unescape(value or "")
+        sent, came = unescape(key).decode(), unescape(value or "")
         if sent.endswith("\n"):
             echo, _, rest = came.partition(b"\n")
             echoed = echo.rstrip(b"\r").endswith(sent.strip().encode())
@@ -99,7 +99,9 @@ def _split_prompt(text: bytes) -> tuple[bytes, bytes]:
     return text[:start], text[start:]
 
 
-def _unescape(text: str) -> bytes:
+def unescape(text: str) -> bytes:
+    """The bytes that an escaped text of a recording stands for."""
+
     def meaning(match: re.Match[bytes]) -> bytes:
         what = match[1]
         return bytes.fromhex(what[1:].decode()) if what[:1] == b"x" else _MEANING.get(what, what)

@@ -5,6 +5,8 @@ from enum import StrEnum
 import msgspec
 
 from roundsman.secret import Secret
+from roundsman.wire.fields import always
+from roundsman.wire.platform import Platform
 
 
 class ProtocolType(StrEnum):
@@ -12,6 +14,8 @@ class ProtocolType(StrEnum):
 
     SSH = "ssh"
     """SSH 2, by password, key or keyboard-interactive."""
+    TELNET = "telnet"
+    """Telnet: everything passes in the clear, the password too."""
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -21,24 +25,35 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The prompt is reached when what was read ends with this text (trailing blanks aside)."""
 
 
-class Ssh(msgspec.Struct, frozen=True, kw_only=True):
+class Ssh(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Settings of SSH towards one device."""
 
-    port: int = 22
+    port: int = always(22)
     """TCP port, 1 to 65535."""
-    include_cbc_ciphers: bool = False
+    include_cbc_ciphers: bool = always(False)
     """Offer CBC ciphers too, for devices that know nothing newer."""
-    host_keys: tuple[str, ...] = ()
+    host_keys: tuple[str, ...] = always(())
     """Known host keys in OpenSSH's public key format. When given, no other key is accepted."""
+    legacy_algorithms: bool = False
+    """Offer key exchange with SHA-1 and signatures of type `ssh-rsa` too."""
 
 
-class Protocol(msgspec.Struct, frozen=True, kw_only=True):
+class Telnet(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of Telnet towards one device."""
+
+    port: int = 23
+    """TCP port, 1 to 65535."""
+
+
+class Protocol(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The protocol of one device, with the settings of that protocol."""
 
-    type: ProtocolType = ProtocolType.SSH
+    type: ProtocolType = always(ProtocolType.SSH)
     """Which protocol."""
-    ssh: Ssh = Ssh()
+    ssh: Ssh = always(Ssh())
     """Settings when the type is `ssh`."""
+    telnet: Telnet = Telnet()
+    """Settings when the type is `telnet`."""
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -52,20 +67,24 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Private key in OpenSSH or PEM format."""
     passphrase: Secret | None = None
     """Passphrase of the private key."""
+    enable: Secret | None = None
+    """Password of the privileged mode; `password` when absent."""
     prompt: Prompt | None = None
     """The prompt expected after login; the job's own prompt when absent."""
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
+class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One device, everything expanded: no generics, no references left."""
 
     name: str
     """Unique name, see `wire.names`."""
     host: str
     """Host name or IP address to connect to."""
-    protocol: Protocol = Protocol()
+    protocol: Protocol = always(Protocol())
     """How it is spoken to."""
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] = always(())
     """Sorted, unique tags; workers choose devices by them."""
-    credentials: Credentials | None = None
+    credentials: Credentials | None = always(None)
     """How to log in; none where the device asks for nothing."""
+    platform: Platform | None = None
+    """What is known of its operating system."""

@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from roundsman.wire.device import Prompt
+from roundsman.wire.fields import always
 
 
 class JobType(StrEnum):
@@ -67,19 +68,25 @@ class InlineCommands(msgspec.Struct, frozen=True, kw_only=True):
     """Command lines, in order."""
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
+class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One command and what its output must look like."""
 
     command: str
     """The line to send."""
-    expect: tuple[str, ...] = ()
+    expect: tuple[str, ...] = always(())
     """Regular expressions; at least one must match the output, else the run fails."""
-    expect_not: tuple[str, ...] = ()
+    expect_not: tuple[str, ...] = always(())
     """Regular expressions; none may match the output, else the run fails."""
-    timeout: int | None = None
+    timeout: int | None = always(None)
     """Seconds that this command may take; the job's `command_timeout` when absent."""
-    implicit_enter: bool = True
+    implicit_enter: bool = always(True)
     """Whether a line end is sent after the command."""
+    end: str | None = None
+    """Regular expression that the end of the output must match (blank lines after it aside), else
+    the run fails as unverified. Not checked when absent."""
+    optional: bool = False
+    """Not every device of the platform knows the command: when it is rejected, the run goes on
+    without its output."""
 
 
 class CommandSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +132,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When it is due, as configured."""
     type: JobType = JobType.COMMAND
     """What it brings back."""
+    standard: str | None = None
+    """The standard job of a platform that it stands for. Never set where a job is handed out: the
+    device's platform has given the commands there."""
     command: InlineCommands | None = None
     """The command lines, for jobs of type `command`."""
     command_set: CommandSet | None = None

@@ -9,11 +9,11 @@ import msgspec
 from msgspec import Meta
 
 from roundsman.client.transport import AddressError, parse_address
-from roundsman.config import document
-from roundsman.config.check import as_path, check
 from roundsman.config.devices import tag_findings
-from roundsman.config.problems import ConfigurationError, Finding, Problem, path_text
 from roundsman.config.secrets import Secrets
+from roundsman.documents import document
+from roundsman.documents.check import as_path, check
+from roundsman.documents.problems import ConfigurationError, Finding, Problem, path_text
 from roundsman.worker.settings import (
     HostKeyPolicy,
     OutboxSettings,
@@ -99,7 +99,7 @@ def load(
         secrets = Secrets(environ, file.parent)
         said, findings = _resolve(read.says, file.parent, secrets)
         problems += read.error([*read.findings, *findings]).problems
-        warnings = tuple(read.warnings(secrets))
+        warnings = tuple(read.warnings(holds_secrets=secrets.literal))
     spoken, findings = check(_without_nothing(given), WorkerFile)
     here, more = _resolve(spoken, Path.cwd(), Secrets(environ, Path.cwd()))
     problems += [_problem(finding, COMMAND_LINE) for finding in (*findings, *more)]

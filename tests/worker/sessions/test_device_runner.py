@@ -17,6 +17,7 @@ from roundsman.wire.device import Device, Prompt, Protocol, Ssh
 from roundsman.wire.job import Command, InlineCommands, Job, Schedule, Scrubber, ScrubberType
 from roundsman.wire.run import FailureClass
 from roundsman.worker import patterns
+from roundsman.worker.runners.interface import RunFailedError
 from roundsman.worker.settings import HostKeyPolicy
 from tests.worker.sessions.conftest import Bench, commands, entry
 
@@ -359,7 +360,7 @@ async def test_only_known_host_keys_where_that_is_asked_for(bench: Bench) -> Non
         assert not bench.known_hosts.exists()
 
 
-async def test_a_cancelled_run_lets_go_of_the_device(bench: Bench) -> None:
+async def test_a_cancelled_run_lets_go_of_the_device_and_keeps_what_it_said(bench: Bench) -> None:
     asked = asyncio.Event()
 
     def prints(_: State) -> str:
@@ -371,6 +372,8 @@ async def test_a_cancelled_run_lets_go_of_the_device(bench: Bench) -> None:
         task = asyncio.create_task(bench.run(device, commands("show")))
         await asked.wait()
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(RunFailedError, match="within the 600 seconds") as caught:
             async with asyncio.timeout(5):
                 await task
+    assert caught.value.failure_class is FailureClass.TIMED_OUT
+    assert b"watched by a dog" in bench.evidence

@@ -12,6 +12,7 @@ from roundsman.secret import Secret
 from roundsman.simulator.device import HOST
 from roundsman.wire.device import Credentials, Device, Protocol, Ssh
 from roundsman.wire.run import FailureClass
+from roundsman.worker.sessions import algorithms
 from tests.worker.sessions.conftest import Bench, commands
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
@@ -151,6 +152,30 @@ async def test_cbc_ciphers_only_where_they_are_asked_for(bench: Bench) -> None:
     async with listening(ByKey, ssh={"include_cbc_ciphers": True}, **options) as device:
         entry = as_user(device, private_key=Secret(KEY.export_private_key().decode()))
         assert await bench.run(entry, commands("show")) == b"shown\n"
+
+
+# cryptography warns of what is asked for here on purpose.
+@pytest.mark.filterwarnings("ignore:Diffie-Hellman over finite fields")
+@pytest.mark.parametrize(
+    "key_exchange", ["diffie-hellman-group14-sha1", "diffie-hellman-group1-sha1"]
+)
+async def test_legacy_algorithms_only_where_they_are_asked_for(
+    bench: Bench, key_exchange: str
+) -> None:
+    key = Secret(KEY.export_private_key().decode())
+    options: dict[str, Any] = {"kex_algs": [key_exchange]}
+    async with listening(ByKey, **options) as device:
+        failure, _ = await bench.fail(as_user(device, private_key=key), commands("show"))
+        assert failure is FailureClass.REFUSED
+    async with listening(ByKey, ssh={"legacy_algorithms": True}, **options) as device:
+        entry = as_user(device, private_key=key)
+        assert await bench.run(entry, commands("show")) == b"shown\n"
+
+
+def test_signatures_of_rsa_keys_with_sha_1_are_a_choice_too() -> None:
+    assert "ssh-rsa" not in algorithms.host_key_algorithms(("ssh-rsa",))
+    offered = algorithms.host_key_algorithms(("ssh-rsa",), include_legacy=True)
+    assert offered[:3] == ("rsa-sha2-256", "rsa-sha2-512", "ssh-rsa")
 
 
 async def test_a_device_with_several_host_keys_shows_the_known_one(bench: Bench) -> None:

@@ -1,6 +1,7 @@
 """Prompts and proofs, against devices in memory whose bytes come in pieces of any size."""
 
 import asyncio
+import io
 import random
 import tempfile
 from collections.abc import Callable
@@ -258,6 +259,17 @@ async def test_a_device_that_writes_its_prompt_twice_is_read_exactly_or_refused(
     device = Device({"show": CONFIG}, prompt="r1#\nr1#", size=sizes(pieces))
     with suppress(PromptError):
         assert await outputs(device, "show") == [CONFIG]
+
+
+async def test_a_device_that_falls_silent_before_its_prompt_is_a_failure() -> None:
+    device = Device({}, greeting="Welcome\nplease wait ...", prompt="")
+    shell = Shell(
+        device,
+        Transcript(io.BytesIO(), max_bytes=1000),
+        patience=Patience(first=0.01, greeting=0.05),
+    )
+    with pytest.raises(PromptError, match=r"nothing else for 0\.05 s"):
+        await shell.learn_prompt()
 
 
 async def test_a_device_that_hangs_up_is_a_failure() -> None:

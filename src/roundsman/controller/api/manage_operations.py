@@ -6,12 +6,12 @@ from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 
-from roundsman.config.problems import ConfigurationError
 from roundsman.controller.access import Principal
 from roundsman.controller.api.errors import sentence
 from roundsman.controller.api.guards import ADMINISTRATORS, READERS
 from roundsman.controller.api.parameters import After, Device, Job, Limit
 from roundsman.controller.service import Controller
+from roundsman.documents.problems import ConfigurationError
 from roundsman.wire.manage import (
     ConfigurationProblem,
     PauseAnswer,

@@ -1,26 +1,35 @@
 """Runs an execution against its device: logs in, does the job, keeps what came of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from roundsman.secret import Secret
+from roundsman.wire.device import Device, ProtocolType
 from roundsman.wire.execution import Execution
-from roundsman.wire.job import Command, Job, JobType
+from roundsman.wire.job import Job, JobType
 from roundsman.wire.run import FailureClass
-from roundsman.worker.patterns import Pattern, PatternError
+from roundsman.worker.patterns import PatternError
 from roundsman.worker.runners.interface import ResultFile, RunFailedError
 from roundsman.worker.runners.keeping import EVIDENCE_BYTES, Keeper, PatternThreads
+from roundsman.worker.runners.steps import Step, check, read_steps
 from roundsman.worker.scrubbers import Scrubbers
-from roundsman.worker.sessions import files, ssh
+from roundsman.worker.sessions import files, ssh, telnet
+from roundsman.worker.sessions.channel import Channel
 from roundsman.worker.sessions.errors import (
-    CommandError,
+    EnableError,
+    FileError,
+    PlatformError,
     PromptError,
+    RejectedError,
     SessionError,
     TimedOutError,
 )
+from roundsman.worker.sessions.execute import execute
 from roundsman.worker.sessions.host_keys import HostKeyStore
+from roundsman.worker.sessions.login import TerminalLogin
+from roundsman.worker.sessions.manners import BYTES_OF_COMPLAINT, Manners
 from roundsman.worker.sessions.shell import Patience, Shell
 from roundsman.worker.sessions.transcript import Span, Transcript
 
@@ -32,9 +41,12 @@ class TimeLimits:
     connect: float = 15
     """Until the device answers."""
     login: float = 30
-    """From there until logged in."""
-    prompt: float = 30
-    """From there until the prompt is known."""
+    """From there until logged in, and from there until a terminal is open."""
+    prompt: float = 300
+    """From there until the prompt is known. Long, for devices that greet slowly: for how long they
+    may be silent is the shell's matter."""
+    enable: float = 30
+    """From there until the privileged mode is reached."""
     leave: float = 2
     """To say goodbye; then the connection is closed."""
     patience: Patience = field(default_factory=Patience)
@@ -60,7 +72,8 @@ class SessionRunner:
         title = f"{job.name} on {device.name} ({device.host})"
         scrubbers = _read_scrubbers(job, title)
         keeper = Keeper(title, scrubbers, device.credentials, self._threads.of(job.name))
-        session = _Session(execution, _read_steps(job, title), keeper, self._limits)
+        manners = _read_manners(device, title)
+        session = _Session(execution, read_steps(job, title), manners, keeper, self._limits)
         with result.scratch() as file:
             transcript = Transcript(file, max_bytes=result.max_bytes + EVIDENCE_BYTES)
             try:
@@ -68,32 +81,39 @@ class SessionRunner:
             except SessionError as error:
                 session.give_up()
                 raise await keeper.failure(error, transcript, result) from None
+            except asyncio.CancelledError:
+                session.give_up()
+                late = TimedOutError(
+                    f"the session did not end within the {job.session_timeout} seconds that it "
+                    "may take"
+                )
+                raise await keeper.failure(late, transcript, result) from None
             await keeper.keep(transcript, spans, result)
-
-
-class _Step(NamedTuple):
-    """One command with its expectations, ready to run."""
-
-    command: Command
-    expect: tuple[Pattern, ...]
-    expect_not: tuple[Pattern, ...]
 
 
 class _Session:
     """One session under way."""
 
     def __init__(
-        self, execution: Execution, steps: list[_Step], keeper: Keeper, limits: TimeLimits
+        self,
+        execution: Execution,
+        steps: list[Step],
+        manners: Manners,
+        keeper: Keeper,
+        limits: TimeLimits,
     ) -> None:
         self._device = execution.device
         self._job = execution.job
         self._steps = steps
+        self._manners = manners
         self._keeper = keeper
         self._limits = limits
         self._shell: Shell | None = None
 
     async def speak(self, host_keys: HostKeyStore, transcript: Transcript) -> list[Span]:
         """From logging in to logging out; the parts of the transcript that are the result."""
+        if self._device.protocol.type is ProtocolType.TELNET:
+            return await self._speak_telnet(transcript)
         async with ssh.connect(
             self._device,
             host_keys,
@@ -102,30 +122,88 @@ class _Session:
         ) as connection:
             if self._job.type is JobType.FILE:
                 return await self._fetch_files(connection, transcript)
-            shell = await self._open_shell(connection, transcript)
-            spans = [await self._run_step(shell, step, transcript) for step in self._steps]
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.leave):
-                    await shell.leave()
-            return spans
+            if self._manners.platform.exec:
+                return [
+                    await self._unless_rejected(step, self._execute(connection, step, transcript))
+                    for step in self._steps
+                ]
+            channel = await self._open_terminal(connection)
+            return await self._speak_in_shell(channel, transcript)
+
+    async def _speak_telnet(self, transcript: Transcript) -> list[Span]:
+        if self._job.type is JobType.FILE:
+            raise FileError("files cannot be fetched over Telnet: expected the protocol ssh")
+        async with telnet.connect(self._device, connect_seconds=self._limits.connect) as channel:
+            return await self._speak_in_shell(channel, transcript)
+
+    async def _speak_in_shell(self, channel: Channel, transcript: Transcript) -> list[Span]:
+        shell = await self._enter(channel, transcript)
+        spans = [
+            await self._unless_rejected(step, self._run_step(shell, step, transcript))
+            for step in self._steps
+        ]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.leave):
+                await shell.leave()
+        return spans
 
     def give_up(self) -> None:
         """Add to the transcript what the device was just writing."""
         if self._shell is not None:
             self._shell.give_up()
 
-    async def _open_shell(self, connection: ssh.SshConnection, transcript: Transcript) -> Shell:
-        credentials = self._device.credentials
-        prompt = (credentials.prompt if credentials else None) or self._job.prompt
-        seconds = self._limits.prompt
-        ending = f"ending with {prompt.ends_with!r} " if prompt else ""
-        async with _within(seconds, PromptError(f"no prompt {ending}came within {seconds:g} s")):
-            channel = await connection.open_terminal()
-            self._shell = Shell(channel, transcript, patience=self._limits.patience)
-            await self._shell.learn_prompt(prompt.ends_with if prompt else None)
-        return self._shell
+    async def _open_terminal(self, connection: ssh.SshConnection) -> Channel:
+        seconds = self._limits.login
+        async with _within(seconds, PromptError(f"no terminal was opened within {seconds:g} s")):
+            return await connection.open_terminal()
 
-    async def _run_step(self, shell: Shell, step: _Step, transcript: Transcript) -> Span:
+    async def _enter(self, channel: Channel, transcript: Transcript) -> Shell:
+        """From the first line that the device shows to where commands can be run."""
+        shell = self._shell = Shell(
+            channel, transcript, patience=self._limits.patience, manners=self._manners
+        )
+        await self._learn_prompt(shell)
+        seconds = self._limits.enable
+        late = EnableError(f"the privileged mode was not reached within {seconds:g} s")
+        async with _within(seconds, late):
+            await shell.enable(self._enable_secret())
+        for command in self._manners.platform.setup:
+            seconds = self._job.command_timeout
+            late_setup = TimedOutError(f"{command!r} did not end within {seconds} s")
+            async with _within(seconds, late_setup):
+                await shell.run(command)
+        return shell
+
+    async def _learn_prompt(self, shell: Shell) -> None:
+        platform, credentials = self._device.platform, self._device.credentials
+        prompt = credentials.prompt if credentials else None
+        if prompt is None and platform is None:
+            prompt = self._job.prompt
+        seconds = self._limits.prompt
+        kind = f"of the platform {platform.name!r} " if platform and platform.prompts else ""
+        kind += f"ending with {prompt.ends_with!r} " if prompt else ""
+        login = None
+        asks = self._device.protocol.type is ProtocolType.TELNET
+        if credentials is not None and (asks or platform is not None):
+            login = TerminalLogin(credentials.user, _bytes(credentials.password), awaited=asks)
+        async with _within(seconds, PromptError(f"no prompt {kind}came within {seconds:g} s")):
+            await shell.learn_prompt(prompt.ends_with if prompt else None, login)
+
+    def _enable_secret(self) -> bytes | None:
+        credentials = self._device.credentials
+        return _bytes(credentials.enable or credentials.password) if credentials else None
+
+    @staticmethod
+    async def _unless_rejected(step: Step, output: Awaitable[Span]) -> Span:
+        """The output of a command; nothing of it when it may be rejected, and was."""
+        try:
+            return await output
+        except RejectedError:
+            if not step.command.optional:
+                raise
+            return Span(0, 0)
+
+    async def _run_step(self, shell: Shell, step: Step, transcript: Transcript) -> Span:
         command = step.command
         seconds = command.timeout or self._job.command_timeout
         ending = f", ending with {self._job.prompt.ends_with!r}," if self._job.prompt else ""
@@ -139,9 +217,35 @@ class _Session:
                 ends_with=self._job.prompt.ends_with if self._job.prompt else None,
                 enter=command.implicit_enter,
             )
-        if step.expect or step.expect_not:
-            await self._keeper.in_thread(lambda: _check(step, transcript, output))
+        await self._verify(step, transcript, output)
         return output
+
+    async def _execute(
+        self, connection: ssh.SshConnection, step: Step, transcript: Transcript
+    ) -> Span:
+        command = step.command
+        seconds = command.timeout or self._job.command_timeout
+        late = TimedOutError(f"{command.command!r} did not end within {seconds} s")
+        async with _within(seconds, late):
+            channel = await connection.open_command(command.command)
+            output = await execute(channel, command.command, transcript)
+        await self._verify(step, transcript, output)
+        return output
+
+    async def _verify(self, step: Step, transcript: Transcript, output: Span) -> None:
+        """Hold an output against what the platform and the job know of it."""
+        if self._manners.platform.errors:
+            self._check_accepted(step.command.command, transcript, output)
+        if step.expects:
+            await self._keeper.in_thread(lambda: check(step, transcript, output))
+
+    def _check_accepted(self, command: str, transcript: Transcript, output: Span) -> None:
+        first = Span(output.start, min(output.end, output.start + BYTES_OF_COMPLAINT))
+        complaint = self._manners.complaint(b"".join(transcript.read(first)))
+        if complaint is not None:
+            raise RejectedError(
+                f"the device did not accept {command!r}: its answer matches {complaint!r}"
+            )
 
     async def _fetch_files(
         self, connection: ssh.SshConnection, transcript: Transcript
@@ -165,21 +269,17 @@ async def _within(seconds: float, late: SessionError) -> AsyncIterator[None]:
         raise late from None
 
 
-def _check(step: _Step, transcript: Transcript, output: Span) -> None:
-    """Hold an output against what is expected of it."""
-    name = step.command.command
+def _bytes(secret: Secret | None) -> bytes | None:
+    return secret.reveal().encode() if secret is not None else None
+
+
+def _read_manners(device: Device, title: str) -> Manners:
     try:
-        if step.expect and not any(p.found_in(transcript.read(output)) for p in step.expect):
-            wanted = " or ".join(repr(pattern.text) for pattern in step.expect)
-            raise CommandError(f"the output of {name!r} does not match {wanted}")
-        for pattern in step.expect_not:
-            if pattern.found_in(transcript.read(output)):
-                raise CommandError(
-                    f"the output of {name!r} matches {pattern.text!r}, which it must not"
-                )
-    except PatternError as error:
-        raise CommandError(
-            f"the output of {name!r} cannot be checked: {error.text}", remedy=error.remedy
+        return Manners(device.platform)
+    except PlatformError as error:
+        name = device.platform.name if device.platform else ""
+        raise RunFailedError(
+            f"{title}: platform {name!r}: {error.text}", error.failure_class
         ) from None
 
 
@@ -188,26 +288,3 @@ def _read_scrubbers(job: Job, title: str) -> Scrubbers:
         return Scrubbers(job.scrubbers)
     except PatternError as error:
         raise RunFailedError(f"{title}: scrubber: {error.text}", FailureClass.SCRUBBER) from None
-
-
-def _read_steps(job: Job, title: str) -> list[_Step]:
-    """The commands of a job with their patterns; of a job for files, none."""
-    if job.type is JobType.FILE:
-        if job.file_set is None or not job.file_set.files:
-            raise RunFailedError(f"{title}: the job names no files", FailureClass.INVALID)
-        return []
-    if job.command_set is not None and job.command_set.commands:
-        commands = job.command_set.commands
-    else:
-        commands = tuple(
-            Command(command=line) for line in (job.command.inline if job.command else ())
-        )
-    if not commands:
-        raise RunFailedError(f"{title}: the job names no commands", FailureClass.INVALID)
-    try:
-        return [
-            _Step(c, tuple(map(Pattern, c.expect)), tuple(map(Pattern, c.expect_not)))
-            for c in commands
-        ]
-    except PatternError as error:
-        raise RunFailedError(f"{title}: {error.text}", FailureClass.COMMAND) from None

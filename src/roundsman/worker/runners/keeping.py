@@ -144,7 +144,8 @@ class Keeper:
 
     def _secrets(self) -> Iterator[bytes]:
         if self._credentials is not None:
-            for secret in (self._credentials.password, self._credentials.passphrase):
+            known = self._credentials
+            for secret in (known.password, known.passphrase, known.enable):
                 if secret:
                     yield secret.reveal().encode()
 

@@ -5,9 +5,13 @@ replaced:
 
 - `channel`: what a shell needs of a transport, as an interface: bytes in, bytes out, the end.
 - `ssh`, with `host_keys` and `algorithms`: the transport. It gives channels, and files.
+- `telnet`: the other transport, for channels alone.
 - `terminal`: the bytes of a terminal as lines of text, as a stream.
 - `transcript`: everything a device said in one run, on disk.
+- `manners`: what is known of the device's operating system, ready for use; `login`: what the device
+  is answered when it asks.
 - `shell`: prompts. Learns the device's prompt, runs commands, and proves that each has ended.
+- `execute`: beside the shell: commands that need none.
 - `files`: beside the shell: whole files, unpacked as they come.
 - `errors`: what can go wrong, each with its failure class.
 """

@@ -18,6 +18,13 @@ KEY_EXCHANGE: Final = (
     "diffie-hellman-group18-sha512",
 )
 
+LEGACY_KEY_EXCHANGE: Final = (
+    "diffie-hellman-group14-sha1",
+    "diffie-hellman-group-exchange-sha1",
+    "diffie-hellman-group1-sha1",
+)
+"""Only where a device's entry asks for them."""
+
 HOST_KEY: Final = (
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -26,6 +33,9 @@ HOST_KEY: Final = (
     "rsa-sha2-256",
     "rsa-sha2-512",
 )
+
+LEGACY_HOST_KEY: Final = ("ssh-rsa",)
+"""Only where a device's entry asks for them: RSA keys whose signatures are made with SHA-1."""
 
 CIPHERS: Final = (
     "aes128-gcm@openssh.com",
@@ -54,7 +64,14 @@ def ciphers(*, include_cbc: bool) -> tuple[str, ...]:
     return CIPHERS + CBC_CIPHERS if include_cbc else CIPHERS
 
 
-def host_key_algorithms(known_types: tuple[str, ...]) -> tuple[str, ...]:
+def key_exchange(*, include_legacy: bool) -> tuple[str, ...]:
+    """The ways of key exchange to offer to one device."""
+    return KEY_EXCHANGE + LEGACY_KEY_EXCHANGE if include_legacy else KEY_EXCHANGE
+
+
+def host_key_algorithms(
+    known_types: tuple[str, ...], *, include_legacy: bool = False
+) -> tuple[str, ...]:
     """Signature algorithms to offer, those of keys already known first.
 
     A device with several keys then shows the one that can be checked.
@@ -62,6 +79,11 @@ def host_key_algorithms(known_types: tuple[str, ...]) -> tuple[str, ...]:
     known = {
         name
         for known_type in known_types
-        for name in (("rsa-sha2-256", "rsa-sha2-512") if known_type == "ssh-rsa" else (known_type,))
+        for name in (
+            ("rsa-sha2-256", "rsa-sha2-512", "ssh-rsa")
+            if known_type == "ssh-rsa"
+            else (known_type,)
+        )
     }
-    return tuple(sorted(HOST_KEY, key=lambda name: name not in known))
+    offered = HOST_KEY + LEGACY_HOST_KEY if include_legacy else HOST_KEY
+    return tuple(sorted(offered, key=lambda name: name not in known))

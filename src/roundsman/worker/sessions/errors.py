@@ -51,6 +51,34 @@ class PromptError(SessionError):
     failure_class = FailureClass.PROMPT
 
 
+class EnableError(SessionError):
+    """The privileged mode was not reached."""
+
+    code = "session.enable"
+    failure_class = FailureClass.ENABLE
+
+
+class RejectedError(SessionError):
+    """The device did not accept a command."""
+
+    code = "session.rejected"
+    failure_class = FailureClass.REJECTED
+
+
+class UnverifiedError(SessionError):
+    """The output of a command does not end as it should."""
+
+    code = "session.unverified"
+    failure_class = FailureClass.UNVERIFIED
+
+
+class PlatformError(SessionError):
+    """What is said of the device's operating system cannot be used."""
+
+    code = "session.platform"
+    failure_class = FailureClass.INVALID
+
+
 class CommandError(SessionError):
     """The output of a command is not what was expected of it."""
 

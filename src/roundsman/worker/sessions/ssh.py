@@ -9,7 +9,7 @@ import functools
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import asyncssh
 
@@ -55,19 +55,26 @@ class SshConnection:
 
         The terminal is `dumb`, so that line editors draw as little as they can.
         """
+        return await self._open(
+            request_pty="force", term_type="dumb", term_size=(WINDOW_COLUMNS, _WINDOW_ROWS)
+        )
+
+    async def open_command(self, command: str) -> "SshChannel":
+        """One command, run without a shell and without a terminal."""
+        return await self._open(command=command)
+
+    async def _open(self, **session: Any) -> "SshChannel":
         channel = SshChannel()
         try:
             await self._connection.create_session(
                 lambda: channel,
-                request_pty="force",
-                term_type="dumb",
-                term_size=(WINDOW_COLUMNS, _WINDOW_ROWS),
                 encoding=None,
                 window=_RECEIVE_WINDOW,
                 max_pktsize=_PACKET,
+                **session,
             )
         except asyncssh.ChannelOpenError as error:
-            raise RefusedError(f"the device opened no shell: {_quote(error.reason)}") from None
+            raise RefusedError(f"the device opened no session: {_quote(error.reason)}") from None
         except (OSError, asyncssh.DisconnectError) as error:
             raise _closed(error) from None
         return channel
@@ -95,6 +102,11 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         self._received = bytearray()
         self._closed = False
         self._news = asyncio.Event()
+        self._gone = asyncio.Event()
+        self.exit_status: int | None = None
+        """With which status a command ended, if the device said so."""
+        self.broken = False
+        """Whether the stream ended otherwise than by the device's own will."""
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         """Remember where to write."""
@@ -114,7 +126,21 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The stream is closed, for whichever reason."""
+        self.broken |= exc is not None
+        self._gone.set()
         self._end()
+
+    def exit_status_received(self, status: int) -> None:
+        """The command ended."""
+        self.exit_status = status
+
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
+        """The command was ended."""
+        self.broken = True
+
+    async def wait_closed(self) -> None:
+        """Until no more can come, neither output nor a status."""
+        await self._gone.wait()
 
     def _end(self) -> None:
         self._closed = True
@@ -148,6 +174,7 @@ async def connect(
     `connect_seconds` bounds the wait for an answer to the first packet, `login_seconds` all
     between that and being logged in. Raises the errors of this package.
     """
+    settings = device.protocol.ssh
     guest = _Guest(device, host_keys)
     client_keys = _private_keys(device.credentials)
     known = host_keys.known(guest.host, guest.port, guest.given_keys)
@@ -162,11 +189,12 @@ async def connect(
         agent_path=None,
         gss_host=None,
         preferred_auth=("publickey", "password", "keyboard-interactive"),
-        kex_algs=algorithms.KEY_EXCHANGE,
+        kex_algs=algorithms.key_exchange(include_legacy=settings.legacy_algorithms),
         server_host_key_algs=algorithms.host_key_algorithms(
-            tuple(key.get_algorithm() for key in known)
+            tuple(key.get_algorithm() for key in known),
+            include_legacy=settings.legacy_algorithms,
         ),
-        encryption_algs=algorithms.ciphers(include_cbc=device.protocol.ssh.include_cbc_ciphers),
+        encryption_algs=algorithms.ciphers(include_cbc=settings.include_cbc_ciphers),
         mac_algs=algorithms.MACS,
         compression_algs=("none",),
         keepalive_interval=0,

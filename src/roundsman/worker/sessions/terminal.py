@@ -8,6 +8,7 @@ decoded, so that what the device sent in whichever encoding is kept.
 """
 
 import re
+from enum import Enum, auto
 from typing import Final
 
 _TEXT_CONTROLS: Final = b"\t\n\x0b\x0c"
@@ -32,6 +33,16 @@ _LONGEST_ESCAPE: Final = 4096
 _LONGEST_LINE: Final = 1 << 20
 
 
+class Strike(Enum):
+    """How sure it is that a line is a pager's."""
+
+    SURELY = auto()
+    """It is: it is removed however the device goes on, and its line end with it."""
+    IF_WIPED = auto()
+    """It may be text, or not have come as a whole: it is removed if the device goes back on its
+    line, as pagers do, before it ends it."""
+
+
 class LineRenderer:
     """Turns a stream of bytes into a stream of finished lines, and the line being written.
 
@@ -45,15 +56,29 @@ class LineRenderer:
         self._column = 0
         self._written_to = 0  # where the last text written ends
         self._moved_back = False
+        self._wiped = 0  # columns of the pager's line as which this one began
         self.continued = False
         """Whether the line being written began further back than what is held of it."""
         self.overdrawn = False
         """Whether other text was written over text of this line, which is then lost."""
+        self._row = b""  # of the last cursor addressing
+        self._striking: Strike | None = None
+        self.struck: bool | None = None
+        """What became of the last line to be struck: whether the device wiped it out. None while
+        that is open."""
 
     @property
     def line(self) -> bytes:
-        """The line being written, as it reads now; its last MiB when `continued`."""
-        return bytes(self._cells)
+        """The line being written, as it reads now; its last MiB when `continued`.
+
+        Empty as long as it waits to be struck out.
+        """
+        return b"" if self._striking else bytes(self._cells)
+
+    def strike(self, how: "Strike") -> None:
+        """Take the line being written for a pager's, and remove it once the device goes on."""
+        self._striking = how
+        self.struck = None
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes; return the lines that they finished, each ended by LF."""
@@ -63,6 +88,8 @@ class LineRenderer:
             self._held = data[cut.start() :]
             data = data[: cut.start()]
         data = data.replace(b"\r\n", b"\n")
+        if self._striking:
+            return self._feed_drawn(_LINE_END.sub(b"\n", data))
         if len(data) == len(data.translate(None, _DRAWING)):
             return self._feed_plain(data)
         return self._feed_drawn(_LINE_END.sub(b"\n", data))
@@ -85,6 +112,12 @@ class LineRenderer:
         *lines, rest = data.split(b"\n")
         for line in lines:
             self._draw(line)
+            if self._striking is Strike.SURELY:
+                self._strike(wiped=False)  # and the line end belongs to it
+                continue
+            if self._striking:
+                self._striking = None
+                self.struck = False
             finished += self._finish()
         self._draw(rest)
         finished += self._overflow()
@@ -93,14 +126,25 @@ class LineRenderer:
     def _draw(self, data: bytes) -> None:
         for token in _TOKEN.finditer(data):
             if text := token["text"]:
+                if self._striking is Strike.SURELY:
+                    self._strike(wiped=False)
                 self._write(text)
             elif final := token["final"]:
+                if self._striking and final in b"KDGHfJ":
+                    self._strike(wiped=True)
                 self._control_sequence(final, token["parameters"])
-            elif token["control"] == b"\r":
-                self._move_to(0)
-            elif token["control"] == b"\b":
-                self._move_to(self._column - 1)
+            elif token["control"] in {b"\r", b"\b"}:
+                if self._striking:
+                    self._strike(wiped=True)
+                self._move_to(0 if token["control"] == b"\r" else self._column - 1)
             # Bells, paddings, colours and titles leave no trace on the text.
+
+    def _strike(self, *, wiped: bool) -> None:
+        self._striking = None
+        self.struck = wiped
+        self._wiped = len(self._cells) if wiped else 0
+        self._cells.clear()
+        self._column = self._written_to = 0
 
     def _control_sequence(self, final: bytes, parameters: bytes) -> None:
         number = int(parameters) if parameters.isdigit() else None
@@ -113,8 +157,17 @@ class LineRenderer:
                 self._move_to(self._column - (number or 1))
             case b"G":
                 self._move_to(min((number or 1) - 1, len(self._cells)))
+            case b"H" | b"f":
+                self._address(parameters)
             case _:
                 pass
+
+    def _address(self, parameters: bytes) -> None:
+        """Move within the row; what lies in other rows is beyond a stream of lines."""
+        row, _, column = parameters.partition(b";")
+        if row == self._row and column.isdigit():
+            self._move_to(min(max(int(column) - 1, 0), len(self._cells)))
+        self._row = row
 
     def _write(self, text: bytes) -> None:
         if not text:
@@ -127,6 +180,8 @@ class LineRenderer:
             )
         self._cells[self._column : end] = text
         self._column = self._written_to = end
+        if self.overdrawn and not self._cells.strip(b" "):
+            self.overdrawn = False  # wiped out as a whole: that was on purpose
 
     def _move_to(self, column: int) -> None:
         column = max(column, 0)
@@ -141,9 +196,12 @@ class LineRenderer:
 
     def _finish(self) -> bytes:
         """The line, ended; a new one begins."""
-        if self._moved_back and not self._cells[self._written_to :].strip(b" "):
-            # What was wiped out with blanks is not text.
-            del self._cells[self._written_to :]
+        # What was wiped out with blanks is not text.
+        end = min(self._column, self._written_to)
+        if 0 < self._wiped <= len(self._cells) and not self._cells.strip(b" "):
+            self._cells.clear()
+        elif (self._moved_back or self._wiped) and not self._cells[end:].strip(b" "):
+            del self._cells[end:]
         self._cells += b"\n"
         return self._begin(continued=False)
 
@@ -155,5 +213,6 @@ class LineRenderer:
         self._cells.clear()
         self._column = self._written_to = 0
         self._moved_back = self.overdrawn = False
+        self._wiped = 0
         self.continued = continued
         return given

@@ -1,0 +1,107 @@
+"""The platforms of devices, and jobs with what a platform adds to them."""
+
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from typing import Final, NamedTuple
+
+import msgspec
+
+from roundsman.documents.problems import (
+    ConfigurationError,
+    Finding,
+    Path,
+    Problem,
+    and_more,
+    did_you_mean,
+    one_of,
+)
+from roundsman.platforms import load
+from roundsman.platforms.load import Platform, UnknownPlatformError
+from roundsman.wire.job import CommandSet, InlineCommands, Job
+
+
+class Platforms:
+    """Finds what devices name as their platform, each once."""
+
+    def __init__(self, folder: FilePath) -> None:
+        """Take the folder that paths of platform files are relative to."""
+        self._folder = folder
+        self._found: dict[str, Platform | Finding] = {}
+        self.problems: list[Problem] = []
+        """What is wrong within platform files."""
+
+    def find(self, reference: str) -> Platform | Finding:
+        """The platform, or why there is none."""
+        if reference not in self._found:
+            self._found[reference] = self._find(reference)
+        return self._found[reference]
+
+    def _find(self, reference: str) -> Platform | Finding:
+        try:
+            return load.find(reference, self._folder)
+        except UnknownPlatformError as error:
+            return Finding("config.unknown_platform", ("platform",), error.text, error.remedy)
+        except ConfigurationError as error:
+            self.problems += error.problems
+            return Finding("config.platform", ("platform",), f"{reference} cannot be used")
+
+
+class NoStandardJob(NamedTuple):
+    """Why a device's platform does not give a standard job."""
+
+    text: str
+    suggestion: str | None
+
+
+_NO_PLATFORM: Final = NoStandardJob(
+    "the commands of a standard job come from the device's platform, and there is none",
+    "set platform on the device or its generic; roundsman platform list shows them",
+)
+
+
+class PlatformJobs:
+    """Jobs with what platforms add to them; one record for all devices of a platform."""
+
+    def __init__(self, platforms: Platforms) -> None:
+        """Take where platforms are found."""
+        self._platforms = platforms
+        self._made: dict[tuple[int, Platform], tuple[Job, Job]] = {}
+        self._missing: dict[tuple[Path, NoStandardJob], list[str]] = {}
+
+    def make(self, job: Job, reference: str | None, *, keep_secrets: bool) -> Job | NoStandardJob:
+        """The job as it is on devices that name this platform."""
+        platform = self._platforms.find(reference) if reference is not None else None
+        if not isinstance(platform, Platform):
+            return _NO_PLATFORM if job.standard is not None else job
+        if job.standard is not None and job.standard not in platform.standard:
+            known = platform.standard
+            text = f'the platform {reference} has no standard job "{job.standard}", {one_of(known)}'
+            return NoStandardJob(text, did_you_mean(job.standard, known))
+        key = (id(job), platform)
+        if key not in self._made:  # the job is kept, so that its id remains its own
+            self._made[key] = (job, _on_platform(job, platform, keep_secrets=keep_secrets))
+        return self._made[key][1]
+
+    def note(self, missing: NoStandardJob, path: Path, device: str) -> None:
+        """Remember a device that goes without; `path` is where the job is asked for."""
+        self._missing.setdefault((path, missing), []).append(device)
+
+    def findings(self) -> Iterator[Finding]:
+        """What was noted, each reason once for all devices."""
+        for (path, why), devices in self._missing.items():
+            text = f"{and_more(devices)}: {why.text}"
+            yield Finding("config.no_standard_job", path, text, why.suggestion)
+
+
+def _on_platform(job: Job, platform: Platform, *, keep_secrets: bool) -> Job:
+    secrets = () if keep_secrets else platform.secrets
+    if job.standard is None:
+        return msgspec.structs.replace(job, scrubbers=(*secrets, *job.scrubbers))
+    commands = platform.standard[job.standard]
+    return msgspec.structs.replace(
+        job,
+        standard=None,
+        command=InlineCommands(inline=tuple(command.command for command in commands)),
+        command_set=CommandSet(commands=commands),
+        scrubbers=(*platform.noise, *secrets, *job.scrubbers),
+    )

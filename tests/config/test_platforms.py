@@ -1,0 +1,92 @@
+"""What a platform adds to devices and jobs."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from roundsman.platforms import load
+from roundsman.wire.job import Job, Scrubber, ScrubberType
+from tests.config.files import loaded, problems
+
+OWN = Scrubber(type=ScrubberType.SIMPLE, search="mine")
+HOURLY = {"schedule": {"duration": "1 hour"}}
+
+
+def jobs(folder: Path, job: dict[str, Any], platform: str | None = "ios") -> Job:
+    """The job as it is handed out for a device of that platform."""
+    own = {"type": "simple", "search": "mine"}
+    said = {
+        "jobs": {"a": {**HOURLY, "scrubbers": [own], **job}},
+        "devices": {"edge1": {"jobs": ["a"], **({"platform": platform} if platform else {})}},
+    }
+    return loaded(folder, said).slots["edge1", "a"].job
+
+
+def test_a_standard_job_has_the_commands_and_filters_of_the_platform(tmp_path: Path) -> None:
+    ios = load.by_name("cisco_ios")
+    job = jobs(tmp_path, {"standard": "backup"})
+    assert job.standard is None
+    assert job.command_set is not None
+    assert job.command_set.commands == ios.standard["backup"]
+    assert job.command is not None
+    assert job.command.inline[-1] == "show running-config"
+    assert job.scrubbers == (*ios.noise, *ios.secrets, OWN)
+
+
+def test_a_job_of_its_own_commands_has_the_secret_filters(tmp_path: Path) -> None:
+    ios = load.by_name("cisco_ios")
+    said = {"commands": ["show clock"]}
+    assert jobs(tmp_path, said).scrubbers == (*ios.secrets, OWN)
+    assert jobs(tmp_path, {**said, "keep_secrets": True}).scrubbers == (OWN,)
+    assert jobs(tmp_path, said, platform=None).scrubbers == (OWN,)
+    kept = jobs(tmp_path, {"standard": "backup", "keep_secrets": True})
+    assert kept.scrubbers == (*ios.noise, OWN)
+
+
+def test_a_device_overrides_a_standard_job_by_commands(tmp_path: Path) -> None:
+    read = loaded(
+        tmp_path,
+        {
+            "jobs": {"a": {**HOURLY, "standard": "backup"}},
+            "device_generics": {"default": {"platform": "cisco_xe", "jobs": ["a"]}},
+            "devices": {
+                "edge1": {},
+                "edge2": {},
+                "edge3": {"jobs": {"a": {"commands": ["show version"]}}},
+            },
+        },
+    )
+    assert read.jobs["a"].standard == "backup"
+    one, two, three = (read.slots[f"edge{n}", "a"].job for n in (1, 2, 3))
+    assert one is two
+    assert three.command is not None
+    assert three.command.inline == ("show version",)
+    session = load.by_name("cisco_ios").session
+    assert all(device.platform is session for device in read.devices.values())
+
+
+def test_a_platform_of_ones_own(tmp_path: Path) -> None:
+    own = {
+        "description": "Acme OS",
+        "prompts": ["acme>"],
+        "standard": {"backup": {"commands": [{"command": "dump", "end": "^EOF$"}]}},
+        "secrets": ["^(key )\\S+"],
+    }
+    (tmp_path / "acme.json").write_bytes(msgspec.json.encode(own))
+    job = jobs(tmp_path, {"standard": "backup"}, platform="./acme.json")
+    assert job.command_set is not None
+    assert [(c.command, c.end) for c in job.command_set.commands] == [("dump", "^EOF$")]
+    assert job.scrubbers[0].replace == r"\1<secret hidden>"
+
+
+def test_what_is_wrong_with_a_platform_file_is_told_with_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "acme.yaml").write_text("description: Acme\nprompts: ['(']\nmoer: []\n")
+    said = {"devices": {"edge1": {"platform": "acme.yaml"}, "edge2": {"platform": "acme.yaml"}}}
+    found = problems(tmp_path, said)
+    assert [problem.split(": ")[:2] for problem in found] == [
+        ["config.platform", "site.yaml:1 devices.edge1.platform"],
+        ["config.platform", "site.yaml:1 devices.edge2.platform"],
+        ["config.regex", "acme.yaml:2 prompts[0]"],
+        ["config.unknown_key", "acme.yaml:3 moer"],
+    ]
