@@ -113,7 +113,8 @@ class FleetSite:
 
     async def is_connected(self, worker_id: str, *, connected: bool = True) -> None:
         # Nothing of the product's tells it: let the event loop turn until it is so.
-        while self.controller.fleet.is_connected(worker_id) is not connected:  # noqa: ASYNC110
+        connection = self.controller.fleet.is_connected
+        while connection(worker_id) is not connected:  # noqa: ASYNC110 - as said above
             await asyncio.sleep(0)
 
 

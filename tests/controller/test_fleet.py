@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import msgspec
@@ -112,15 +112,17 @@ async def test_a_worker_that_reads_nothing_holds_nobody_up(site: FleetSite, tmp_
         fake_worker(site, await site.enrol("deaf")) as deaf,
         real_worker(site, tmp_path / "worker") as worker,
     ):
-        transport = deaf.socket._response.connection.transport  # type: ignore[union-attr]
-        transport.pause_reading()  # type: ignore[union-attr]
+        connection = deaf.socket._response.connection
+        assert connection is not None
+        transport = cast("asyncio.Transport", connection.transport)
+        transport.pause_reading()
         body = {"worker_id": deaf.worker_id, "command": "true", "path": "x" * 60_000}
         calls = [asyncio.create_task(site.call("/start", body)) for _ in range(200)]
         job_id = await site.start(worker.worker_id, "true")
         assert (await site.stop(worker.worker_id, job_id)).status == 200
         for answer in await asyncio.gather(*calls):
             assert answer.body == {"error": "worker did not answer within 3 seconds"}
-        transport.abort()  # type: ignore[union-attr]
+        transport.abort()
 
 
 # Fault 16

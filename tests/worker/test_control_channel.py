@@ -206,10 +206,13 @@ async def test_a_stop_that_arrives_with_its_start_wins(
     assert controller.socket is not None
     start = StartProcess(process_id=process_id, command="touch", path="ran")
     # In one segment, as after a while in which the worker stood still.
-    transport = controller.socket._req.transport  # type: ignore[union-attr]
+    request = controller.socket._req
+    assert request is not None
+    transport = request.transport
+    assert transport is not None
     written: list[bytes] = []
-    write = transport.write  # type: ignore[union-attr]
-    transport.write = written.append  # type: ignore[union-attr,method-assign]
+    write = transport.write
+    transport.write = written.append  # type: ignore[method-assign]  # a peer that writes later
     await controller.say(start, StopProcess(process_id=process_id))
     write(b"".join(bytes(part) for part in written))
     transport.write = write  # type: ignore[union-attr,method-assign]

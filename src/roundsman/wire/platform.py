@@ -35,7 +35,7 @@ class Enable(msgspec.Struct, frozen=True, kw_only=True):
     nothing is to be done."""
     command: str = "enable"
     """The command that leads there."""
-    password: str = r"(?i)password:\s*$"  # noqa: S105 - a pattern
+    password: str = r"(?i)password:\s*$"  # noqa: S105 - how a device asks, not a password
     """Found in the line in which the device asks for the password. It is answered by the `enable`
     secret of the credentials, or their password where they have none."""
 
@@ -45,7 +45,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 
     user: str = r"(?i)(?:user ?name|login|user):\s*$"
     """Found in the line in which the device asks for the user name."""
-    password: str = r"(?i)password:\s*$"  # noqa: S105 - a pattern
+    password: str = r"(?i)password:\s*$"  # noqa: S105 - how a device asks, not a password
     """Found in the line in which the device asks for the password."""
     failed: str = (
         r"(?i)(?:login|authentication|authorization|access) (?:incorrect|invalid|failed|denied)"

@@ -1,7 +1,7 @@
 """A platform, ready to be held against what a device draws."""
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import regex
@@ -33,7 +33,7 @@ class LinePattern:
         if len(line) > _LONGEST_LINE:
             return False
         return any(
-            self._match(lambda text=text: self._compiled.fullmatch(text, timeout=_SECONDS))  # type: ignore[misc]
+            self._match(partial(self._compiled.fullmatch, text, timeout=_SECONDS))
             for text in {line, line.strip(), line.strip() + b" "}
         )
 
