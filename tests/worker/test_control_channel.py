@@ -212,10 +212,10 @@ async def test_a_stop_that_arrives_with_its_start_wins(
     assert transport is not None
     written: list[bytes] = []
     write = transport.write
-    transport.write = written.append  # type: ignore[method-assign]  # a peer that writes later
+    setattr(transport, "write", written.append)  # noqa: B010 - not an attribute for the types
     await controller.say(start, StopProcess(process_id=process_id))
     write(b"".join(bytes(part) for part in written))
-    transport.write = write  # type: ignore[union-attr,method-assign]
+    setattr(transport, "write", write)  # noqa: B010 - as above
     refused, answer = await controller.hear(), await controller.hear()
     assert isinstance(refused, ProcessChanged)
     assert (refused.state, refused.error) == (ProcessState.REFUSED, STOPPED_EARLY)
