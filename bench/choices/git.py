@@ -84,7 +84,7 @@ class FastImport(Candidate):
 
     def write(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            content = entry.content.read_bytes()
+            content = entry.read()
             self._process.stdin.write(
                 b"commit %s\ncommitter %s %d +0000\ndata 1\nx\n%s"
                 b"M 100644 inline by_device/%s/show_run\ndata %d\n%s\n"
@@ -122,7 +122,7 @@ class Libgit2(Candidate):
         tip = repository.references[BRANCH].target
         who = git.Signature("bench", "bench@localhost", NOW, 0)
         for entry in entries:
-            blob = repository.create_blob(entry.content.read_bytes())
+            blob = repository.create_blob(entry.read())
             root = repository[tip].tree
             by_device = root["by_device"]
             device = repository.TreeBuilder(by_device[entry.device])
@@ -153,7 +153,7 @@ class Dulwich(Candidate):
     def write(self, entries: Sequence[Entry]) -> None:
         new = []
         for entry in entries:
-            blob = self._objects.Blob.from_string(entry.content.read_bytes())
+            blob = self._objects.Blob.from_string(entry.read())
             device = self._objects.Tree()
             device.add(b"show_run", 0o100644, blob.id)
             self._by_device[entry.device.encode()] = (0o040000, device.id)

@@ -5,7 +5,7 @@ The laws, tested by `roundsman.testing.archive_conformance`:
 1. **Kept.** When `store` returns, the content is on disk, flushed, and reachable from the branch.
 2. **Unchanged costs nothing.** Storing the content a path already has makes no commit and no
    object; the answer names the commit that holds it.
-3. **Bounded.** Content is streamed from its spool file; nobody holds it whole.
+3. **Bounded.** A large content is streamed from its spool file; nobody holds it whole.
 4. **Never half.** A crash at any moment leaves a repository that checks clean and serves on;
    storing again after it is harmless.
 5. **Names are not paths.** A device or job name that is not allowed is refused before anything is
@@ -15,8 +15,9 @@ The laws, tested by `roundsman.testing.archive_conformance`:
 one path become versions in the order of their calls.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -61,8 +62,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     device: str
     job: str
-    content: Path
-    """Spool file with the whole content; the caller removes it after `store` returned."""
+    content: bytes | Path
+    """The whole content: a small one itself, a large one as a spool file, which the caller removes
+    after `store` returned."""
     due: int
     """When the execution was due, Unix seconds."""
     started_at: float
@@ -70,6 +72,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     worker_id: str | None = None
     run_id: str
     """Names the execution in the commit, so that a repeat after a crash is recognised."""
+
+    def read(self) -> bytes:
+        """The content, whole: for what is known to be small. Raises `OSError`."""
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +105,19 @@ class Archive(ABC):
     @abstractmethod
     async def store(self, entry: Entry) -> Stored:
         """Keep one result. Raises `ArchiveUnavailableError`, `ArchiveNameError`."""
+
+    async def store_all(self, entries: Sequence[Entry]) -> list[Stored | RoundsmanError]:
+        """Keep several results, each by itself: for each where it is, or why it is not kept.
+
+        As many calls of `store` would; an archive that can do better with all of them in hand does.
+        """
+        return await asyncio.gather(*(self._store_or_tell(entry) for entry in entries))
+
+    async def _store_or_tell(self, entry: Entry) -> Stored | RoundsmanError:
+        try:
+            return await self.store(entry)
+        except RoundsmanError as error:
+            return error
 
     @abstractmethod
     async def versions(self, device: str, job: str, *, limit: int) -> list[Version]:

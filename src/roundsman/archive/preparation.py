@@ -42,14 +42,14 @@ class Prepared(msgspec.Struct, frozen=True):
 
 def is_large(entry: Entry) -> bool:
     """Whether preparing it is long work. Raises `OSError`."""
-    return entry.content.stat().st_size > IN_MEMORY
+    return isinstance(entry.content, Path) and entry.content.stat().st_size > IN_MEMORY
 
 
 def prepare(entry: Entry, packs: Path, current: Current) -> Prepared:
     """Read a result, once if it is small, and make its content ready. Raises `OSError`."""
-    if is_large(entry):
-        return _prepare_large(entry, packs, current)
-    content = entry.content.read_bytes()
+    if isinstance(entry.content, Path) and is_large(entry):
+        return _prepare_large(entry, entry.content, packs, current)
+    content = entry.read()
     blob = object_id(BLOB, content)
     if blob == current.blob:
         return Prepared(entry, blob, seen_in=current.generation)
@@ -57,9 +57,9 @@ def prepare(entry: Entry, packs: Path, current: Current) -> Prepared:
     return Prepared(entry, blob, packed=PackedObject(BLOB, blob, len(content), body))
 
 
-def _prepare_large(entry: Entry, packs: Path, current: Current) -> Prepared:
-    blob, size = blob_id(entry.content)
+def _prepare_large(entry: Entry, content: Path, packs: Path, current: Current) -> Prepared:
+    blob, size = blob_id(content)
     if blob == current.blob:
         return Prepared(entry, blob, seen_in=current.generation)
-    write_blob_pack(packs, entry.content, blob, size, apart=size >= LARGE_BLOB)
+    write_blob_pack(packs, content, blob, size, apart=size >= LARGE_BLOB)
     return Prepared(entry, blob)

@@ -16,6 +16,7 @@ import random
 from itertools import count
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from roundsman.archive.interface import (
@@ -23,6 +24,7 @@ from roundsman.archive.interface import (
     ArchiveNameError,
     ArchiveUnavailableError,
     Entry,
+    Stored,
     VersionNotFoundError,
 )
 
@@ -108,8 +110,29 @@ class ArchiveConformance:
     ) -> None:
         entry = spool.entry(b"one\n")
         await archive.store(entry)
+        assert isinstance(entry.content, Path)
         entry.content.unlink()
         assert await content_of(archive) == b"one\n"
+
+    async def test_a_small_content_needs_no_file(self, archive: Archive, spool: Spool) -> None:
+        entry = msgspec.structs.replace(spool.entry(b""), content=b"one\n")
+        stored = await archive.store(entry)
+        assert await content_of(archive) == b"one\n"
+        again = await archive.store(spool.entry(b"one\n", due=DUE + 60))
+        assert (again.changed, again.version) == (False, stored.version)
+
+    async def test_of_several_at_once_each_stands_for_itself(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        good = [spool.entry(b"one\n", device=f"edge{number}") for number in range(3)]
+        bad = msgspec.structs.replace(good[0], device="../edge")
+        first, refused, second, third = await archive.store_all([good[0], bad, *good[1:]])
+        assert isinstance(refused, ArchiveNameError)
+        for entry, stored in zip(good, (first, second, third), strict=True):
+            assert isinstance(stored, Stored)
+            assert stored.changed
+            assert await content_of(archive, device=entry.device) == b"one\n"
+        assert await archive.store_all([]) == []
 
     async def test_versions_come_newest_first_and_stay(
         self, archive: Archive, spool: Spool
@@ -225,6 +248,7 @@ class ArchiveConformance:
         self, archive: Archive, spool: Spool
     ) -> None:
         gone = spool.entry(b"gone\n", device="edge9")
+        assert isinstance(gone.content, Path)
         gone.content.unlink()
         answers = await asyncio.gather(
             archive.store(spool.entry(b"one\n")),

@@ -55,9 +55,9 @@ class MemoryArchive(Archive):
                 raise ArchiveNameError.of(name)
         await self.check()
         try:
-            content = entry.content.read_bytes()
+            content = entry.read()
         except OSError as error:
-            raise ArchiveUnavailableError(f"{entry.content}: {error}") from error
+            raise ArchiveUnavailableError(f"{entry.content!r}: {error}") from error
         versions = self.kept.setdefault((entry.device, entry.job), [])
         if versions and versions[-1].content == content:
             return Stored(version=versions[-1].version.version, changed=False)
