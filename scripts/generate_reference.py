@@ -48,6 +48,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("`file` of a job, each", schema.FileOptions),
     ("`files` of a job, each", schema.File),
     ("`scrubbers` of a job, each", schema.Scrubber),
+    ("`retries` of a job", schema.Retries),
     ("`controller`", records.ControllerSettings),
     ("`controller.listen`", records.Listen),
     ("`controller.listen.tls`", records.Tls),

@@ -11,7 +11,7 @@ import msgspec
 
 from roundsman.archive.interface import Archive
 from roundsman.clock import Clock
-from roundsman.config.records import Configuration, ConfiguredSlot, ControllerSettings
+from roundsman.config.records import Configuration, ConfiguredSlot, ControllerSettings, Retries
 from roundsman.controller.server import serve
 from roundsman.controller.service import Controller
 from roundsman.ledger.interface import Ledger
@@ -50,12 +50,18 @@ def job(name: str, **changes: object) -> jobs.Job:
     return msgspec.structs.replace(plain, **changes)
 
 
-def slot(device: Device, job: jobs.Job, schedule: Schedule | None = None) -> ConfiguredSlot:
+def slot(
+    device: Device,
+    job: jobs.Job,
+    schedule: Schedule | None = None,
+    retries: Retries = Retries(attempts=0),  # noqa: B008 - it is frozen
+) -> ConfiguredSlot:
     return ConfiguredSlot(
         device=device,
         job=job,
         schedule=schedule or Duration(f"{PERIOD} seconds"),
         plan=job.schedule.duration or "other",
+        retries=retries,
     )
 
 
@@ -74,12 +80,17 @@ def configuration(
 
 
 def fleet(
-    count: int, *, settings: ControllerSettings | None = None, **job_changes: object
+    count: int,
+    *,
+    settings: ControllerSettings | None = None,
+    retries: Retries = Retries(attempts=0),  # noqa: B008 - it is frozen
+    **job_changes: object,
 ) -> Configuration:
     """So many devices, edge0 to edgeN, with one job `show`, all due every `PERIOD`."""
     show, schedule = job("show", **job_changes), Duration(f"{PERIOD} seconds")
     return configuration(
-        (slot(device(f"edge{number}"), show, schedule) for number in range(count)), settings
+        (slot(device(f"edge{number}"), show, schedule, retries) for number in range(count)),
+        settings,
     )
 
 

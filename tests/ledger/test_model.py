@@ -137,9 +137,17 @@ class Ledgers(RuleBasedStateMachine):
         offset=st.none() | OFFSETS,
         spans=st.integers(0, 2),
         with_run=st.booleans(),
+        retry=st.none() | st.integers(1, 200),
     )
     def finish(
-        self, pick: int, digest: str | None, offset: int | None, spans: int, with_run: bool
+        self,
+        *,
+        pick: int,
+        digest: str | None,
+        offset: int | None,
+        spans: int,
+        with_run: bool,
+        retry: int | None,
     ) -> None:
         leased = self.leases[-1 - pick % len(self.leases)]
         run = Run(
@@ -157,6 +165,7 @@ class Ledgers(RuleBasedStateMachine):
             key=key_of(leased),
             next_due=None if offset is None else self.now + offset,
             spans=self.some_spans(spans),
+            retry_at=None if retry is None else self.now + retry,
         )
         self.finished.append(ending)
         self.both(lambda ledger: ledger.finish([ending], self.now))

@@ -282,6 +282,41 @@ def test_migrations_are_numbered_without_a_gap_and_done_once(tmp_path: Path) -> 
     connection.close()
 
 
+async def test_a_ledger_of_the_first_schema_goes_on(tmp_path: Path) -> None:
+    connection = connect(tmp_path / LEDGER_FILE, cache_megabytes=1)
+    number, text = migrations()[0]
+    connection.executescript(f"{text}; PRAGMA user_version = {number};")
+    connection.executescript("""
+        INSERT INTO lanes VALUES (1, '[]');
+        INSERT INTO slots (device, job, lane_id, plan, due, epoch, paused) VALUES
+            ('a', 'backup', 1, 'hourly', 1699999995, 3, 0),
+            ('b', 'backup', 1, 'hourly', 1700000005, 0, 0),
+            ('c', 'backup', 1, 'once', NULL, 1, 0);
+        INSERT INTO leases VALUES (1700000120, 1, 4, 'w1', 1700000000);
+        INSERT INTO runs (run_id, device, job, due, outcome, recorded_at, count, digest, evidence,
+            on_demand)
+        VALUES ('r', 'c', 'backup', 1699999991, 'succeeded', 1700000000, 1, 'x', 0, 0);
+    """)
+    connection.close()
+
+    ledger = await open_ledger(tmp_path)
+    slots = (await ledger.slots(SlotQuery(), NOW)).items
+    assert [(slot.device, slot.state.value, slot.ready) for slot in slots] == [
+        ("a", "leased", NOW - 5),
+        ("b", "waiting", NOW + 5),
+        ("c", "ended", None),
+    ]
+    (leased,) = await claim(ledger, ahead=15)
+    assert (leased.device, leased.due, leased.attempts) == ("b", NOW + 5, 0)
+    held = await ledger.lease_of("a", "backup")
+    assert held is not None
+    assert await ledger.finish([end_of(held)], NOW) == [FinishAnswer.KEPT]
+    repeated = await ledger.find_repeat("c", "backup", NOW - 9, "x")
+    assert repeated is not None
+    assert (repeated.run_id, repeated.attempt) == ("r", 1)
+    await ledger.close()
+
+
 def test_a_migration_that_fails_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,6 +157,7 @@ class Assembly:
                     job=made,
                     schedule=template.planned.times,
                     plan=template.planned.plan,
+                    retries=template.retries,
                 )
 
     def _build_slot(

@@ -119,6 +119,15 @@ class ControllerSettings(_FromFile, frozen=True, kw_only=True):
     """Its logs."""
 
 
+class Retries(_FromFile, frozen=True, kw_only=True):
+    """How often a run is tried again that failed for a reason which may pass."""
+
+    attempts: Annotated[int, Meta(ge=0, le=20)] = 2
+    """At most so many more attempts at one due time; 0: none."""
+    delay: Annotated[int, Meta(ge=1, le=86_400)] = 60
+    """Seconds until the first of them; each further one waits twice as long, up to an hour."""
+
+
 class ConfiguredSlot(msgspec.Struct, frozen=True, kw_only=True):
     """One (device, job) pair."""
 
@@ -130,6 +139,8 @@ class ConfiguredSlot(msgspec.Struct, frozen=True, kw_only=True):
     """Its due times; shared likewise."""
     plan: str
     """Short fingerprint of the schedule; changes when the due times do."""
+    retries: Retries = Retries()
+    """How often it is tried again."""
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):

@@ -100,6 +100,16 @@ class Scrubber(_Record):
     """What to put there instead. Default: nothing. May hold template variables."""
 
 
+class Retries(_Record):
+    """How often a run is tried again that failed for a reason which may pass."""
+
+    attempts: Annotated[int, Meta(ge=0, le=20)] | None = None
+    """At most so many more attempts at one due time; 0: none. Default: 2."""
+    delay: Annotated[int, Meta(ge=1, le=86_400)] | None = None
+    """Seconds until the first of them; each further one waits twice as long, up to an hour. Up to
+    a quarter is added by chance. Default: 60."""
+
+
 class JobOverride(_Record):
     """What a device says of a job: it goes before what the job says."""
 
@@ -140,6 +150,9 @@ class JobOverride(_Record):
     """With `missed: all`, at most so many overdue times are run. Default: 24."""
     missed_grace_seconds: Annotated[int, Meta(ge=0, le=604_800)] | None = None
     """With `missed: none`, how late a run may still begin. Default: 60."""
+    retries: Retries | None = None
+    """How often a run is tried again that failed for a reason which may pass, such as a device that
+    did not answer; each time only if that comes before the next due time."""
 
 
 class Job(JobOverride):

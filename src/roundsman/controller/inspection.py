@@ -160,7 +160,7 @@ class Inspection:
     async def _last_run(self, device: str, job: str) -> Run | None:
         """The last run that a worker ended; spans that were coalesced or missed are passed over."""
         ended: list[Run] = []
-        for outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
+        for outcome in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.RETRIED):
             query = RunQuery(device=device, job=job, outcome=outcome, limit=1)
             ended += (await self._ledger.runs(query)).items
         return max(ended, key=lambda run: run.recorded_at, default=None)

@@ -19,6 +19,7 @@ from roundsman.clock import Clock
 from roundsman.config.records import ConfiguredSlot
 from roundsman.controller.access import ForbiddenError, Principal
 from roundsman.controller.evidence import Evidence
+from roundsman.controller.judgement import retry_at
 from roundsman.controller.planner import LONG_OVERDUE_SECONDS, Next, Planner, after_run
 from roundsman.controller.spool import SpoolFile
 from roundsman.errors import ConflictError, NotFoundError
@@ -72,11 +73,13 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run_id: str
     """The run's row in the history."""
     outcome: Outcome
-    """`succeeded` or `failed`."""
+    """`succeeded`, `failed`, or `retried`: failed, and to be tried again."""
     version: str | None = None
     """Commit in the archive that holds the result."""
     changed: bool | None = None
     """Whether the result differed from the version before."""
+    retry_at: int | None = None
+    """When it is tried again, Unix seconds."""
 
 
 class Intake:
@@ -122,7 +125,7 @@ class Intake:
             repeated = await self._ledger.find_repeat(
                 completion.device, completion.job, completion.due, digest
             )
-            if repeated is not None:
+            if repeated is not None and completion.epoch in (None, repeated.epoch):
                 log.info("intake.repeated", execution=completion.title, run_id=repeated.run_id)
                 return _kept(repeated)
             lease = await self._hold(completion, digest, principal)
@@ -195,8 +198,17 @@ class Intake:
         return msgspec.structs.replace(run, version=stored.version, changed=stored.changed)
 
     async def _finish(self, run: Run, lease: LeasedSlot, slot: ConfiguredSlot) -> Kept:
+        # A reload while this was archived counts: the slot goes on by its new schedule.
+        slot = self._planner.find(lease.device, lease.job) or slot
         following = await self._after(lease, slot)
-        finish = Finish(run=run, key=_key(lease), next_due=following.due, spans=following.spans)
+        run = _judged(run, slot, following.due, self._clock.now())
+        finish = Finish(
+            run=run,
+            key=_key(lease),
+            next_due=following.due,
+            spans=following.spans if run.retry_at is None else (),
+            retry_at=run.retry_at,
+        )
         [answer] = await self._ledger.finish([finish], self._clock.now())
         if answer is FinishAnswer.STALE:
             if run.evidence:
@@ -212,13 +224,12 @@ class Intake:
             due=run.due,
             outcome=run.outcome,
             changed=run.changed,
+            retry_at=run.retry_at,
             run_id=run.run_id,
         )
         return _kept(run)
 
     async def _after(self, lease: LeasedSlot, slot: ConfiguredSlot) -> Next:
-        # A reload while this was archived counts: the slot goes on by its new schedule.
-        slot = self._planner.find(lease.device, lease.job) or slot
         now = self._clock.now()
         if now - lease.due > LONG_OVERDUE_SECONDS:
             return await asyncio.to_thread(after_run, lease, slot.schedule, slot.job, now)
@@ -269,8 +280,35 @@ def _run(
         size=None if content is None else content.size,
         digest=digest,
         on_demand=lease.on_demand,
+        attempt=lease.attempts + 1,
     )
 
 
+def _judged(run: Run, slot: ConfiguredSlot, next_due: int | None, now: float) -> Run:
+    """The run, as one of several attempts where another is to follow it."""
+    if run.outcome is not Outcome.FAILED:
+        return run
+    # One that failed before it was due, by some clock, is not tried again before either.
+    now = max(now, run.due)
+    at = retry_at(
+        slot.retries,
+        run.failure_class,
+        attempt=run.attempt,
+        next_due=next_due,
+        now=now,
+        # By the run's id, so that a repeat after a crash is told the same.
+        jitter=uuid.UUID(run.run_id).node / (1 << 48),
+    )
+    if at is None:
+        return run
+    return msgspec.structs.replace(run, outcome=Outcome.RETRIED, retry_at=at)
+
+
 def _kept(run: Run) -> Kept:
-    return Kept(run_id=run.run_id, outcome=run.outcome, version=run.version, changed=run.changed)
+    return Kept(
+        run_id=run.run_id,
+        outcome=run.outcome,
+        version=run.version,
+        changed=run.changed,
+        retry_at=run.retry_at,
+    )

@@ -20,6 +20,7 @@ from roundsman.ledger.interface import (
     Resumption,
     Span,
 )
+from roundsman.ledger.spans import given_up
 from roundsman.schedules.interface import Schedule, due_times
 from roundsman.wire import codec
 from roundsman.wire.device import Device
@@ -148,24 +149,28 @@ def _after_all(leased: LeasedSlot, schedule: Schedule, cap: int, now: float) -> 
 
 
 def is_too_late(leased: LeasedSlot, job: Job, now: float) -> bool:
-    """Whether policy has this due time missed rather than run."""
+    """Whether policy has this due time missed rather than run.
+
+    One that was tried before was served in time; its next attempt is late by its own time.
+    """
+    awaited = leased.ready if leased.attempts else leased.due
     return (
         job.missed is MissedPolicy.NONE
         and not leased.on_demand
-        and now - leased.due > job.missed_grace_seconds
+        and now - awaited > job.missed_grace_seconds
     )
 
 
 def after_too_late(leased: LeasedSlot, schedule: Schedule, job: Job, now: float) -> Next:
     """What a slot does whose due time is missed: on to the first that is not too late."""
-    reason = f"overdue by more than {job.missed_grace_seconds} s"
+    reason = given_up(f"overdue by more than {job.missed_grace_seconds} s", leased.attempts)
     latest_missed = math.ceil(now - job.missed_grace_seconds) - 1
     return _pass_over(schedule, leased.due, latest_missed, reason)
 
 
 def after_pause(slot: ResumedSlot, schedule: Schedule, now: float) -> Next:
     """What a slot does when it is set free: what fell due in the meantime was missed."""
-    if slot.due is None or slot.due > now:
+    if slot.due is None or max(slot.due, slot.ready or 0) > now:
         return Next(slot.due)
     return _pass_over(schedule, slot.due, int(now), "paused")
 

@@ -14,7 +14,7 @@ from roundsman.ledger.interface import PlannedSlot, TagFilter
 
 Tags = tuple[str, ...]
 Rank = tuple[float, int]
-"""Due time and number of a slot: the order within and across lanes."""
+"""When a slot is offered (`ready`), and its number: the order within and across lanes."""
 
 NEVER: Rank = (float("inf"), 0)
 """The rank of nothing."""

@@ -5,12 +5,14 @@ The laws, tested for each driver by `roundsman.testing.ledger_conformance`:
 1. **Durable.** A call that returned has reached the disk (the memory driver excepted).
 2. **Exclusive.** A slot is leased to at most one claimer at a time; each claim raises the slot's
    epoch by one. A lease that expired is offered again, under a new epoch, with the same due time.
-3. **Handing out consumes nothing.** Only `finish` moves a slot's due time on.
+3. **Handing out consumes nothing.** Only `finish` moves a slot's due time on. Where another attempt
+   follows, it stays, and the slot is offered again from the time of that attempt on.
 4. **Fenced.** `renew` and `finish` act only on a lease whose epoch is the slot's current one, and
    say for each lease whether it still held. A lease that has expired but was not claimed since
    still holds.
-5. **Fair.** A claim returns slots oldest due first. Half of the room is shared evenly among the
-   lanes that match; the rest goes to the oldest, so that no tag starves another.
+5. **Fair.** A claim returns slots oldest first, by the time from which they are offered: their due
+   time, or that of their next attempt. Half of the room is shared evenly among the lanes that
+   match; the rest goes to the oldest, so that no tag starves another.
 6. **One outcome.** `finish` writes a run and moves the slot in one transaction, together with the
    spans of due times that were coalesced into it or missed.
 7. **Harmless repeats.** Finishing again with the digest of the run that ended that lease answers
@@ -98,6 +100,10 @@ class LeasedSlot(msgspec.Struct, frozen=True, kw_only=True):
     """For an on-demand slot: the scheduled due time it stands before, none when there is none."""
     worker_id: str | None = None
     claimed_at: float = 0.0
+    ready: int = 0
+    """From when on it was offered: `due`, or the time of this attempt."""
+    attempts: int = 0
+    """How many attempts at `due` failed before this one."""
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +128,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     """The slot's next due time; none: its schedule has ended."""
     spans: tuple[Span, ...] = ()
     """Due times that this run stands for, or that were missed."""
+    retry_at: int | None = None
+    """When given, the due time is not done with: it stays, and is offered again from then on."""
 
 
 class FinishAnswer(StrEnum):
@@ -142,6 +150,8 @@ class ResumedSlot(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     due: int | None
     epoch: int
+    ready: int | None = None
+    """From when on it would be offered: `due`, or the time of its next attempt."""
 
 
 class Resumption(msgspec.Struct, frozen=True, kw_only=True):
@@ -248,8 +258,9 @@ class Ledger(ABC):
     ) -> list[LeasedSlot]:
         """Lease up to `limit` slots due at or before `horizon`, oldest first.
 
-        Slots leased and not expired at `now`, paused and ended ones are not offered. The lease
-        runs from the later of `now` and the due time, for `lease_seconds`.
+        Slots leased and not expired at `now`, paused and ended ones are not offered, and one that
+        waits for another attempt is only when the time of that has come by `now`. The lease runs
+        from the later of `now` and the due time, for `lease_seconds`.
         """
 
     @abstractmethod
@@ -280,7 +291,11 @@ class Ledger(ABC):
 
     @abstractmethod
     async def run_now(self, device: str, job: str, now: int) -> RunNow:
-        """Make the slot due at `now`, beside its schedule. `NotFoundError` for an unknown slot."""
+        """Make the slot due at `now`, beside its schedule. `NotFoundError` for an unknown slot.
+
+        One whose due time has come, but which waits for another attempt, is offered at once, with
+        the due time that it has.
+        """
 
     # pauses
 

@@ -36,7 +36,7 @@ from roundsman.ledger.interface import (
     SyncSummary,
     TagFilter,
 )
-from roundsman.ledger.spans import REMOVED, REPLANNED, NewId, missed_run, span_run
+from roundsman.ledger.spans import REMOVED, REPLANNED, NewId, given_up, missed_run, span_run
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.process import Process, ProcessState
 from roundsman.wire.run import Outcome, Run, Slot, SlotState
@@ -56,7 +56,9 @@ class _Row:
     tags: Tags
     plan: str
     due: int | None
+    ready: int | None
     epoch: int
+    attempts: int = 0
     lease_expires_at: float | None = None
     """None: no lease is open. One that expired stays open until claim or finish."""
     worker_id: str | None = None
@@ -69,6 +71,15 @@ class _Row:
 
     def set_due(self, due: int | None) -> None:
         self.due, self.on_demand, self.resume_due = due, False, None
+        self.ready, self.attempts = due, 0
+
+    def try_again(self, at: int) -> None:
+        self.ready, self.attempts = at, self.attempts + 1
+
+    def offered_at(self, now: float, horizon: float) -> bool:
+        if self.due is None or self.ready is None:
+            return False
+        return self.ready <= (now if self.ready > self.due else horizon)
 
     def leased_at(self, now: float) -> bool:
         return self.lease_expires_at is not None and self.lease_expires_at > now
@@ -157,6 +168,7 @@ class MemoryLedger(Ledger):
             tags=plan.tags,
             plan=plan.plan,
             due=plan.first_due,
+            ready=plan.first_due,
             epoch=self._retired.pop(pair, 0),
         )
         self._next_number += 1
@@ -166,17 +178,18 @@ class MemoryLedger(Ledger):
         if row.plan == plan.plan:
             return
         row.plan = plan.plan
-        if row.lease_expires_at is None and not row.on_demand:
-            if row.due is not None and row.due <= now and row.due != plan.first_due:
-                self._miss(row, row.due, REPLANNED, now)
-            row.due = plan.first_due
+        if row.lease_expires_at is None and not row.on_demand and row.due != plan.first_due:
+            if row.due is not None and row.due <= now:
+                self._miss(row, row.due, given_up(REPLANNED, row.attempts), now)
+            row.set_due(plan.first_due)
 
     def _remove(self, pair: Pair, now: float) -> None:
         row = self._slots.pop(pair)
         if row.epoch:
             self._retired[pair] = row.epoch
         if row.due is not None and (row.due <= now or row.lease_expires_at is not None):
-            self._miss(row, row.due, REMOVED, now, on_demand=row.on_demand)
+            reason = given_up(REMOVED, row.attempts)
+            self._miss(row, row.due, reason, now, on_demand=row.on_demand)
         if row.resume_due is not None and row.resume_due <= now:
             self._miss(row, row.resume_due, REMOVED, now)
 
@@ -208,10 +221,9 @@ class MemoryLedger(Ledger):
         self._must_be_open()
         lanes: dict[Tags, _Lane] = {}
         free = {
-            (row.due, row.number): row
+            (row.ready or 0, row.number): row
             for row in self._slots.values()
-            if row.due is not None
-            and row.due <= horizon
+            if row.offered_at(now, horizon)
             and not row.leased_at(now)
             and not self._paused(row)
             and tags.matches(row.tags)
@@ -222,8 +234,8 @@ class MemoryLedger(Ledger):
         by_tags = [lanes[key] for key in sorted(lanes)]
         chosen = self._turns.choose(tags, by_tags, _Offers(), limit)
         return [
-            self._lease(free[int(due), number], now, lease_seconds, worker_id)
-            for due, number in chosen
+            self._lease(free[int(ready), number], now, lease_seconds, worker_id)
+            for ready, number in chosen
         ]
 
     def _lease(
@@ -271,7 +283,10 @@ class MemoryLedger(Ledger):
                 self._runs.append(run)
             self._write_spans(finish.key.device, finish.key.job, finish.spans, run, now)
             row.end_lease()
-            row.set_due(finish.next_due)
+            if finish.retry_at is None:
+                row.set_due(finish.next_due)
+            else:
+                row.try_again(finish.retry_at)
             return FinishAnswer.KEPT
         if run is not None:
             kept = self._kept(run.device, run.job, run.due, run.digest)
@@ -319,10 +334,13 @@ class MemoryLedger(Ledger):
         if self._paused(row):
             return RunNow.PAUSED
         if row.due is not None and row.due <= now:
-            return RunNow.ALREADY_DUE
+            if row.ready is not None and row.ready <= now:
+                return RunNow.ALREADY_DUE
+            row.ready = now
+            return RunNow.QUEUED
         if not row.on_demand:
             row.on_demand, row.resume_due = True, row.due
-        row.due = now
+        row.due = row.ready = now
         return RunNow.QUEUED
 
     # pauses
@@ -345,7 +363,9 @@ class MemoryLedger(Ledger):
         if (kind, name) not in self._pauses:
             return None
         return [
-            ResumedSlot(device=row.device, job=row.job, due=row.due, epoch=row.epoch)
+            ResumedSlot(
+                device=row.device, job=row.job, due=row.due, epoch=row.epoch, ready=row.ready
+            )
             for _, row in sorted(self._slots.items())
             if row.lease_expires_at is None and self._frees(kind, name, row)
         ]
@@ -404,6 +424,8 @@ class MemoryLedger(Ledger):
             job=row.job,
             tags=row.tags,
             due=row.due,
+            ready=row.ready,
+            attempts=row.attempts,
             state=state,
             epoch=row.epoch,
             on_demand=row.on_demand,
@@ -416,9 +438,9 @@ class MemoryLedger(Ledger):
             return SlotState.LEASED
         if self._paused(row):
             return SlotState.PAUSED
-        if row.due is None:
+        if row.ready is None:
             return SlotState.ENDED
-        return SlotState.DUE if row.due <= now else SlotState.WAITING
+        return SlotState.DUE if row.ready <= now else SlotState.WAITING
 
     async def runs(self, query: RunQuery) -> Page[Run]:
         self._must_be_open()
@@ -538,6 +560,8 @@ def _leased(row: _Row) -> LeasedSlot:
         resume_due=row.resume_due,
         worker_id=row.worker_id,
         claimed_at=row.claimed_at,
+        ready=row.ready or 0,
+        attempts=row.attempts,
     )
 
 

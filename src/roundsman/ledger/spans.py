@@ -13,6 +13,15 @@ REMOVED: Final = "the job was taken off the device, or the device away, before i
 REPLANNED: Final = "its schedule was changed before a worker asked for it"
 
 
+def given_up(reason: str, attempts: int) -> str:
+    """Why a due time was missed, where attempts at it had failed before.
+
+    >>> given_up("paused", 0), given_up("paused", 2)
+    ('paused', 'paused; failed attempts before: 2')
+    """
+    return f"{reason}; failed attempts before: {attempts}" if attempts else reason
+
+
 def span_run(
     run_id: str, device: str, job: str, span: Span, *, into: str | None, now: float
 ) -> Run:

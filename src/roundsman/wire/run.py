@@ -6,18 +6,20 @@ import msgspec
 
 
 class Outcome(StrEnum):
-    """The one named end of a due time."""
+    """The one named end of a due time; `RETRIED` and `STALE` are none, and counted apart."""
 
     SUCCEEDED = "succeeded"
     """The result is in the archive."""
     FAILED = "failed"
-    """The worker reported a failure; no version was stored."""
+    """The last attempt failed; no version was stored."""
     COALESCED = "coalesced"
     """A later run stands for it."""
     MISSED = "missed"
     """It was not run; the reason is in `failure`."""
     STALE = "stale"
     """A result came under a lease that was no longer held; it was refused."""
+    RETRIED = "retried"
+    """An attempt failed, and another follows for the same due time."""
 
 
 class FailureClass(StrEnum):
@@ -106,15 +108,19 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a failed run left output behind, kept beside the run."""
     on_demand: bool = False
     """Whether a person asked for it, beside the schedule."""
+    attempt: int = 1
+    """Which attempt at its due time it was, from 1."""
+    retry_at: int | None = None
+    """For retried: from when on the next attempt is handed out, Unix seconds."""
 
 
 class SlotState(StrEnum):
     """Where a slot stands."""
 
     WAITING = "waiting"
-    """Its due time lies ahead."""
+    """Its due time lies ahead, or that of its next attempt."""
     DUE = "due"
-    """Its due time has come and nobody holds it."""
+    """It is to be handed out, and nobody holds it."""
     LEASED = "leased"
     """A worker holds it."""
     PAUSED = "paused"
@@ -138,6 +144,11 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     """Where it stands."""
     epoch: int
     """Epoch of the last lease; 0 before the first."""
+    ready: int | None = None
+    """From when on it is handed out, Unix seconds: `due`, or later while it waits for another
+    attempt; none when the schedule has ended."""
+    attempts: int = 0
+    """How many attempts at `due` have failed so far."""
     on_demand: bool = False
     """Whether `due` was asked for by a person, beside the schedule."""
     worker_id: str | None = None

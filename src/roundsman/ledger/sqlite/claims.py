@@ -74,7 +74,7 @@ def _leased(
     worker_id: str | None,
     claimed_at: float,
 ) -> LeasedSlot:
-    device, job, due, on_demand, resume_due = slot
+    device, job, due, on_demand, resume_due, ready, attempts = slot
     return LeasedSlot(
         device=device,
         job=job,
@@ -87,6 +87,8 @@ def _leased(
         resume_due=resume_due,
         worker_id=worker_id,
         claimed_at=claimed_at,
+        ready=ready,
+        attempts=attempts,
     )
 
 
@@ -158,13 +160,20 @@ def _finish(
     if ended is None:
         return _refuse(connection, ending)
     (slot_id,) = ended
-    lane_id, due, paused = connection.execute(
-        SQL["move_on"], {"slot_id": slot_id, "epoch": key.epoch, "next_due": ending.next_due}
+    again = ending.retry_at is not None
+    lane_id, due, ready, paused = connection.execute(
+        SQL["try_again" if again else "move_on"],
+        {
+            "slot_id": slot_id,
+            "epoch": key.epoch,
+            "next_due": ending.next_due,
+            "retry_at": ending.retry_at,
+        },
     ).fetchone()
-    if due is None or paused:
+    if ready is None or paused:
         lanes.withdraw(slot_id)
     else:
-        lanes.offer(lane_id, (due, slot_id))
+        lanes.offer(lane_id, (ready, slot_id), due)
     if run is not None:
         runs.add(connection, run)
     into = None if run is None else run.run_id
@@ -195,13 +204,17 @@ def run_now(
     row = connection.execute(SQL["slot_for_run_now"], {"device": device, "job": job}).fetchone()
     if row is None:
         return None
-    slot_id, lane_id, due, paused, expires_at = row
+    slot_id, lane_id, due, ready, paused, expires_at = row
     if expires_at is not None and expires_at > now:
         return RunNow.RUNNING
     if paused:
         return RunNow.PAUSED
     if due is not None and due <= now:
-        return RunNow.ALREADY_DUE
-    connection.execute(SQL["run_now"], {"now": now, "slot_id": slot_id})
-    lanes.offer(lane_id, (now, slot_id))
+        if ready <= now:
+            return RunNow.ALREADY_DUE
+        connection.execute(SQL["attempt_now"], {"now": now, "slot_id": slot_id})
+    else:
+        connection.execute(SQL["run_now"], {"now": now, "slot_id": slot_id})
+        due = now
+    lanes.offer(lane_id, (now, slot_id), due)
     return RunNow.QUEUED

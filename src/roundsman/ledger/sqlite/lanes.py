@@ -29,7 +29,8 @@ class Lane:
 
     tags: Tags
     queue: list[Rank] = field(default_factory=list)
-    """A heap of the ranks of its free slots, and of some that are free no more."""
+    """A heap of the ranks of its free slots, and of some that are free no more. Slots whose next
+    attempt lies ahead are not in it."""
     bound: Rank = NEVER
     """The first of the queue: no free slot of this lane is ranked before this."""
 
@@ -43,6 +44,8 @@ class Lanes:
         """Slots whose leases expired until then are free; `turn_to` moves it."""
         self._by_id: dict[int, Lane] = {}
         self._free: dict[int, Rank] = {}  # each free slot, by its number
+        # Slots whose next attempt lies ahead, however far a claim looks: by the time of that.
+        self._delays: list[tuple[Rank, int]] = []
         self._matching: dict[TagFilter, list[Lane]] = {}
         self._known = False
 
@@ -54,29 +57,43 @@ class Lanes:
         """The tags of a lane that `matching` returned."""
         return self._by_id[lane_id].tags
 
-    def offer(self, lane_id: int, rank: Rank) -> None:
-        """A slot of this lane is free, with this rank and no longer with any other."""
-        if self._known:
-            lane = self._by_id[lane_id]
-            self._free[rank[1]] = rank
-            heapq.heappush(lane.queue, rank)
-            lane.bound = lane.queue[0]
+    def offer(self, lane_id: int, rank: Rank, due: float) -> None:
+        """A slot of this lane is free, with this rank and no longer with any other.
+
+        One that is ready later than `due` waits for another attempt.
+        """
+        if not self._known:
+            return
+        self._free[rank[1]] = rank
+        if rank[0] > max(due, self.expired_until):
+            heapq.heappush(self._delays, (rank, lane_id))
+        else:
+            self._enqueue(lane_id, rank)
+
+    def _enqueue(self, lane_id: int, rank: Rank) -> None:
+        lane = self._by_id[lane_id]
+        heapq.heappush(lane.queue, rank)
+        lane.bound = lane.queue[0]
 
     def withdraw(self, slot_id: int) -> None:
         """A slot is not free, whether or not it was."""
         self._free.pop(slot_id, None)
 
     def turn_to(self, connection: sqlite3.Connection, now: float) -> None:
-        """Offer the slots whose leases have expired by now; if the clock was set back, not."""
-        after, until = sorted((self.expired_until, now))
-        for lane_id, due, slot_id, paused in connection.execute(
-            SQL["expiring"], {"after": after, "until": until}
+        """Offer the slots whose leases have expired by now, or whose next attempt has come."""
+        if now < self.expired_until:  # the clock was set back: neither is so any more
+            self.forget()
+        after, self.expired_until = self.expired_until, now
+        if not self._known:
+            return
+        for lane_id, due, ready, slot_id in connection.execute(
+            SQL["expiring"], {"after": after, "until": now}
         ):
-            if now == after:
-                self.withdraw(slot_id)
-            elif not paused:
-                self.offer(lane_id, (due, slot_id))
-        self.expired_until = now
+            self.offer(lane_id, (ready, slot_id), due)
+        while self._delays and self._delays[0][0][0] <= now:
+            rank, lane_id = heapq.heappop(self._delays)
+            if self._free.get(rank[1]) == rank:
+                self._enqueue(lane_id, rank)
 
     def head(self, lane: Lane) -> Rank:
         """The rank of a lane's oldest free slot, `NEVER` when there is none."""
@@ -107,15 +124,20 @@ class Lanes:
     def _read(self, connection: sqlite3.Connection) -> None:
         self._matching.clear()
         self._free.clear()
+        self._delays.clear()
         self._by_id = {
             lane_id: Lane(msgspec.json.decode(tags, type=Tags))
             for lane_id, tags in connection.execute(SQL["lanes"])
         }
-        for lane_id, due, slot_id in connection.execute(
+        for lane_id, due, ready, slot_id in connection.execute(
             SQL["free_slots"], {"expired_until": self.expired_until}
         ):
-            self._free[slot_id] = rank = (due, slot_id)
-            self._by_id[lane_id].queue.append(rank)
+            self._free[slot_id] = rank = (ready, slot_id)
+            if ready > max(due, self.expired_until):
+                self._delays.append((rank, lane_id))
+            else:
+                self._by_id[lane_id].queue.append(rank)
+        heapq.heapify(self._delays)
         for lane in self._by_id.values():
             if lane.queue:
                 heapq.heapify(lane.queue)

@@ -18,8 +18,8 @@ _STATES = {
     SlotState.LEASED: _LEASED,
     SlotState.PAUSED: f"paused = 1 AND {_FREE}",
     SlotState.ENDED: f"due IS NULL AND paused = 0 AND {_FREE}",
-    SlotState.DUE: f"due <= :now AND paused = 0 AND {_FREE}",
-    SlotState.WAITING: f"due > :now AND paused = 0 AND {_FREE}",
+    SlotState.DUE: f"ready <= :now AND paused = 0 AND {_FREE}",
+    SlotState.WAITING: f"ready > :now AND paused = 0 AND {_FREE}",
 }
 _TAGGED = (
     "lane_id IN (SELECT lane_id FROM lanes AS tagged, json_each(tagged.tags) AS tag"

@@ -31,8 +31,8 @@ def to_resume(
         return None
     rows = connection.execute(SQL[f"freed_by_{kind}"], {"name": name})
     return [
-        ResumedSlot(device=device, job=job, due=due, epoch=epoch)
-        for device, job, due, epoch in rows
+        ResumedSlot(device=device, job=job, due=due, ready=ready, epoch=epoch)
+        for device, job, due, ready, epoch in rows
     ]
 
 
@@ -68,8 +68,8 @@ def resume(
                 connection, device, job, resumption.spans, into=None, now=now, new_id=new_id
             )
     free = {"name": name, "expired_until": lanes.expired_until}
-    for lane_id, due, slot_id in connection.execute(SQL[f"offered_of_{kind}"], free):
-        lanes.offer(lane_id, (due, slot_id))
+    for lane_id, due, ready, slot_id in connection.execute(SQL[f"offered_of_{kind}"], free):
+        lanes.offer(lane_id, (ready, slot_id), due)
     return True
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from roundsman.ledger.fairness import Tags, due_order
 from roundsman.ledger.interface import PlannedSlot, SyncSummary
-from roundsman.ledger.spans import REMOVED, REPLANNED, NewId, missed_run
+from roundsman.ledger.spans import REMOVED, REPLANNED, NewId, given_up, missed_run
 from roundsman.ledger.sqlite import runs
 from roundsman.ledger.sqlite.lanes import Lanes
 from roundsman.ledger.sqlite.statements import load
@@ -121,19 +121,19 @@ def _lane_of(connection: sqlite3.Connection, tags: Tags) -> int:
 
 def _remove(connection: sqlite3.Connection, slot_id: int, now: float, new_id: NewId) -> None:
     row = connection.execute(SQL["slot_to_remove"], {"slot_id": slot_id}).fetchone()
-    device, job, due, epoch, leased, on_demand, resume_due = row
+    device, job, due, epoch, leased, on_demand, resume_due, attempts = row
     connection.execute(SQL["remove_lease"], {"slot_id": slot_id})
     connection.execute(SQL["remove_slot"], {"slot_id": slot_id})
     if epoch:
         connection.execute(SQL["retire"], {"device": device, "job": job, "epoch": epoch})
-    given_up: list[tuple[int, bool]] = []
+    missed: list[tuple[int, str, bool]] = []
     if due is not None and (due <= now or leased):
-        given_up.append((due, bool(on_demand)))
+        missed.append((due, given_up(REMOVED, attempts), bool(on_demand)))
     if resume_due is not None and resume_due <= now:
-        given_up.append((resume_due, False))
-    for time, asked_for in given_up:
+        missed.append((resume_due, REMOVED, False))
+    for time, reason, asked_for in missed:
         run = missed_run(
-            new_id(), device, job, due=time, reason=REMOVED, now=now, on_demand=asked_for
+            new_id(), device, job, due=time, reason=reason, now=now, on_demand=asked_for
         )
         runs.add(connection, run)
 
@@ -143,11 +143,12 @@ def _due_after_change(
 ) -> int | None:
     """When it is due by its new schedule, or still as before while somebody holds or wants it."""
     row = connection.execute(SQL["slot_to_replan"], {"slot_id": slot_id}).fetchone()
-    device, job, due, on_demand, fingerprint, leased = row
+    device, job, due, on_demand, attempts, fingerprint, leased = row
     if fingerprint == plan.plan or leased or on_demand:
         kept: int | None = due
         return kept
     if due is not None and due <= now and due != plan.first_due:
-        run = missed_run(new_id(), device, job, due=due, reason=REPLANNED, now=now, on_demand=False)
+        reason = given_up(REPLANNED, attempts)
+        run = missed_run(new_id(), device, job, due=due, reason=reason, now=now, on_demand=False)
         runs.add(connection, run)
     return plan.first_due

@@ -1,6 +1,7 @@
 -- name: chosen
 -- The slots chosen, if they are free, with their new epochs.
-SELECT slots.slot_id, lane_id, coalesce(leases.epoch, slots.epoch) + 1, device, job, due, on_demand, resume_due
+SELECT slots.slot_id, lane_id, coalesce(leases.epoch, slots.epoch) + 1, device, job, due, on_demand, resume_due, ready,
+    attempts
 FROM slots LEFT JOIN leases USING (slot_id)
 WHERE slots.slot_id IN (SELECT value FROM json_each(:slot_ids)) AND paused = 0 AND (expires_at > :now) IS NOT TRUE
 
@@ -16,7 +17,7 @@ ON CONFLICT (slot_id) DO UPDATE SET
 
 -- name: lease_of
 -- The open lease of a slot.
-SELECT tags, leases.epoch, expires_at, worker_id, claimed_at, device, job, due, on_demand, resume_due
+SELECT tags, leases.epoch, expires_at, worker_id, claimed_at, device, job, due, on_demand, resume_due, ready, attempts
 FROM slots JOIN leases USING (slot_id) JOIN lanes USING (lane_id)
 WHERE device = :device AND job = :job
 
@@ -37,13 +38,19 @@ RETURNING slot_id
 
 -- name: move_on
 -- The slot goes on to its next due time.
-UPDATE slots SET due = :next_due, epoch = :epoch, on_demand = 0, resume_due = NULL
+UPDATE slots SET due = :next_due, ready = :next_due, attempts = 0, epoch = :epoch, on_demand = 0, resume_due = NULL
 WHERE slot_id = :slot_id
-RETURNING lane_id, due, paused
+RETURNING lane_id, due, ready, paused
+
+-- name: try_again
+-- The slot keeps its due time for another attempt.
+UPDATE slots SET ready = :retry_at, attempts = attempts + 1, epoch = :epoch
+WHERE slot_id = :slot_id
+RETURNING lane_id, due, ready, paused
 
 -- name: slot_for_run_now
 -- Where a slot stands, for somebody who wants it now.
-SELECT slot_id, lane_id, due, paused, expires_at FROM slots LEFT JOIN leases USING (slot_id)
+SELECT slot_id, lane_id, due, ready, paused, expires_at FROM slots LEFT JOIN leases USING (slot_id)
 WHERE device = :device AND job = :job
 
 -- name: run_now
@@ -51,5 +58,10 @@ WHERE device = :device AND job = :job
 UPDATE slots SET
     resume_due = CASE WHEN on_demand THEN resume_due ELSE due END,
     on_demand = 1,
-    due = :now
+    due = :now,
+    ready = :now
 WHERE slot_id = :slot_id
+
+-- name: attempt_now
+-- The next attempt at the due time that it has, now.
+UPDATE slots SET ready = :now WHERE slot_id = :slot_id

@@ -36,14 +36,14 @@ WHERE job = :name AND NOT EXISTS (SELECT 1 FROM pauses WHERE kind = 'device' AND
 
 -- name: freed_by_device
 -- What lifting the pause of a device sets free.
-SELECT device, job, due, epoch FROM slots
+SELECT device, job, due, ready, epoch FROM slots
 WHERE device = :name AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id)
     AND NOT EXISTS (SELECT 1 FROM pauses WHERE kind = 'job' AND name = slots.job)
 ORDER BY device, job
 
 -- name: freed_by_job
 -- What lifting the pause of a job sets free.
-SELECT device, job, due, epoch FROM slots
+SELECT device, job, due, ready, epoch FROM slots
 WHERE job = :name AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id)
     AND NOT EXISTS (SELECT 1 FROM pauses WHERE kind = 'device' AND name = slots.device)
 ORDER BY device, job
@@ -53,6 +53,8 @@ ORDER BY device, job
 UPDATE slots SET
     resume_due = CASE WHEN due IS :next_due THEN resume_due END,
     on_demand = CASE WHEN due IS :next_due THEN on_demand ELSE 0 END,
+    ready = CASE WHEN due IS :next_due THEN ready ELSE :next_due END,
+    attempts = CASE WHEN due IS :next_due THEN attempts ELSE 0 END,
     due = :next_due
 WHERE device = :device AND job = :job AND epoch = :epoch AND paused = 0
     AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id)
@@ -60,12 +62,12 @@ WHERE device = :device AND job = :job AND epoch = :epoch AND paused = 0
 
 -- name: offered_of_device
 -- A device's slots that may be offered, now or when they are due.
-SELECT lane_id, due, slot_id FROM slots
-WHERE device = :name AND paused = 0 AND due IS NOT NULL
+SELECT lane_id, due, ready, slot_id FROM slots
+WHERE device = :name AND paused = 0 AND ready IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id AND expires_at > :expired_until)
 
 -- name: offered_of_job
 -- A job's slots that may be offered, now or when they are due.
-SELECT lane_id, due, slot_id FROM slots
-WHERE job = :name AND paused = 0 AND due IS NOT NULL
+SELECT lane_id, due, ready, slot_id FROM slots
+WHERE job = :name AND paused = 0 AND ready IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id AND expires_at > :expired_until)

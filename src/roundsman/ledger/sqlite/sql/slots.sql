@@ -1,12 +1,12 @@
 -- name: list_slots
 -- By device and job, after a place. The source follows one filter, the rows are narrowed by the others.
 SELECT
-    device, job, tags, due, coalesce(leases.epoch, slots.epoch) AS epoch, on_demand,
+    device, job, tags, due, ready, attempts, coalesce(leases.epoch, slots.epoch) AS epoch, on_demand,
     CASE
         WHEN expires_at > :now THEN 'leased'
         WHEN paused = 1 THEN 'paused'
         WHEN due IS NULL THEN 'ended'
-        WHEN due <= :now THEN 'due'
+        WHEN ready <= :now THEN 'due'
         ELSE 'waiting'
     END AS state,
     CASE WHEN expires_at > :now THEN worker_id END AS worker_id,

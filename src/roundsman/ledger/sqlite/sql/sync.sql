@@ -16,8 +16,8 @@ DELETE FROM lanes WHERE NOT EXISTS (SELECT 1 FROM slots WHERE slots.lane_id = la
 
 -- name: add_slot
 -- A new pair. One that was here before goes on counting its epochs.
-INSERT INTO slots (device, job, lane_id, plan, due, epoch, paused) VALUES (
-    :device, :job, :lane_id, :plan, :due,
+INSERT INTO slots (device, job, lane_id, plan, due, ready, epoch, paused) VALUES (
+    :device, :job, :lane_id, :plan, :due, :due,
     coalesce((SELECT epoch FROM retired WHERE device = :device AND job = :job), 0),
     EXISTS (SELECT 1 FROM pauses WHERE kind = 'device' AND name = :device)
         OR EXISTS (SELECT 1 FROM pauses WHERE kind = 'job' AND name = :job)
@@ -25,16 +25,22 @@ INSERT INTO slots (device, job, lane_id, plan, due, epoch, paused) VALUES (
 
 -- name: slot_to_replan
 -- What decides whether a new schedule takes effect at once.
-SELECT device, job, due, on_demand, plan, EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id) AS leased
+SELECT device, job, due, on_demand, attempts, plan, EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id) AS leased
 FROM slots WHERE slot_id = :slot_id
 
 -- name: change_slot
 -- Other tags, another schedule.
-UPDATE slots SET lane_id = :lane_id, plan = :plan, due = :due WHERE slot_id = :slot_id
+UPDATE slots SET
+    lane_id = :lane_id,
+    plan = :plan,
+    due = :due,
+    ready = CASE WHEN due IS :due THEN ready ELSE :due END,
+    attempts = CASE WHEN due IS :due THEN attempts ELSE 0 END
+WHERE slot_id = :slot_id
 
 -- name: slot_to_remove
 -- What is given up with a pair that is gone.
-SELECT device, job, due, coalesce(leases.epoch, slots.epoch), leases.slot_id IS NOT NULL AS leased, on_demand, resume_due
+SELECT device, job, due, coalesce(leases.epoch, slots.epoch), leases.slot_id IS NOT NULL AS leased, on_demand, resume_due, attempts
 FROM slots LEFT JOIN leases USING (slot_id) WHERE slots.slot_id = :slot_id
 
 -- name: remove_lease
