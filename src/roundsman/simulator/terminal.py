@@ -90,18 +90,21 @@ class Terminal:
             data = await self._typed.get()
             if not data:
                 raise HungUp
+            echo = bytearray()
             for position, byte in enumerate(data):
                 if byte in _ENTER:
                     self._busy = True
                     self._typed_ahead(data[position + 1 :])
+                    self._echo(echo)
                     self._stdout.write(_ENTER)
                     return line.decode("utf-8", "replace")
                 if byte in _ERASE:
                     del line[-1:]
-                    self._echo(b"\b \b")
+                    echo += b"\b \b"
                 else:
                     line.append(byte)
-                    self._echo(bytes([byte]))
+                    echo.append(byte)
+            self._echo(echo)
 
     def _typed_ahead(self, rest: bytes) -> None:
         """Put back what was typed after the line, before anything that was typed later."""
@@ -109,9 +112,10 @@ class Terminal:
         for data in (rest, *later) if rest else later:
             self._typed.put_nowait(data)
 
-    def _echo(self, data: bytes) -> None:
-        if not self._faults.without_echo:
-            self._stdout.write(data)
+    def _echo(self, data: bytearray) -> None:
+        """Show what was typed at once, as line editors do with what came at once."""
+        if data and not self._faults.without_echo:
+            self._stdout.write(bytes(data))
 
     async def _answer(self, line: str) -> None:
         answer = self._dialogue.answer(line)

@@ -6,23 +6,29 @@ over the end of a line, which is so for most patterns, the text is read in block
 and may have any size. Other patterns need the text in memory, which is bounded.
 
 Patterns are matched on bytes, encoded as UTF-8: devices send what they like, and it is kept as it
-is. A pattern may take exponential time: it is matched outside of the interpreter's lock, and
-within a time limit.
+is. A pattern may take exponential time: it is matched within a time limit, and outside of the
+interpreter's lock unless the limit is so short that this is no concern.
 """
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, TypeVar
+from functools import lru_cache
+from typing import Final, Self, TypeVar
 
 import regex
 
 from roundsman.errors import RoundsmanError
+from roundsman.worker.needles import needles
 
 MAX_TEXT: Final = 64 << 20
 """Bytes of the largest text that is held in memory for a pattern that may reach over lines."""
 
 BLOCK_SECONDS: Final = 5.0
 """How long a pattern may take over one block. Harmless ones take 0.01 s for 1 MiB."""
+
+QUICK_SECONDS: Final = 0.02
+"""How long all patterns of a quick effort may take together: for so long nothing else happens."""
 
 _BLOCK: Final = 1 << 20
 
@@ -46,6 +52,39 @@ class PatternError(RoundsmanError):
     code = "pattern.failed"
 
 
+class NotQuickError(Exception):
+    """A quick effort was not enough: begin anew with a thorough one."""
+
+
+class Effort:
+    """For how long patterns may be applied, in seconds of CPU, as the `regex` module counts."""
+
+    aside = True
+    """Whether they are matched outside of the interpreter's lock. To give it up and to get it back
+    costs up to 5 ms for each pattern while another thread computes."""
+
+    def seconds(self) -> float:
+        """The limit for the next block."""
+        return BLOCK_SECONDS
+
+
+class QuickEffort(Effort):
+    """Little enough for the event loop's own thread."""
+
+    aside = False
+
+    def __init__(self) -> None:
+        """Begin now."""
+        self._until = time.process_time() + QUICK_SECONDS
+
+    def seconds(self) -> float:
+        """What is left."""
+        return max(0.001, self._until - time.process_time())
+
+
+THOROUGH: Final = Effort()
+
+
 class Pattern:
     """One regular expression."""
 
@@ -59,17 +98,32 @@ class Pattern:
         unsure = _WITHIN_LINE.sub("", text)
         # One that matches nothing at all would do so twice where two blocks meet.
         self.within_lines = not unsure and self._compiled.search(b"") is None
+        self._needles = needles(text)
 
-    def found_in(self, text: Iterable[bytes]) -> bool:
+    # Devices share jobs: to read the patterns of one takes as long as a session.
+    @classmethod
+    @lru_cache(maxsize=4096)
+    def of(cls, text: str) -> Self:
+        """The same, read once for all that use it."""
+        return cls(text)
+
+    def found_in(self, text: Iterable[bytes], effort: Effort = THOROUGH) -> bool:
         """Whether it matches anywhere."""
 
         def search(block: bytes) -> bool:
-            match = self._compiled.search(block, timeout=BLOCK_SECONDS, concurrent=True)
+            match = self._compiled.search(block, timeout=effort.seconds(), concurrent=effort.aside)
             return match is not None
 
-        return any(self._over_blocks(text, search))
+        return any(self._over_blocks(text, search, lambda _: False, effort))
 
-    def replace(self, text: Iterable[bytes], replacement: str, *, groups: bool) -> Iterator[bytes]:
+    def replace(
+        self,
+        text: Iterable[bytes],
+        replacement: str,
+        *,
+        groups: bool,
+        effort: Effort = THOROUGH,
+    ) -> Iterator[bytes]:
         r"""The text with each match replaced; with `groups` the replacement may refer to them.
 
         References are written `\1` or `\g<name>`. Raises `PatternError` for an unknown one.
@@ -79,20 +133,32 @@ class Pattern:
             new = new.replace(b"\\", b"\\\\")
 
         def substitute(block: bytes) -> bytes:
-            return self._compiled.sub(new, block, timeout=BLOCK_SECONDS, concurrent=True)
+            return self._compiled.sub(new, block, timeout=effort.seconds(), concurrent=effort.aside)
 
         try:
-            yield from self._over_blocks(text, substitute)
+            yield from self._over_blocks(text, substitute, lambda block: block, effort)
         except (regex.error, IndexError) as error:
             raise PatternError(
                 f"{replacement!r} does not fit the regular expression {self.text!r}: {error}"
             ) from None
 
-    def _over_blocks(self, text: Iterable[bytes], step: Callable[[bytes], _T]) -> Iterator[_T]:
+    def _over_blocks(
+        self,
+        text: Iterable[bytes],
+        step: Callable[[bytes], _T],
+        otherwise: Callable[[bytes], _T],
+        effort: Effort,
+    ) -> Iterator[_T]:
+        """Do a step with each block in which there may be a match, the other with the rest."""
         for block in self._lines(text) if self.within_lines else self._whole(text):
+            if self._needles and not any(needle in block for needle in self._needles):
+                yield otherwise(block)
+                continue
             try:
                 yield step(block)
             except TimeoutError:
+                if not effort.aside:
+                    raise NotQuickError from None
                 raise PatternError(
                     f"the regular expression {self.text!r} took too long: ended after "
                     f"{BLOCK_SECONDS:g} s on {len(block)} bytes",

@@ -1,28 +1,31 @@
 """Removes secrets and noise from a result, on the worker, before it is uploaded."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from roundsman.wire.job import Scrubber, ScrubberType
-from roundsman.worker.patterns import Pattern
+from roundsman.worker.patterns import THOROUGH, Effort, Pattern
 
 
 class Scrubbers:
     """The scrubbers of a job, applied to a whole text one after the other."""
 
-    def __init__(self, scrubbers: Sequence[Scrubber]) -> None:
+    def __init__(self, scrubbers: Iterable[Scrubber]) -> None:
         """Read them; raises `PatternError` for an expression that is none."""
         self._steps = [
-            (scrubber, None if scrubber.type is ScrubberType.SIMPLE else Pattern(scrubber.search))
+            (
+                scrubber,
+                None if scrubber.type is ScrubberType.SIMPLE else Pattern.of(scrubber.search),
+            )
             for scrubber in scrubbers
         ]
 
     def __bool__(self) -> bool:
         return bool(self._steps)
 
-    def apply(self, text: Iterable[bytes]) -> Iterator[bytes]:
+    def apply(self, text: Iterable[bytes], effort: Effort = THOROUGH) -> Iterator[bytes]:
         """The scrubbed text, as a stream; raises `PatternError` when that cannot be done.
 
-        Takes time and blocks: patterns are for a thread.
+        Takes time and blocks: unless the effort is a quick one this is for a thread.
         """
         stream = iter(text)
         for scrubber, pattern in self._steps:
@@ -32,7 +35,7 @@ class Scrubbers:
                 )
             else:
                 groups = scrubber.type is ScrubberType.REGEX_SUBSTITUTE
-                stream = pattern.replace(stream, scrubber.replace, groups=groups)
+                stream = pattern.replace(stream, scrubber.replace, groups=groups, effort=effort)
         return stream
 
 

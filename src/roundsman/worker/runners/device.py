@@ -70,8 +70,9 @@ class SessionRunner:
         """See `DeviceRunner`."""
         job, device = execution.job, execution.device
         title = f"{job.name} on {device.name} ({device.host})"
-        scrubbers = _read_scrubbers(job, title)
-        keeper = Keeper(title, scrubbers, device.credentials, self._threads.of(job.name))
+        keeper = Keeper(
+            title, _read_scrubbers(job, title), device.credentials, self._threads.of(job.name)
+        )
         manners = _read_manners(device, title)
         session = _Session(execution, read_steps(job, title), manners, keeper, self._limits)
         with result.scratch() as file:
@@ -237,7 +238,8 @@ class _Session:
         if self._manners.platform.errors:
             self._check_accepted(step.command.command, transcript, output)
         if step.expects:
-            await self._keeper.in_thread(lambda: check(step, transcript, output))
+            size = output.end - output.start
+            await self._keeper.patterns.apply(lambda e: check(step, transcript, output, e), size)
 
     def _check_accepted(self, command: str, transcript: Transcript, output: Span) -> None:
         first = Span(output.start, min(output.end, output.start + BYTES_OF_COMPLAINT))

@@ -3,11 +3,15 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol
+from typing import IO, BinaryIO, Final, Protocol, cast
 
 from roundsman.errors import RoundsmanError
 from roundsman.wire.execution import Execution
 from roundsman.wire.run import FailureClass
+
+IN_MEMORY_BYTES: Final = 1 << 16
+"""Up to so many bytes an intermediate file stays in memory: opening one on disk takes 0.2 ms, a
+tenth of a session, and most configurations are smaller. 64 MB at 1,000 sessions."""
 
 
 class RunFailedError(RoundsmanError):
@@ -92,11 +96,14 @@ class ResultFile:
         self._closed = True
 
     def scratch(self) -> IO[bytes]:
-        """A nameless file on the same disk, for intermediate steps; gone once closed.
+        """A nameless file for intermediate steps, on the same disk once it is large.
 
-        Use it as a context manager. Bound what goes there: it counts towards no limit.
+        It is gone once closed. Use it as a context manager, and bound what goes there: it counts
+        towards no limit.
         """
-        return tempfile.TemporaryFile(dir=self._scratch_folder)
+        folder = str(self._scratch_folder)
+        # It has all that files have, which its type does not say.
+        return cast("IO[bytes]", tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, dir=folder))
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

@@ -4,12 +4,19 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import IO, Final, Protocol, TypeVar
+from functools import partial
+from typing import IO, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from roundsman.wire.device import Credentials
 from roundsman.wire.run import FailureClass
-from roundsman.worker.patterns import PatternError
+from roundsman.worker.patterns import (
+    THOROUGH,
+    Effort,
+    NotQuickError,
+    PatternError,
+    QuickEffort,
+)
 from roundsman.worker.runners.interface import ResultFile, ResultTooLargeError, RunFailedError
 from roundsman.worker.scrubbers import Scrubbers, replace_literal
 from roundsman.worker.sessions.errors import SessionError
@@ -18,22 +25,20 @@ from roundsman.worker.sessions.transcript import BLOCK, Span, Transcript
 EVIDENCE_BYTES: Final = 1 << 20
 """Of a failed run at most the last so many bytes are kept."""
 
+QUICK_BYTES: Final = 1 << 16
+"""Up to so many bytes, which hold most configurations, patterns are applied at once."""
+
+SLOW_SECONDS: Final = 600.0
+"""For how long a job counts as slow. What made it so may have been a single device."""
+
 _EXCERPT_CHARACTERS: Final = 200
 _MASK: Final = b"********"
 
 _T = TypeVar("_T")
 
 
-class InThread(Protocol):
-    """Does work that may take long and block, elsewhere."""
-
-    async def __call__(self, work: Callable[[], _T]) -> _T:
-        """What `work` returns or raises."""
-        ...
-
-
 class PatternThreads:
-    """Threads for applying patterns.
+    """Threads for applying patterns that may take long.
 
     Each job is in at most one of them, so that one bad pattern holds up neither the sessions nor
     the patterns of other jobs.
@@ -41,21 +46,42 @@ class PatternThreads:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="patterns")
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._jobs: WeakValueDictionary[str, JobPatterns] = WeakValueDictionary()
+        self._slow: dict[str, float] = {}
 
-    def of(self, job: str) -> InThread:
-        """What does work for the job of that name, in its turn."""
-
-        async def in_thread(work: Callable[[], _T]) -> _T:
-            turn = self._turns.setdefault(job, asyncio.Lock())
-            async with turn:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-        return in_thread
+    def of(self, job: str) -> "JobPatterns":
+        """What applies the patterns of the job of that name."""
+        return self._jobs.setdefault(job, JobPatterns(job, self._threads, self._slow))
 
     def close(self) -> None:
         """Let go of the threads, without waiting for them."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class JobPatterns:
+    """Applies the patterns of one job: at once to small texts, in a thread to others.
+
+    To hand a text to a thread and back takes longer than to scrub a usual configuration. A job
+    whose patterns did not keep to a quick effort has its texts in a thread for the time being.
+    """
+
+    def __init__(self, job: str, threads: ThreadPoolExecutor, slow: dict[str, float]) -> None:
+        """`slow` says of each job until when it counts as such, by the event loop's clock."""
+        self._job = job
+        self._threads = threads
+        self._slow = slow
+        self._turn = asyncio.Lock()
+
+    async def apply(self, work: Callable[[Effort], _T], size: int) -> _T:
+        """What `work`, on a text of that many bytes, returns or raises; it may be begun twice."""
+        loop = asyncio.get_running_loop()
+        if size <= QUICK_BYTES and self._slow.get(self._job, 0) <= loop.time():
+            try:
+                return work(QuickEffort())
+            except NotQuickError:
+                self._slow[self._job] = loop.time() + SLOW_SECONDS
+        async with self._turn:
+            return await loop.run_in_executor(self._threads, partial(work, THOROUGH))
 
 
 class Keeper:
@@ -66,39 +92,42 @@ class Keeper:
         title: str,
         scrubbers: Scrubbers,
         credentials: Credentials | None,
-        in_thread: InThread,
+        patterns: JobPatterns,
     ) -> None:
         """`title` names job and device in failures."""
         self._title = title
         self._scrubbers = scrubbers
         self._credentials = credentials
-        self.in_thread = in_thread
+        self.patterns = patterns
 
     async def keep(self, transcript: Transcript, spans: list[Span], result: ResultFile) -> None:
         """Write the scrubbed result; `RunFailedError` when that cannot be done."""
-        text = (block for span in spans for block in transcript.read(span))
         if self._scrubbers:
             with result.scratch() as scrubbed:
-                await self._scrub(text, scrubbed, result.max_bytes)
+                await self._scrub(transcript, spans, scrubbed, result.max_bytes)
                 await self._copy(_blocks(scrubbed), result)
         else:
-            await self._copy(text, result)
+            await self._copy(_text(transcript, spans), result)
         if not result.size:
             raise RunFailedError(
                 f"{self._title}: ended well but brought nothing back", FailureClass.EMPTY
             )
 
-    async def _scrub(self, text: Iterable[bytes], scrubbed: IO[bytes], max_bytes: int) -> None:
-        def work() -> None:
+    async def _scrub(
+        self, transcript: Transcript, spans: list[Span], scrubbed: IO[bytes], max_bytes: int
+    ) -> None:
+        def work(effort: Effort) -> None:
             size = 0
-            for block in self._scrubbers.apply(text):
+            scrubbed.seek(0)
+            scrubbed.truncate()
+            for block in self._scrubbers.apply(_text(transcript, spans), effort):
                 size += len(block)
                 if size > max_bytes:
                     raise ResultTooLargeError(max_bytes)
                 scrubbed.write(block)
 
         try:
-            await self.in_thread(work)
+            await self.patterns.apply(work, sum(span.end - span.start for span in spans))
         except PatternError as error:
             raise RunFailedError(
                 f"{self._title}: scrubber: {error.text}", FailureClass.SCRUBBER
@@ -131,14 +160,14 @@ class Keeper:
     async def _evidence(self, transcript: Transcript, count: int) -> bytes:
         """The end of what came, without credentials and scrubbed; nothing if that is impossible."""
 
-        def work() -> bytes:
+        def work(effort: Effort) -> bytes:
             text: Iterable[bytes] = [transcript.last_lines(count)]
             for secret in self._secrets():
                 text = replace_literal(text, secret, _MASK)
-            return b"".join(self._scrubbers.apply(text))[-count:]
+            return b"".join(self._scrubbers.apply(text, effort))[-count:]
 
         try:
-            return await self.in_thread(work)
+            return await self.patterns.apply(work, min(count, transcript.size))
         except PatternError:
             return b""
 
@@ -148,6 +177,10 @@ class Keeper:
             for secret in (known.password, known.passphrase, known.enable):
                 if secret:
                     yield secret.reveal().encode()
+
+
+def _text(transcript: Transcript, spans: list[Span]) -> Iterator[bytes]:
+    return (block for span in spans for block in transcript.read(span))
 
 
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:

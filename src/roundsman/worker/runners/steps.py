@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from roundsman.wire.job import Command, Job, JobType
 from roundsman.wire.run import FailureClass
-from roundsman.worker.patterns import Pattern, PatternError
+from roundsman.worker.patterns import Effort, Pattern, PatternError
 from roundsman.worker.runners.interface import RunFailedError
 from roundsman.worker.sessions.errors import CommandError, UnverifiedError
 from roundsman.worker.sessions.transcript import Span, Transcript
@@ -46,9 +46,9 @@ def read_steps(job: Job, title: str) -> list[Step]:
         return [
             Step(
                 c,
-                tuple(map(Pattern, c.expect)),
-                tuple(map(Pattern, c.expect_not)),
-                Pattern(rf"(?:{c.end})\s*\Z") if c.end else None,
+                tuple(map(Pattern.of, c.expect)),
+                tuple(map(Pattern.of, c.expect_not)),
+                Pattern.of(rf"(?:{c.end})\s*\Z") if c.end else None,
             )
             for c in commands
         ]
@@ -56,19 +56,24 @@ def read_steps(job: Job, title: str) -> list[Step]:
         raise RunFailedError(f"{title}: {error.text}", FailureClass.COMMAND) from None
 
 
-def check(step: Step, transcript: Transcript, output: Span) -> None:
-    """Hold an output against what is expected of it."""
+def check(step: Step, transcript: Transcript, output: Span, effort: Effort) -> None:
+    """Hold an output against what is expected of it.
+
+    Raises `CommandError`, `UnverifiedError`, and `NotQuickError` when the effort was too little.
+    """
     name = step.command.command
     try:
-        if step.expect and not any(p.found_in(transcript.read(output)) for p in step.expect):
+        if step.expect and not any(
+            p.found_in(transcript.read(output), effort) for p in step.expect
+        ):
             wanted = " or ".join(repr(pattern.text) for pattern in step.expect)
             raise CommandError(f"the output of {name!r} does not match {wanted}")
         for pattern in step.expect_not:
-            if pattern.found_in(transcript.read(output)):
+            if pattern.found_in(transcript.read(output), effort):
                 raise CommandError(
                     f"the output of {name!r} matches {pattern.text!r}, which it must not"
                 )
-        if step.end and not step.end.found_in(_end_of(transcript, output)):
+        if step.end and not step.end.found_in(_end_of(transcript, output), effort):
             raise UnverifiedError(
                 f"the output of {name!r} does not end with {step.command.end!r}, so that it is "
                 "not certain to be whole"

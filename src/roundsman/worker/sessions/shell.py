@@ -458,11 +458,14 @@ class Shell:
 
     async def _receive(self, silence: float | None = None) -> bytes | None:
         """Take what comes next; return the lines it finished, or none after a silence (seconds)."""
-        try:
-            async with asyncio.timeout(silence):
-                data = await self._channel.read()
-        except TimeoutError:
-            return None
+        if silence is None:
+            data = await self._channel.read()
+        else:
+            try:
+                async with asyncio.timeout(silence):
+                    data = await self._channel.read()
+            except TimeoutError:
+                return None
         if not data:
             raise ClosedEarlyError("the device closed the session before its prompt came")
         finished = self._screen.feed(data)

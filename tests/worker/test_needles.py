@@ -1,0 +1,65 @@
+"""What a text must hold for a pattern to match: read right, or not read."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from roundsman.platforms.load import by_name, own_names
+from roundsman.wire.job import ScrubberType
+from roundsman.worker.needles import needles
+
+PATTERNS = sorted(
+    {
+        scrubber.search
+        for name in own_names()
+        for scrubber in (*by_name(name).noise, *by_name(name).secrets)
+        if scrubber.type is not ScrubberType.SIMPLE
+    }
+)
+KNOWN = [pattern for pattern in PATTERNS if needles(pattern)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (r"^(snmp-server community )\S+", ["snmp-server community "]),
+        (r"^\s*(?:standby|vrrp) \d+", ["standby", "vrrp"]),
+        (r"one(?:two)?three", ["three"]),
+        (r"abcd?", ["abc"]),
+        (r"abcd*efg", ["abc"]),
+        (r"abcd+", ["abcd"]),
+        (r"(?:abc){0,3}def", ["def"]),
+        (r"(?:abc){2}de", ["abc"]),
+        (r"(?=secret)word", ["word"]),
+        (r"[abc]def\.ghi", ["def.ghi"]),
+        (r"näme", ["näme"]),
+        (r"abc|def", ["abc", "def"]),
+        (r"abc|d", []),
+        (r"(abc|)", []),
+        (r"(?i)secret", []),
+        (r"(?i:secret)", []),
+        (r"\x41bcd", []),
+        (r"[[:alpha:]]+secret", []),
+        (r"a{2", []),
+        (r"(abc", []),
+        (r"abc)", []),
+        (r"ab", []),
+    ],
+)
+def test_needles_are_what_every_match_holds(pattern: str, expected: list[str]) -> None:
+    assert needles(pattern) == tuple(word.encode() for word in expected)
+
+
+def test_most_patterns_of_platforms_have_needles() -> None:
+    assert len(KNOWN) > 0.9 * len(PATTERNS)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_a_text_that_matches_has_a_needle(data: st.DataObject) -> None:
+    pattern = data.draw(st.sampled_from(KNOWN))
+    text = data.draw(st.from_regex(re.compile(pattern, re.MULTILINE)))
+    encoded = text.encode("utf-8", "surrogatepass")
+    assert any(needle in encoded for needle in needles(pattern))
