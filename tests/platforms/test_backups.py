@@ -16,7 +16,7 @@ from roundsman.platforms.load import Platform
 from roundsman.secret import Secret
 from roundsman.simulator.device import HOST, SimulatedDevice
 from roundsman.simulator.kinds import IOS
-from roundsman.simulator.terminal import Answer
+from roundsman.simulator.terminal import Answer, Dialogue
 from roundsman.wire.device import Device, Protocol, Ssh
 from roundsman.wire.job import CommandSet, Job, Schedule
 from roundsman.worker.sessions.manners import LinePattern
@@ -34,7 +34,7 @@ END_MARKS = (
 )
 
 
-class Asked:
+class Asked(Dialogue):
     """A device with the prompts of a platform's examples and a sample as its configuration."""
 
     def __init__(self, platform: Platform, config: str) -> None:
@@ -48,8 +48,8 @@ class Asked:
         self._enabled = (privileged or plain)[0]
         self._prompt = plain[0]
 
-    def begin(self) -> bytes:
-        return b"Authorized users only\r\n description # not a prompt\r\n\r\n"
+    def begin(self) -> Answer:
+        return Answer(output=b"Authorized users only\r\n description # not a prompt\r\n\r\n")
 
     def prompt(self) -> bytes:
         return f"{self._prompt} ".encode()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from roundsman.platforms import load
-from roundsman.simulator.replay import read_dialogue
+from roundsman.simulator.recorded import read_recording
 from tests.config.files import loaded
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "platforms.md"
@@ -18,7 +18,7 @@ def test_the_examples_of_the_how_to(tmp_path: Path) -> None:
     read = loaded(tmp_path, configuration, environ={"DEVICE_PASSWORD": "x", "ENABLE_PASSWORD": "y"})
     assert set(read.slots) == {("edge1", "backup"), ("edge2", "backup")}
     (tmp_path / "dialogue.yaml").write_text(dialogue)
-    assert [sent for sent, _ in read_dialogue(tmp_path / "dialogue.yaml").exchanges] == [
+    assert [sent for sent, _ in read_recording(tmp_path / "dialogue.yaml").exchanges] == [
         "show version\n",
         " ",
     ]

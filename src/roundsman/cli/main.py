@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "controller": "Run a controller.",
     "worker": "Run a worker.",
     "platform": "List, show and test platforms: what is known of devices' operating systems.",
+    "simulate": "Play devices from recorded dialogues and state machines.",
     "check": "Say everything that is wrong with a configuration file.",
     "token": "Make a token and the hash that goes into the configuration.",
     "demo": "Show the whole of it on a simulated fleet.",

@@ -86,14 +86,15 @@ def test(file: str, dialogues: tuple[Path, ...]) -> None:
 
 def _try(platform: "Platform", path: Path) -> bool:
     """Replay one dialogue and say what came of it; whether all was well."""
-    from roundsman.simulator.replay import read_dialogue, replay
+    from roundsman.simulator.recorded import read_recording
+    from roundsman.simulator.replay import replay
 
-    dialogue = read_dialogue(path)
+    recording = read_recording(path)
     good = True
     for name, commands in platform.standard.items():
         click.echo(f"\n{path.name}: {name}")
         try:
-            came = asyncio.run(replay(dialogue, platform.session, commands))
+            came = asyncio.run(replay(recording, platform.session, commands))
         except TimeoutError:
             click.echo("  failed: no prompt of the platform came, or it did not come again")
             good = False

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Faults:
-    """The faults of one device; by default it has none."""
+    """The faults of one device, whatever it plays; by default it has none."""
 
     refuses_password: bool = False
     """No password is right."""
@@ -21,6 +21,8 @@ class Faults:
     """Drops the connection after so many bytes of a command's output."""
     stalls_after_bytes: int | None = None
     """Stops writing, for good, after so many bytes of a command's output."""
+    resets_after_bytes: int | None = None
+    """Drops the connection after so many bytes of a session: greeting, echoes and prompts too."""
     doubles_prompt: bool = False
     """Each prompt is written twice, on two lines."""
     echoes_while_busy: bool = False

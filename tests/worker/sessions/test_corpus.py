@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from roundsman.platforms.load import by_name
+from roundsman.simulator.faults import Faults
 from roundsman.simulator.recorded import unescape
 from roundsman.wire.device import Device
 from roundsman.wire.run import FailureClass
@@ -17,7 +18,7 @@ from roundsman.worker.runners.interface import RunFailedError
 from roundsman.worker.sessions.manners import Manners
 from tests.worker.sessions import corpus
 from tests.worker.sessions.conftest import Bench, commands
-from tests.worker.sessions.corpus import Delivery, Dialogue
+from tests.worker.sessions.corpus import Dialogue
 
 ALL = bool(os.environ.get("ROUNDSMAN_CORPUS_ALL"))
 RECORDINGS = corpus.recordings()
@@ -25,11 +26,11 @@ SHORT = 12_000
 """Bytes. In the suite only recordings up to this size come in pieces of one byte."""
 
 WAYS = {
-    "whole": Delivery(),
-    "7 bytes": Delivery(pieces=7),
-    "1 byte": Delivery(pieces=1),
-    "7 bytes with pauses": Delivery(pieces=7, pause=0.02),
-    "1 byte with pauses": Delivery(pieces=1, pause=0.02),
+    "whole": Faults(),
+    "7 bytes": Faults(piece_bytes=7),
+    "1 byte": Faults(piece_bytes=1),
+    "7 bytes with pauses": Faults(piece_bytes=7, piece_seconds=0.02),
+    "1 byte with pauses": Faults(piece_bytes=1, piece_seconds=0.02),
 }
 
 pytestmark = pytest.mark.skipif(
@@ -73,7 +74,7 @@ async def test_lines_like_prompts_do_not_end_anything(
 ) -> None:
     """Fault 14. Where the prompt itself stands in the output it may be refused, never cut."""
     dialogue = corpus.with_prompt_like_lines(corpus.read(path))
-    async with corpus.played(dialogue, Delivery(pieces=pieces)) as device:
+    async with corpus.played(dialogue, Faults(piece_bytes=pieces)) as device:
         try:
             result = await read_all(bench, dialogue, device)
         except RunFailedError as error:
@@ -93,7 +94,7 @@ async def test_a_connection_that_is_cut_is_never_a_success(bench: Bench, path: P
         len(part) for line in dialogue.commands for part in dialogue.replies[line].parts
     )
     for position in range(1, length, max(1, length // 50)):
-        async with corpus.played(dialogue, Delivery(cut_after=position)) as device:
+        async with corpus.played(dialogue, Faults(resets_after_bytes=position)) as device:
             with pytest.raises(RunFailedError) as caught:
                 await read_all(bench, dialogue, device)
             assert caught.value.failure_class in {FailureClass.CLOSED_EARLY, FailureClass.REFUSED}
@@ -109,7 +110,7 @@ async def test_a_command_without_a_shell_that_is_cut_is_never_a_success(
     for command in dialogue.commands:
         length = len(dialogue.replies[command].parts[0])
         for position in range(1, length, max(1, length // (50 if ALL else 5))):
-            async with corpus.played(dialogue, Delivery(cut_after=position)) as device:
+            async with corpus.played(dialogue, Faults(resets_after_bytes=position)) as device:
                 failure, _ = await bench.fail(device, commands(command, ends_with=None))
                 assert failure is FailureClass.CLOSED_EARLY
 
