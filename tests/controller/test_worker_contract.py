@@ -598,11 +598,78 @@ async def test_too_large_is_said_before_the_body_is_read_when_it_is_announced(tw
     reader, writer = await asyncio.open_connection(*two.address)
     writer.write(
         b"POST /worker/complete HTTP/1.1\r\nHost: localhost\r\n"
-        b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 600000000\r\n\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 600000000\r\n"
+        b"Expect: 100-continue\r\n\r\n"
     )
     head = await reader.readuntil(b"\r\n")
     writer.close()
     assert head.startswith(b"HTTP/1.1 413 ")  # the words after it are the Python release's
+
+
+async def test_who_asks_first_is_told_to_go_on(two: Served) -> None:
+    await lease(two)
+    body = multipart.completion("edge0", "show", DUE, b"x" * 50_000)
+    reader, writer = await asyncio.open_connection(*two.address)
+    writer.write(
+        b"POST /worker/complete HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+        b"Content-Type: %s\r\nContent-Length: %d\r\n\r\n"
+        % (multipart.HEADERS["Content-Type"].encode(), len(body))
+    )
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+    writer.write(body)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
+async def test_who_drips_holds_nobody_up(two: Served, archive: MemoryArchive) -> None:
+    await lease(two)
+    body = multipart.completion("edge0", "show", DUE, b"x" * 50_000)
+    reader, writer = await asyncio.open_connection(*two.address)
+    writer.write(
+        b"POST /worker/complete HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: %s\r\nContent-Length: %d\r\n\r\n"
+        % (multipart.HEADERS["Content-Type"].encode(), len(body))
+    )
+    for start in range(0, 40_000, 10_000):
+        writer.write(body[start : start + 10_000])
+        await writer.drain()
+        # Another result of the same slot, and of another one, go through in between.
+        other = multipart.completion("edge0", "show", DUE, b"mine", epoch="1")
+        assert (await complete(two, other))[0] == 200
+        other = multipart.completion("edge1", "show", DUE, b"theirs")
+        assert (await complete(two, other))[0] == 200
+    writer.write(body[40_000:])
+    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 409 ")
+    writer.close()
+    assert contents(archive) == {("edge0", "show"): [b"mine"], ("edge1", "show"): [b"theirs"]}
+
+
+async def test_in_a_batch_each_stands_for_itself(
+    tmp_path: Path, clock: ManualClock, archive: MemoryArchive
+) -> None:
+    """A lost lease, a slot that is gone and one told twice beside good ones, all at once."""
+    async with served(fleet(40), tmp_path, clock=clock, archive=archive) as running:
+        clock.advance(PERIOD)
+        await lease(running, "?max=1000")
+        good = [f"edge{number}" for number in range(30)]
+        bodies = [multipart.completion(name, "show", DUE, name.encode()) for name in good]
+        bodies += [
+            multipart.completion("edge30", "show", DUE, b"late", epoch="7"),
+            multipart.completion("edge31", "show", DUE + 1, b"another time"),
+            multipart.completion("edge99", "show", DUE, b"unknown"),
+            multipart.completion("edge32", "show", DUE, b"broken", failure="closed early"),
+            bodies[0],
+        ]
+        statuses = [
+            status
+            for status, _ in await asyncio.gather(*(complete(running, body) for body in bodies))
+        ]
+        assert statuses == [200] * 30 + [409, 409, 404, 200, 200]
+        kept = [
+            run for run in await history(running, limit=100) if run.outcome is not Outcome.STALE
+        ]
+        assert len(kept) == 31
+    assert contents(archive) == {(name, "show"): [name.encode()] for name in good}
 
 
 async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(
@@ -670,15 +737,35 @@ async def test_the_ledger_being_away_is_503_and_a_retry_is_kept_once(
     assert version.entry.run_id == run.run_id
 
 
-async def test_a_spool_that_cannot_be_written_is_503(two: Served, tmp_path: Path) -> None:
-    await lease(two)
-    body = multipart.completion("edge0", "show", DUE, b"x")
-    spool = tmp_path / "spool"
-    spool.rmdir()
-    status, answer = await complete(two, body)
-    assert (status, answer["code"]) == (503, "spool.unavailable")
-    spool.mkdir()
-    assert (await complete(two, body))[0] == 200
+async def test_a_spool_that_cannot_be_written_is_503_for_large_results_only(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with served(fleet(2), tmp_path, clock=clock) as running:
+        clock.advance(PERIOD)
+        await lease(running)
+        (tmp_path / "spool").rmdir()
+        body = multipart.completion("edge0", "show", DUE, b"x" * 300_000)
+        status, answer = await complete(running, body)
+        assert (status, answer["code"]) == (503, "spool.unavailable")
+        small = multipart.completion("edge1", "show", DUE, b"x" * 200_000)
+        assert (await complete(running, small))[0] == 200
+        (tmp_path / "spool").mkdir()
+        assert (await complete(running, body))[0] == 200
+
+
+async def test_no_room_for_what_is_announced_is_503_before_the_body(
+    two: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roundsman.controller.spool.SPARE_BYTES", 1 << 60)
+    reader, writer = await asyncio.open_connection(*two.address)
+    writer.write(
+        b"POST /worker/complete HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n"
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 503 ")  # without a 100 first
+    assert b"retry-after: 30\r\n" in head.lower()
 
 
 async def test_500_at_once_are_all_kept(tmp_path: Path, clock: ManualClock) -> None:

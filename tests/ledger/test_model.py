@@ -29,6 +29,7 @@ from roundsman.ledger.interface import (
 )
 from roundsman.ledger.memory import MemoryLedger
 from roundsman.ledger.sqlite.driver import SqliteLedger
+from roundsman.testing.ledger_conformance import lease_of, repeat_of
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.run import Outcome, Run, SlotState
 
@@ -184,7 +185,7 @@ class Ledgers(RuleBasedStateMachine):
         if ending.run is not None:  # the same completion, told once more
             run = msgspec.structs.replace(ending.run, run_id=f"run-{next(self.ids)}")
             ending = msgspec.structs.replace(ending, run=run)
-            self.both(lambda ledger: ledger.find_repeat(run.device, run.job, run.due, "x"))
+            self.both(lambda ledger: repeat_of(ledger, run.device, run.job, run.due, "x"))
         self.both(lambda ledger: ledger.finish([ending], self.now))
 
     @rule(device=DEVICES, job=JOBS)
@@ -243,7 +244,7 @@ class Ledgers(RuleBasedStateMachine):
 async def knowledge(ledger: Ledger, now: float) -> list[object]:
     slots = await ledger.slots(SlotQuery(), now)
     by_state = [await ledger.slots(SlotQuery(state=state), now) for state in SlotState]
-    leases = [await ledger.lease_of(slot.device, slot.job) for slot in slots.items]
+    leases = [await lease_of(ledger, slot.device, slot.job) for slot in slots.items]
     runs = await ledger.runs(RunQuery(limit=10_000))
     return [slots, by_state, leases, await ledger.pauses(), sorted(map(described, runs.items))]
 

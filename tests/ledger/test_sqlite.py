@@ -35,9 +35,11 @@ from roundsman.testing.ledger_conformance import (
     NOW,
     claim,
     end_of,
+    lease_of,
     names,
     planned,
     process,
+    repeat_of,
     run_of,
     slot_of,
     worker,
@@ -71,7 +73,7 @@ async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
     second = await open_ledger(tmp_path)
     assert await second.slots(SlotQuery(), NOW) == slots
     assert await second.runs(RunQuery()) == runs
-    assert await second.lease_of("a", "backup") == a
+    assert await lease_of(second, "a", "backup") == a
     assert await second.worker_tokens() == {"digest": "w1"}
     assert await second.workers() == [worker()]
     assert await second.process("p1") == process()
@@ -308,10 +310,10 @@ async def test_a_ledger_of_the_first_schema_goes_on(tmp_path: Path) -> None:
     ]
     (leased,) = await claim(ledger, ahead=15)
     assert (leased.device, leased.due, leased.attempts) == ("b", NOW + 5, 0)
-    held = await ledger.lease_of("a", "backup")
+    held = await lease_of(ledger, "a", "backup")
     assert held is not None
     assert await ledger.finish([end_of(held)], NOW) == [FinishAnswer.KEPT]
-    repeated = await ledger.find_repeat("c", "backup", NOW - 9, "x")
+    repeated = await repeat_of(ledger, "c", "backup", NOW - 9, "x")
     assert repeated is not None
     assert (repeated.run_id, repeated.attempt) == ("r", 1)
     await ledger.close()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from roundsman.controller.spool import SpoolFile
+from roundsman.controller.spool import Received
 
 
 class Evidence:
@@ -16,7 +16,7 @@ class Evidence:
         """Where the evidence of a run is, if there is any. Takes only ids made here."""
         return self._folder / run_id
 
-    async def keep(self, run_id: str, content: SpoolFile) -> None:
+    async def keep(self, run_id: str, content: Received) -> None:
         """Keep what a run left behind, flushed to disk. Raises `SpoolUnavailableError`."""
         await content.move(self.path(run_id))
 

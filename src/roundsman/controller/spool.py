@@ -1,7 +1,12 @@
-"""Where results wait between the network and the archive: files, so that memory stays flat."""
+"""Where results wait between the network and the archive, so that memory stays flat.
+
+A small result waits in memory; a large one, and any when memory is short, in a file. What is
+worth knowing of a content (size, digest, lines, whether it is text) is learnt while it comes.
+"""
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import uuid
@@ -10,10 +15,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
+from roundsman.archive.files import sync_file, sync_folder
 from roundsman.errors import UnavailableError
 
 BUFFER_BYTES: Final = 256 << 10
-"""Written and digested in such pieces, off the event loop; 500 uploads at once hold 128 MB."""
+"""A result up to this size waits in memory; a larger one is written and digested in such pieces,
+off the event loop."""
+MEMORY_BYTES: Final = 32 << 20
+"""What all results being received hold in memory; beyond it each piece goes to the disk."""
+SPARE_BYTES: Final = 64 << 20
+"""What a large result has to leave free on the disk: ledger and repository need some too."""
+LOOKED_AT_BYTES: Final = 8000
+"""A NUL in the first so many bytes makes a content binary, as git has it."""
 
 
 class SpoolUnavailableError(UnavailableError):
@@ -22,56 +35,103 @@ class SpoolUnavailableError(UnavailableError):
     code = "spool.unavailable"
 
 
-class SpoolFile:
-    """One file being received; gone when its `async with` ends, unless it was moved away."""
+class Received:
+    """One content being received; gone when its `async with` ends, unless it was moved away."""
 
-    def __init__(self, path: Path) -> None:
-        """Nothing is created before the first byte."""
-        self.path = path
+    def __init__(self, spool: "Spool", path: Path) -> None:
+        """Nothing is created before there is too much for memory."""
         self.size = 0
+        self.lines = 0
+        """Line ends so far."""
+        self.binary = False
+        """Whether it begins like something other than text; known after `finish`."""
+        self._spool = spool
+        self._path = path
+        self._announced = 0
+        self._to_look_at = LOOKED_AT_BYTES
         self._digest = hashlib.sha256()
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []
+        self._held = 0
         self._file: BinaryIO | None = None
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what was written, hexadecimal; whole after `finish`."""
+        """SHA-256 of the content, hexadecimal; whole after `finish`."""
         return self._digest.hexdigest()
 
-    async def write(self, data: bytes) -> None:
-        """Take more of the content. Raises `SpoolUnavailableError`."""
-        self._buffer += data
-        self.size += len(data)
-        if len(self._buffer) >= BUFFER_BYTES:
-            await self._flush()
+    @property
+    def content(self) -> bytes | Path:
+        """The whole content, after `finish`: itself where it is small, else the file with it."""
+        return self._pieces[0] if self._file is None else self._path
+
+    def announce(self, size: int) -> None:
+        """So much is to come. Raises `SpoolUnavailableError` when the disk has no room for it."""
+        if size > BUFFER_BYTES:
+            with _unavailable():
+                self._spool.expect_room(size)
+            self._promise(size)
+
+    def take(self, piece: bytes) -> bool:
+        """Take more of the content; whether `flush` is due before more is taken."""
+        self._pieces.append(piece)
+        self.size += len(piece)
+        self._held += len(piece)
+        self._spool.held += len(piece)
+        return self._held > BUFFER_BYTES or self._spool.held > MEMORY_BYTES
+
+    async def flush(self) -> None:
+        """Write what is held to the disk. Raises `SpoolUnavailableError`."""
+        pieces, self._pieces = self._pieces, []
+        with _unavailable():
+            await asyncio.to_thread(self._write_and_learn, b"".join(pieces))
+        self._promise(-min(self._held, self._announced))
+        self._spool.held -= self._held
+        self._held = 0
 
     async def finish(self) -> None:
-        """All is there: it can be read under `path`. Raises `SpoolUnavailableError`."""
-        await self._flush()
-        self._close()
+        """All is there: `content` holds it. Raises `SpoolUnavailableError`."""
+        if self._file is None:
+            self._pieces = [b"".join(self._pieces)]
+            self._learn(self._pieces[0])
+            return
+        if self._held:
+            await self.flush()
+        self._file.close()
 
     async def move(self, target: Path) -> None:
         """Keep it under another path of the same file system, flushed to disk."""
         with _unavailable():
-            await asyncio.to_thread(_move, self.path, target)
+            await asyncio.to_thread(self._move, target)
 
-    async def _flush(self) -> None:
-        buffer, self._buffer = self._buffer, bytearray()
-        with _unavailable():
-            await asyncio.to_thread(self._write, buffer)
+    def _write_and_learn(self, data: bytes) -> None:
+        self._spool.expect_room(len(data))
+        self._write(data)
+        self._learn(data)
 
-    def _write(self, buffer: bytearray) -> None:
+    def _write(self, data: bytes) -> None:
         if self._file is None:
-            self._file = self.path.open("xb", buffering=0)
-        rest = memoryview(buffer)
+            self._file = self._path.open("xb", buffering=0)
+        rest = memoryview(data)
         while rest:
             rest = rest[self._file.write(rest) :]
-        self._digest.update(buffer)
 
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+    def _learn(self, data: bytes) -> None:
+        self.binary = self.binary or b"\0" in data[: self._to_look_at]
+        self._to_look_at = max(0, self._to_look_at - len(data))
+        self.lines += data.count(b"\n")
+        self._digest.update(data)
+
+    def _move(self, target: Path) -> None:
+        if self._file is None:
+            self._write(self._pieces[0])
+        sync_file(self._path)
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path.rename(target)
+        sync_folder(target.parent)
+
+    def _promise(self, by: int) -> None:
+        self._announced += by
+        self._spool.promised += by
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,16 +142,24 @@ class SpoolFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._close()
-        with contextlib.suppress(OSError):  # what is left here, the next start clears away
-            self.path.unlink()
+        self._pieces = []
+        self._spool.held -= self._held
+        self._promise(-self._announced)
+        if self._file is not None:
+            self._file.close()
+            with contextlib.suppress(OSError):  # what is left here, the next start clears away
+                self._path.unlink()
 
 
 class Spool:
-    """The folder of files being received."""
+    """What is being received: the folder of the large ones, and the memory of the small ones."""
 
     def __init__(self, folder: Path) -> None:
         """Nothing is touched before `open`."""
+        self.held = 0
+        """Bytes in memory."""
+        self.promised = 0
+        """Bytes that are announced and yet to be written."""
         self._folder = folder
 
     def open(self) -> None:
@@ -101,21 +169,15 @@ class Spool:
             for leftover in self._folder.iterdir():
                 leftover.unlink()
 
-    def receive(self) -> SpoolFile:
-        """A new file; to be used with `async with`."""
-        return SpoolFile(self._folder / uuid.uuid4().hex)
+    def receive(self) -> Received:
+        """A new content; to be used with `async with`."""
+        return Received(self, self._folder / uuid.uuid4().hex)
 
-
-def _move(source: Path, target: Path) -> None:
-    with source.open("rb") as file:
-        os.fsync(file.fileno())
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    source.rename(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    def expect_room(self, size: int) -> None:
+        """Raise `OSError` when so much, beside what is promised, would fill the disk."""
+        room = os.statvfs(self._folder)
+        if room.f_bavail * room.f_frsize < self.promised + size + SPARE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextlib.contextmanager
@@ -124,5 +186,7 @@ def _unavailable() -> Iterator[None]:
         yield
     except OSError as error:
         raise SpoolUnavailableError(
-            f"a result cannot be written: {error.strerror}", remedy="check the disk"
+            f"a result cannot be written: {error.strerror}",
+            remedy="check the disk",
+            retry_after_seconds=30,
         ) from error

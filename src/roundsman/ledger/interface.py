@@ -106,6 +106,28 @@ class LeasedSlot(msgspec.Struct, frozen=True, kw_only=True):
     """How many attempts at `due` failed before this one."""
 
 
+class ResultKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What names a result, whoever brings it and however often."""
+
+    device: str
+    job: str
+    due: int
+    """Of the execution that it came of."""
+    digest: str
+    """Of all that was said, and of the content."""
+    epoch: int | None = None
+    """Of the lease under which it was made; none where whoever brings it does not say."""
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How things stand for a result that has come."""
+
+    repeated: Run | None
+    """The kept run that it repeats; none: it is new."""
+    lease: LeasedSlot | None
+    """The current lease of its slot, expired or not; none when nobody holds it."""
+
+
 class Span(msgspec.Struct, frozen=True, kw_only=True):
     """Consecutive due times with the same outcome, `COALESCED` or `MISSED`."""
 
@@ -274,16 +296,12 @@ class Ledger(ABC):
         """
 
     @abstractmethod
-    async def lease_of(self, device: str, job: str) -> LeasedSlot | None:
-        """The current lease of a slot, expired or not; none when nobody holds it."""
+    async def standings(self, results: Sequence[ResultKey]) -> list[Standing]:
+        """How things stand for each of these results, by one look at the ledger."""
 
     @abstractmethod
     async def finish(self, finishes: Sequence[Finish], now: float) -> list[FinishAnswer]:
         """End leases, in one transaction; for each, whether it took effect (laws 4, 6 and 7)."""
-
-    @abstractmethod
-    async def find_repeat(self, device: str, job: str, due: int, digest: str) -> Run | None:
-        """The kept run of that slot and due time with that digest, if there is one."""
 
     @abstractmethod
     async def record_stale(self, run: Run) -> None:

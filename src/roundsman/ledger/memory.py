@@ -27,12 +27,14 @@ from roundsman.ledger.interface import (
     PlannedSlot,
     ProcessChange,
     ProcessQuery,
+    ResultKey,
     ResumedSlot,
     Resumption,
     RunNow,
     RunQuery,
     SlotQuery,
     Span,
+    Standing,
     SyncSummary,
     TagFilter,
 )
@@ -266,10 +268,17 @@ class MemoryLedger(Ledger):
             return None
         return row
 
-    async def lease_of(self, device: str, job: str) -> LeasedSlot | None:
+    async def standings(self, results: Sequence[ResultKey]) -> list[Standing]:
         self._must_be_open()
-        row = self._slots.get((device, job))
-        return None if row is None or row.lease_expires_at is None else _leased(row)
+        return [self._standing(result) for result in results]
+
+    def _standing(self, result: ResultKey) -> Standing:
+        row = self._slots.get((result.device, result.job))
+        kept = self._kept(result.device, result.job, result.due, result.digest)
+        return Standing(
+            repeated=next((run for run in kept if result.epoch in (None, run.epoch)), None),
+            lease=None if row is None or row.lease_expires_at is None else _leased(row),
+        )
 
     async def finish(self, finishes: Sequence[Finish], now: float) -> list[FinishAnswer]:
         self._must_be_open()
@@ -315,10 +324,6 @@ class MemoryLedger(Ledger):
     def _add_stale(self, run: Run) -> None:
         if all(known.run_id != run.run_id for known in self._runs):
             self._runs.append(msgspec.structs.replace(run, outcome=Outcome.STALE))
-
-    async def find_repeat(self, device: str, job: str, due: int, digest: str) -> Run | None:
-        self._must_be_open()
-        return next(self._kept(device, job, due, digest), None)
 
     async def record_stale(self, run: Run) -> None:
         self._must_be_open()

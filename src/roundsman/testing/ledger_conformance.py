@@ -28,6 +28,7 @@ from roundsman.ledger.interface import (
     PlannedSlot,
     ProcessChange,
     ProcessQuery,
+    ResultKey,
     ResumedSlot,
     Resumption,
     RunNow,
@@ -128,6 +129,20 @@ async def slot_of(ledger: Ledger, device: str, job: str = "backup", now: float =
     page = await ledger.slots(SlotQuery(device=device, job=job), now)
     (slot,) = page.items
     return slot
+
+
+async def lease_of(ledger: Ledger, device: str, job: str) -> LeasedSlot | None:
+    """The open lease of a slot."""
+    key = ResultKey(device=device, job=job, due=0, digest="")
+    [standing] = await ledger.standings([key])
+    return standing.lease
+
+
+async def repeat_of(ledger: Ledger, device: str, job: str, due: int, digest: str) -> Run | None:
+    """The kept run that such a result would repeat."""
+    key = ResultKey(device=device, job=job, due=due, digest=digest)
+    [standing] = await ledger.standings([key])
+    return standing.repeated
 
 
 async def history(ledger: Ledger, query: RunQuery = EVERY_RUN) -> list[Run]:
@@ -356,16 +371,16 @@ class _Leases:
         assert (await slot_of(ledger, "d", now=late - 1)).state is SlotState.LEASED
         assert names(await claim(ledger, now=late)) == ["d"]
 
-    async def test_lease_of_is_the_open_lease_expired_or_not(self, ledger: Ledger) -> None:
+    async def test_the_lease_of_a_slot_is_the_open_one_expired_or_not(self, ledger: Ledger) -> None:
         await ledger.sync_slots([planned("d", tags=["x"])], NOW)
-        assert await ledger.lease_of("d", "backup") is None
-        assert await ledger.lease_of("d", "other") is None
+        assert await lease_of(ledger, "d", "backup") is None
+        assert await lease_of(ledger, "d", "other") is None
         (leased,) = await claim(ledger, worker_id="w1")
-        assert await ledger.lease_of("d", "backup") == leased
+        assert await lease_of(ledger, "d", "backup") == leased
         await claim(ledger, now=NOW + LEASE, tags=TagFilter(any_of=frozenset("z")))
-        assert await ledger.lease_of("d", "backup") == leased
+        assert await lease_of(ledger, "d", "backup") == leased
         await ledger.finish([end_of(leased)], NOW)
-        assert await ledger.lease_of("d", "backup") is None
+        assert await lease_of(ledger, "d", "backup") is None
 
     async def test_finishing_writes_the_run_and_moves_the_slot(self, ledger: Ledger) -> None:
         await ledger.sync_slots([planned("d")], NOW)
@@ -453,7 +468,7 @@ class _Leases:
         assert await ledger.finish([end_of(leased, run)], NOW) == [FinishAnswer.KEPT]
         before = await slot_of(ledger, "d")
         assert await ledger.finish([end_of(leased, same)], NOW) == [FinishAnswer.REPEATED]
-        assert await ledger.find_repeat("d", "backup", NOW, "digest-1") == run
+        assert await repeat_of(ledger, "d", "backup", NOW, "digest-1") == run
         # Also when the slot was handed out again since, and both in one call.
         (later,) = await claim(ledger, now=NOW + 3600)
         answers = await ledger.finish(
@@ -473,7 +488,7 @@ class _Leases:
         assert (await slot_of(ledger, "d")).due == NOW + 3600
         stale = await history(ledger, RunQuery(outcome=Outcome.STALE))
         assert {run.run_id for run in stale} == {"other", "unnamed"}
-        assert await ledger.find_repeat("d", "backup", NOW, "digest-2") is None
+        assert await repeat_of(ledger, "d", "backup", NOW, "digest-2") is None
         assert await ledger.finish([other], NOW) == [FinishAnswer.STALE]
 
     async def test_an_old_epoch_is_stale_and_touches_nothing(self, ledger: Ledger) -> None:
@@ -483,7 +498,7 @@ class _Leases:
         spans = (Span(outcome=Outcome.COALESCED, first_due=NOW + 1, last_due=NOW + 1, count=1),)
         answers = await ledger.finish([end_of(old, run_of(old, "late"), spans=spans)], NOW + 200)
         assert answers == [FinishAnswer.STALE]
-        assert await ledger.lease_of("d", "backup") == new
+        assert await lease_of(ledger, "d", "backup") == new
         assert [(run.run_id, run.outcome) for run in await history(ledger)] == [
             ("late", Outcome.STALE)
         ]
@@ -511,13 +526,44 @@ class _Leases:
         (leased,) = await claim(ledger)
         run = run_of(leased, outcome=Outcome.FAILED)
         await ledger.finish([end_of(leased, run)], NOW)
-        assert await ledger.find_repeat("d", "backup", NOW, "digest-1") == run
+        assert await repeat_of(ledger, "d", "backup", NOW, "digest-1") == run
         for other in (
             ("d", "backup", NOW, "x"),
             ("d", "backup", 1, "digest-1"),
             ("e", "backup", NOW, "digest-1"),
         ):
-            assert await ledger.find_repeat(*other) is None
+            assert await repeat_of(ledger, *other) is None
+
+    async def test_how_several_results_stand_is_told_in_their_order(self, ledger: Ledger) -> None:
+        await ledger.sync_slots([planned("d"), planned("e"), planned("f")], NOW)
+        d, e = await claim(ledger, 2)
+        run = run_of(d)
+        await ledger.finish([end_of(d, run)], NOW)
+        asked = [
+            ResultKey(device=device, job="backup", due=NOW, digest="digest-1")
+            for device in ("e", "unknown", "d", "f", "e")
+        ]
+        standings = await ledger.standings(asked)
+        assert [standing.lease for standing in standings] == [e, None, None, None, e]
+        assert [standing.repeated for standing in standings] == [None, None, run, None, None]
+        assert await ledger.standings([]) == []
+
+    async def test_a_repeat_of_one_attempt_is_told_from_that_of_another(
+        self, ledger: Ledger
+    ) -> None:
+        """Two attempts may fail with the same words at the same second."""
+        await ledger.sync_slots([planned("d")], NOW)
+        runs = []
+        for epoch in (1, 2):
+            (leased,) = await claim(ledger)
+            runs.append(run_of(leased, f"run-{epoch}"))
+            await ledger.finish([end_of(leased, runs[-1], next_due=NOW)], NOW)
+        asked = [
+            ResultKey(device="d", job="backup", due=NOW, digest="digest-1", epoch=epoch)
+            for epoch in (None, 1, 2, 3)
+        ]
+        standings = await ledger.standings(asked)
+        assert [standing.repeated for standing in standings] == [runs[0], *runs, None]
 
     async def test_a_refused_result_is_recorded_as_stale_once(self, ledger: Ledger) -> None:
         run = Run(
@@ -592,7 +638,7 @@ class _Retries:
         again = retry_of(first, NOW + 90, run_of(first, "run-2", outcome=Outcome.RETRIED))
         assert await ledger.finish([again], NOW + 1) == [FinishAnswer.REPEATED]
         assert (await slot_of(ledger, "d")).ready == NOW + 60
-        repeated = await ledger.find_repeat("d", "backup", NOW, "digest-1")
+        repeated = await repeat_of(ledger, "d", "backup", NOW, "digest-1")
         assert repeated is not None
         assert repeated.run_id == "run-1"
 
@@ -745,7 +791,7 @@ class _Sync:
         (leased,) = await claim(ledger)
         await ledger.sync_slots([planned("d", due=NOW + 5, plan="new", tags=["x"])], NOW)
         assert await claim(ledger, now=NOW + 5) == []
-        held = await ledger.lease_of("d", "backup")
+        held = await lease_of(ledger, "d", "backup")
         assert held is not None
         assert (held.due, held.epoch, held.tags) == (NOW, 1, ("x",))
         assert await ledger.sync_slots(

@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, cast
+
+from litestar.types import HTTPReceiveMessage, Receive
 
 from roundsman.controller.api.multipart import (
     Form,
@@ -12,7 +13,7 @@ from roundsman.controller.api.multipart import (
     parse_content_type,
 )
 from roundsman.controller.intake import Completion
-from roundsman.controller.spool import SpoolFile
+from roundsman.controller.spool import Received
 from roundsman.errors import RoundsmanError
 from roundsman.wire.run import FailureClass
 
@@ -45,40 +46,47 @@ class SilentClientError(RoundsmanError):
 
 
 async def receive(
-    body: AsyncIterator[bytes],
+    receive: Receive,
     *,
     content_type: str,
     content_length: int | None,
-    content: SpoolFile,
+    content: Received,
     limit: int,
-) -> tuple[Completion, SpoolFile | None]:
+) -> tuple[Completion, Received | None]:
     """Read a whole completion; the content is none where no file came.
 
-    A body announced as too large is refused before any of it is read.
+    A body announced as too large, or too large for the disk, is refused before any of it is read.
+    Raises `FormError`, `ResultTooLargeError`, `SilentClientError`, `SpoolUnavailableError`.
     """
-    if content_length is not None and content_length > limit + OVERHEAD_BYTES:
-        raise ResultTooLargeError(limit)
+    if content_length is not None:
+        if content_length > limit + OVERHEAD_BYTES:
+            raise ResultTooLargeError(limit)
+        content.announce(content_length)
     form = Form(parse_content_type(content_type), content, names=_FIELDS, limit=limit)
-    async for data in _punctual(body):
-        await form.take(data)
+    try:
+        await _feed(form, receive)
+    except TimeoutError:
+        raise SilentClientError(
+            f"no more of the body came for {SILENCE_SECONDS:.0f} s; nothing was kept"
+        ) from None
     await form.finish()
     completion = read_fields(form)
     return completion, content if content.size else None
 
 
-async def _punctual(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The body's pieces. Raises `SilentClientError` when the next is too long in coming."""
-    while True:
-        try:
-            async with asyncio.timeout(SILENCE_SECONDS):
-                data = await anext(body, None)
-        except TimeoutError:
-            raise SilentClientError(
-                f"no more of the body came for {SILENCE_SECONDS:.0f} s; nothing was kept"
-            ) from None
-        if data is None:
-            return
-        yield data
+async def _feed(form: Form, receive: Receive) -> None:
+    """Give the form the body as it comes. Raises `TimeoutError` when its next piece is late."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as silence:
+        more = True
+        while more:
+            silence.reschedule(loop.time() + SILENCE_SECONDS)
+            message = cast("HTTPReceiveMessage", await receive())
+            silence.reschedule(None)  # what the disk takes is not the client's fault
+            if message["type"] == "http.disconnect":
+                return  # what is missing now, the form says
+            await form.take(message["body"])
+            more = message["more_body"]
 
 
 def read_fields(form: Form) -> Completion:

@@ -7,7 +7,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from roundsman.controller.spool import SpoolFile
+from roundsman.controller.spool import Received
 from roundsman.errors import InvalidError, TooLargeError
 
 FIELD_BYTES: Final = 64 << 10
@@ -37,7 +37,7 @@ class ResultTooLargeError(TooLargeError):
 class Form:
     """One multipart body, taken in piece by piece."""
 
-    def __init__(self, boundary: bytes, content: SpoolFile, *, names: Set[str], limit: int) -> None:
+    def __init__(self, boundary: bytes, content: Received, *, names: Set[str], limit: int) -> None:
         """Keep the fields of these names, and the file's content, at most `limit` bytes."""
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
@@ -82,7 +82,8 @@ class Form:
         for piece in pieces:
             if self._content.size + len(piece) > self._limit:
                 raise ResultTooLargeError(self._limit)
-            await self._content.write(piece)
+            if self._content.take(piece):
+                await self._content.flush()
 
     async def finish(self) -> None:
         """Nothing follows. Raises `FormError` when the body did not end as it should."""

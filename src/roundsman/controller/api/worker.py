@@ -173,21 +173,18 @@ async def next_executions(
         503: ResponseSpec(ErrorAnswer, description="It cannot be kept now: send it again later."),
     },
 )
-async def complete(
-    request: CallerRequest,
-    controller: NamedDependency[Controller],
-    principal: NamedDependency[Principal],
-) -> Kept:
+async def complete(request: CallerRequest) -> Kept:
     """200: kept for good. 409: the lease is lost, drop the result. 503: send it again later."""
+    controller: Controller = request.app.state.controller  # injecting it costs as much as all else
     async with controller.spool.receive() as content:
         received, file = await completion.receive(
-            request.stream(),
+            request.receive,
             content_type=request.headers.get("content-type", ""),
             content_length=request.content_length,
             content=content,
-            limit=controller.planner.configuration.controller.limits.result_bytes,
+            limit=controller.configuration.controller.limits.result_bytes,
         )
-        return await controller.intake.complete(received, file, principal)
+        return await controller.intake.complete(received, file, request.user)
 
 
 ROUTES: Final = Router(

@@ -8,7 +8,15 @@ from typing import Any
 import msgspec
 
 from roundsman.ledger.fairness import Tags, Turns
-from roundsman.ledger.interface import Finish, FinishAnswer, LeasedSlot, RunNow, TagFilter
+from roundsman.ledger.interface import (
+    Finish,
+    FinishAnswer,
+    LeasedSlot,
+    ResultKey,
+    RunNow,
+    Standing,
+    TagFilter,
+)
 from roundsman.ledger.spans import NewId
 from roundsman.ledger.sqlite import runs
 from roundsman.ledger.sqlite.lanes import DueOffers, Lanes
@@ -92,20 +100,30 @@ def _leased(
     )
 
 
-def lease_of(connection: sqlite3.Connection, device: str, job: str) -> LeasedSlot | None:
-    """The open lease of a slot."""
-    row = connection.execute(SQL["lease_of"], {"device": device, "job": job}).fetchone()
-    if row is None:
-        return None
-    tags, epoch, expires_at, worker_id, claimed_at, *slot = row
-    return _leased(
-        msgspec.json.decode(tags, type=Tags),
-        slot,
-        epoch=epoch,
-        expires_at=expires_at,
-        worker_id=worker_id,
-        claimed_at=claimed_at,
-    )
+def standings(connection: sqlite3.Connection, results: Sequence[ResultKey]) -> list[Standing]:
+    """For each result the kept run that it repeats, and the open lease of its slot."""
+    kept = runs.repeats(connection, results)
+    slots = msgspec.json.encode([(result.device, result.job) for result in results]).decode()
+    leases = {
+        place: _leased(
+            msgspec.json.decode(tags, type=Tags),
+            slot,
+            epoch=epoch,
+            expires_at=expires_at,
+            worker_id=worker_id,
+            claimed_at=claimed_at,
+        )
+        for place, tags, epoch, expires_at, worker_id, claimed_at, *slot in connection.execute(
+            SQL["leases_of"], {"slots": slots}
+        ).fetchall()
+    }
+    return [
+        Standing(
+            repeated=next((run for run in same if result.epoch in (None, run.epoch)), None),
+            lease=leases.get(place),
+        )
+        for place, (result, same) in enumerate(zip(results, kept, strict=True))
+    ]
 
 
 def renew(
@@ -186,7 +204,8 @@ def _refuse(connection: sqlite3.Connection, ending: Finish) -> FinishAnswer:
     if run is None:
         return FinishAnswer.STALE
     if run.digest is not None:
-        kept = runs.repeats(connection, run.device, run.job, run.due, run.digest)
+        key = ResultKey(device=run.device, job=run.job, due=run.due, digest=run.digest)
+        [kept] = runs.repeats(connection, [key])
         if any(same.epoch == ending.key.epoch for same in kept):
             return FinishAnswer.REPEATED
     runs.add_stale(connection, run)

@@ -22,11 +22,13 @@ from roundsman.ledger.interface import (
     PlannedSlot,
     ProcessChange,
     ProcessQuery,
+    ResultKey,
     ResumedSlot,
     Resumption,
     RunNow,
     RunQuery,
     SlotQuery,
+    Standing,
     SyncSummary,
     TagFilter,
 )
@@ -177,17 +179,13 @@ class SqliteLedger(Ledger):
             lambda c: claims.renew(c, self._lanes, keys, worker_id=worker_id, until=until)
         )
 
-    async def lease_of(self, device: str, job: str) -> LeasedSlot | None:
-        return await self._readers.do(lambda c: claims.lease_of(c, device, job))
+    async def standings(self, results: Sequence[ResultKey]) -> list[Standing]:
+        return await self._readers.do(lambda c: claims.standings(c, results))
 
     async def finish(self, finishes: Sequence[Finish], now: float) -> list[FinishAnswer]:
         return await self._writer.do(
             lambda c: claims.finish(c, self._lanes, finishes, now=now, new_id=self._new_id)
         )
-
-    async def find_repeat(self, device: str, job: str, due: int, digest: str) -> Run | None:
-        kept = await self._readers.do(lambda c: runs.repeats(c, device, job, due, digest))
-        return kept[0] if kept else None
 
     async def record_stale(self, run: Run) -> None:
         await self._writer.do(lambda c: runs.add_stale(c, run))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from roundsman.ledger.interface import Span
+from roundsman.ledger.interface import ResultKey, Span
 from roundsman.ledger.spans import NewId, span_run
 from roundsman.ledger.sqlite.statements import load
 from roundsman.wire.run import Run
@@ -38,14 +38,16 @@ def add_spans(
         add(connection, span_run(new_id(), device, job, span, into=into, now=now))
 
 
-def repeats(
-    connection: sqlite3.Connection, device: str, job: str, due: int, digest: str
-) -> list[Run]:
-    """The kept runs of a slot and due time with that digest, first kept first."""
+def repeats(connection: sqlite3.Connection, results: Sequence[ResultKey]) -> list[list[Run]]:
+    """For each result the kept runs of its slot and due time with its digest, first kept first."""
+    asked = [(item.device, item.job, item.due, item.digest) for item in results]
     cursor = connection.execute(
-        SQL["find_repeat"], {"device": device, "job": job, "due": due, "digest": digest}
+        SQL["find_repeats"], {"results": msgspec.json.encode(asked).decode()}
     )
-    return [from_row(cursor, row) for row in cursor]
+    found: list[list[Run]] = [[] for _ in results]
+    for row in cursor:
+        found[row[0]].append(from_row(cursor, row))
+    return found
 
 
 def by_id(connection: sqlite3.Connection, run_id: str) -> Run | None:

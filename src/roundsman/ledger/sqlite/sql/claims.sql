@@ -15,11 +15,13 @@ ON CONFLICT (slot_id) DO UPDATE SET
     worker_id = excluded.worker_id,
     claimed_at = excluded.claimed_at
 
--- name: lease_of
--- The open lease of a slot.
-SELECT tags, leases.epoch, expires_at, worker_id, claimed_at, device, job, due, on_demand, resume_due, ready, attempts
-FROM slots JOIN leases USING (slot_id) JOIN lanes USING (lane_id)
-WHERE device = :device AND job = :job
+-- name: leases_of
+-- The open leases of slots, each with the place at which its slot was asked for.
+SELECT json_each.key, tags, leases.epoch, expires_at, worker_id, claimed_at, device, job, due, on_demand, resume_due,
+    ready, attempts
+FROM json_each(:slots)
+CROSS JOIN slots ON device = json_extract(json_each.value, '$[0]') AND job = json_extract(json_each.value, '$[1]')
+JOIN leases USING (slot_id) JOIN lanes USING (lane_id)
 
 -- name: lease_to_renew
 -- A lease, if it is open and that worker's.

@@ -18,10 +18,14 @@ INSERT INTO runs (
     :failure, :failure_class, :size, :changed, :version, :digest, :evidence, :on_demand, :attempt, :retry_at
 ) ON CONFLICT (run_id) DO NOTHING
 
--- name: find_repeat
--- The kept runs of a slot and due time with a digest: one range of runs_by_slot.
-SELECT * FROM runs INDEXED BY runs_by_slot
-WHERE device = :device AND job = :job AND due = :due AND digest = :digest AND outcome <> 'stale'
+-- name: find_repeats
+-- The kept runs of slots and due times with a digest, each with the place at which it was asked for: one range of
+-- runs_by_slot for each.
+SELECT json_each.key, runs.* FROM json_each(:results)
+CROSS JOIN runs INDEXED BY runs_by_slot
+    ON device = json_extract(json_each.value, '$[0]') AND job = json_extract(json_each.value, '$[1]')
+    AND due = json_extract(json_each.value, '$[2]') AND digest = json_extract(json_each.value, '$[3]')
+WHERE outcome <> 'stale'
 ORDER BY run_number
 
 -- name: run
