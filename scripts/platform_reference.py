@@ -19,6 +19,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("The file", schema.PlatformFile),
     ("`standard` jobs, each", schema.StandardJob),
     ("`commands` of a standard job, each", schema.Command),
+    ("`files` of a standard job, each", schema.File),
     ("`noise` and `secrets`, each", schema.Filter),
     ("`more`, each", schema.Pager),
     ("`questions`, each", schema.Question),

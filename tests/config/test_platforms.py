@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from roundsman.platforms import load
-from roundsman.wire.job import Job, Scrubber, ScrubberType
+from roundsman.wire.job import File, FileSet, Job, JobType, Scrubber, ScrubberType, Transfer
 from tests.config.files import loaded, problems
 
 OWN = Scrubber(type=ScrubberType.SIMPLE, search="mine")
@@ -64,6 +64,25 @@ def test_a_device_overrides_a_standard_job_by_commands(tmp_path: Path) -> None:
     assert three.command.inline == ("show version",)
     session = load.by_name("cisco_ios").session
     assert all(device.platform is session for device in read.devices.values())
+
+
+def test_a_standard_job_may_fetch_files(tmp_path: Path) -> None:
+    swos = load.by_name("mikrotik_swos")
+    job = jobs(tmp_path, {"standard": "backup"}, platform="swos")
+    assert job.type is JobType.FILE
+    assert job.standard is None
+    assert job.file_set == FileSet(files=(File(name="/backup.swb"),), transfer=Transfer.HTTP)
+    assert job.command_set is None
+    assert job.scrubbers == (*swos.secrets, OWN)
+
+
+def test_a_standard_job_over_ssh_is_none_of_telnet(tmp_path: Path) -> None:
+    said = {
+        "jobs": {"a": {**HOURLY, "standard": "backup"}},
+        "devices": {"ups1": {"jobs": ["a"], "platform": "apc", "protocol": {"type": "telnet"}}},
+    }
+    (problem,) = problems(tmp_path, said)
+    assert problem.startswith("config.transfer: site.yaml:1 jobs.a: ups1: the files come by sftp")
 
 
 def test_a_platform_of_ones_own(tmp_path: Path) -> None:

@@ -31,6 +31,18 @@ def test_every_record_of_a_file_is_on_the_page() -> None:
     assert {record.__name__ for record in needed - shown} == {"JobOverride"}
 
 
+def test_the_example_of_the_how_to_on_files(tmp_path: Path) -> None:
+    text = (REFERENCE.parent / "how-to" / "files.md").read_text()
+    example = text.split("```yaml\n")[1].split("```")[0]
+    read = loaded(tmp_path, example, environ={"DEVICE_PASSWORD": "x"})
+    transfers = {key[1]: slot.job.file_set for key, slot in read.slots.items()}
+    assert {name: files and files.transfer for name, files in transfers.items()} == {
+        "startup": "scp",
+        "archive": "sftp",
+        "switch": "https",
+    }
+
+
 def test_the_example_of_the_explanation_is_a_configuration(tmp_path: Path) -> None:
     text = (REFERENCE.parent / "explanation" / "configuration.md").read_text()
     example = text.split("```yaml\n")[1].split("```")[0]

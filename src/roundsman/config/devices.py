@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Any, Final, TypeVar
@@ -18,6 +19,7 @@ from roundsman.wire.device import Credentials, Device, Prompt, Protocol
 _HOST: Final = re.compile(r"(?=.{1,253}\.?$)(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _SECRETS: Final = ("pass", "private_key", "passphrase", "enable")
 _LONGEST_TAG: Final = 200
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 
 T = TypeVar("T")
 Shared = tuple[T | None, list[Finding]]
@@ -42,7 +44,9 @@ class Devices:
             given = f'"{host}"' if "host" in says else f'the name, "{host}", as there is no host'
             text = f"expected a host name or an IP address, got {given}"
             findings.append(Finding("config.host", ("host",), text))
-        protocol, wrong = self._shared(self._protocols, says.get("protocol", {}), _protocol)
+        protocol, wrong = self._shared(
+            self._protocols, says.get("protocol", {}), self._build_protocol
+        )
         findings += wrong
         credentials: Credentials | None = None
         if "credentials" in says:
@@ -82,6 +86,27 @@ class Devices:
         if key not in known:
             known[key] = build(says)
         return known[key]
+
+    def _build_protocol(self, says: dict[str, Any]) -> Shared[Protocol]:
+        tls = says.get("tls", {})
+        fingerprints = tls.get("fingerprints", [])
+        findings = [
+            *_host_key_findings(says.get("ssh", {}).get("host_keys", [])),
+            *_fingerprint_findings(fingerprints),
+        ]
+        ca = None
+        if "ca_file" in tls:
+            try:
+                ca = self._secrets.read(tls["ca_file"])
+                ssl.create_default_context(cadata=ca)
+            except (ValueError, ssl.SSLError) as error:
+                text = str(error) if isinstance(error, ValueError) else ""
+                text = text or f"{tls['ca_file']} holds no certificates in PEM"
+                findings.append(Finding("config.tls", ("protocol", "tls", "ca_file"), text))
+        if findings:
+            return None, findings
+        checked = {"ca": ca, "fingerprints": [_bare(text) for text in fingerprints]}
+        return msgspec.convert({**says, "tls": checked}, Protocol), []
 
     def _build_credentials(self, says: dict[str, Any]) -> Shared[Credentials]:
         findings = [
@@ -143,9 +168,8 @@ def tag_findings(tags: tuple[str, ...]) -> list[Finding]:
     ]
 
 
-def _protocol(says: dict[str, Any]) -> Shared[Protocol]:
-    keys = says.get("ssh", {}).get("host_keys", ())
-    findings = [
+def _host_key_findings(keys: list[str]) -> list[Finding]:
+    return [
         Finding(
             "config.host_key",
             ("protocol", "ssh", "host_keys", position),
@@ -154,7 +178,23 @@ def _protocol(says: dict[str, Any]) -> Shared[Protocol]:
         for position, key in enumerate(keys)
         if not _is_public_key(key)
     ]
-    return (None, findings) if findings else (msgspec.convert(says, Protocol), [])
+
+
+def _fingerprint_findings(fingerprints: list[str]) -> list[Finding]:
+    return [
+        Finding(
+            "config.fingerprint",
+            ("protocol", "tls", "fingerprints", position),
+            "expected a SHA-256 fingerprint: 64 hexadecimal digits, colons between them or not",
+        )
+        for position, text in enumerate(fingerprints)
+        if not _FINGERPRINT.fullmatch(_bare(text))
+    ]
+
+
+def _bare(fingerprint: str) -> str:
+    """The digits alone."""
+    return fingerprint.replace(":", "").lower()
 
 
 def _is_public_key(text: str) -> bool:

@@ -103,6 +103,11 @@ class JobTemplate:
             text = f"a job of type {kind} has no {other[0]}"
             fix = f"set type: {'file' if kind is wire.JobType.COMMAND else 'command'}"
             self.findings.append(Finding("config.conflict", (other[0],), text, fix))
+        elif "transfer" in says and kind is wire.JobType.COMMAND:
+            text = "a transfer is how files are fetched, and a job of type command has none"
+            of_platform = "standard" in says
+            fix = "leave it out: the platform says it" if of_platform else "set type: file"
+            self.findings.append(Finding("config.conflict", ("transfer",), text, fix))
         elif not content and "standard" not in says:
             names = "commands" if kind is wire.JobType.COMMAND else "files"
             self.findings.append(
@@ -213,7 +218,11 @@ def _job(name: str, says: Mapping[str, Any], schedule: wire.Schedule, filled: Fi
         if commands
         else None,
         command_set=wire.CommandSet(commands=commands) if commands else None,
-        file_set=None if is_command else wire.FileSet(files=files),
+        file_set=None
+        if is_command
+        else wire.FileSet(
+            files=files, transfer=wire.Transfer(says.get("transfer", wire.Transfer.SFTP))
+        ),
         prompt=Prompt(**prompt) if prompt else None,
         scrubbers=tuple(
             wire.Scrubber(

@@ -17,7 +17,8 @@ from roundsman.documents.problems import (
 )
 from roundsman.platforms import load
 from roundsman.platforms.load import Platform, UnknownPlatformError
-from roundsman.wire.job import CommandSet, InlineCommands, Job
+from roundsman.wire.device import Device, ProtocolType
+from roundsman.wire.job import CommandSet, InlineCommands, Job, JobType
 
 
 class Platforms:
@@ -53,6 +54,15 @@ class NoStandardJob(NamedTuple):
     suggestion: str | None
 
 
+def needs_other_protocol(job: Job, device: Device) -> bool:
+    """Whether the job's files come over SSH, and the device is said to speak Telnet."""
+    return (
+        device.protocol.type is ProtocolType.TELNET
+        and job.file_set is not None
+        and job.file_set.transfer.over_ssh
+    )
+
+
 _NO_PLATFORM: Final = NoStandardJob(
     "the commands of a standard job come from the device's platform, and there is none",
     "set platform on the device or its generic; roundsman platform list shows them",
@@ -73,8 +83,8 @@ class PlatformJobs:
         platform = self._platforms.find(reference) if reference is not None else None
         if not isinstance(platform, Platform):
             return _NO_PLATFORM if job.standard is not None else job
-        if job.standard is not None and job.standard not in platform.standard:
-            known = platform.standard
+        known = platform.file.standard
+        if job.standard is not None and job.standard not in known:
             text = f'the platform {reference} has no standard job "{job.standard}", {one_of(known)}'
             return NoStandardJob(text, did_you_mean(job.standard, known))
         key = (id(job), platform)
@@ -97,11 +107,20 @@ def _on_platform(job: Job, platform: Platform, *, keep_secrets: bool) -> Job:
     secrets = () if keep_secrets else platform.secrets
     if job.standard is None:
         return msgspec.structs.replace(job, scrubbers=(*secrets, *job.scrubbers))
+    scrubbers = (*platform.noise, *secrets, *job.scrubbers)
+    if job.standard in platform.files:
+        return msgspec.structs.replace(
+            job,
+            standard=None,
+            type=JobType.FILE,
+            file_set=platform.files[job.standard],
+            scrubbers=scrubbers,
+        )
     commands = platform.standard[job.standard]
     return msgspec.structs.replace(
         job,
         standard=None,
         command=InlineCommands(inline=tuple(command.command for command in commands)),
         command_set=CommandSet(commands=commands),
-        scrubbers=(*platform.noise, *secrets, *job.scrubbers),
+        scrubbers=scrubbers,
     )

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from roundsman.config.records import ControllerSettings
 from roundsman.wire.device import ProtocolType
-from roundsman.wire.job import Compression, JobType, MissedPolicy, ScrubberType
+from roundsman.wire.job import Compression, JobType, MissedPolicy, ScrubberType, Transfer
 
 Seconds: TypeAlias = Annotated[int, Meta(ge=1, le=604_800)]
 Values: TypeAlias = dict[str, str | int | None]
@@ -130,6 +130,9 @@ class JobOverride(_Record):
     """The files of a job of type `file`: path on the device to options."""
     files: list[File] | None = None
     """The same as a list. They are concatenated in this order."""
+    transfer: Transfer | None = None
+    """By which protocol the files are fetched: `sftp`, `scp` (for devices without SFTP), `tftp`,
+    `ftp`, `ftps`, `http` or `https`. No other is tried. Default: sftp."""
     prompt: Prompt | None = None
     """The prompt after each command. Default: the prompt of the device's credentials."""
     scrubbers: list[Scrubber] | None = None
@@ -184,6 +187,45 @@ class Telnet(_Record):
     """TCP port. Default: 23."""
 
 
+class Tftp(_Record):
+    """Settings of files fetched by TFTP."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    """UDP port. Default: 69."""
+
+
+class Ftp(_Record):
+    """Settings of files fetched by FTP or FTPS."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    """TCP port. With 990, FTPS begins with TLS; elsewhere TLS is asked for. Default: 21."""
+
+
+class Http(_Record):
+    """Settings of files fetched by HTTP."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    """TCP port. Default: 80."""
+
+
+class Https(_Record):
+    """Settings of files fetched by HTTPS."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    """TCP port. Default: 443."""
+
+
+class Tls(_Record):
+    """How a device's certificate is checked, for files fetched by HTTPS or FTPS."""
+
+    ca_file: str | None = None
+    """File of the authorities that may have signed it, certificates in PEM. Default: the system's
+    authorities."""
+    fingerprints: list[str] | None = None
+    """SHA-256 fingerprints of certificates, as `openssl x509 -fingerprint -sha256` prints them.
+    When given, only these count, whoever signed the certificate."""
+
+
 class Protocol(_Record):
     """How a device is spoken to."""
 
@@ -194,6 +236,16 @@ class Protocol(_Record):
     """Settings when the type is `ssh`."""
     telnet: Telnet | None = None
     """Settings when the type is `telnet`."""
+    tftp: Tftp | None = None
+    """Settings of files fetched by TFTP."""
+    ftp: Ftp | None = None
+    """Settings of files fetched by FTP or FTPS."""
+    http: Http | None = None
+    """Settings of files fetched by HTTP."""
+    https: Https | None = None
+    """Settings of files fetched by HTTPS."""
+    tls: Tls | None = None
+    """How the device's certificate is checked."""
 
 
 class Credentials(_Record):

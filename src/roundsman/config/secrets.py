@@ -29,7 +29,7 @@ class Secrets:
                 raise ValueError("it is empty")
             return Secret(reference)
         if reference not in self._fetched:
-            text = self._variable(name) if kind == "env" else self._file(name)
+            text = self._variable(name) if kind == "env" else self.read(name)
             self._fetched[reference] = Secret(text)
         return self._fetched[reference]
 
@@ -41,7 +41,8 @@ class Secrets:
             )
         return text
 
-    def _file(self, name: str) -> str:
+    def read(self, name: str) -> str:
+        """What a file holds. Raises `ValueError` that names it when that is not possible."""
         try:
             with (self._folder / name).open("rb") as file:
                 data = file.read(_LARGEST + 1)

@@ -21,7 +21,7 @@ from roundsman.errors import NotFoundError
 from roundsman.platforms.schema import HIDDEN, Filter, PlatformFile, StandardJob
 from roundsman.platforms.validate import findings
 from roundsman.wire import platform as wire
-from roundsman.wire.job import Command, Scrubber, ScrubberType
+from roundsman.wire.job import Command, File, FileSet, Scrubber, ScrubberType, Transfer
 
 _DATA: Final = Path(__file__).parent / "data"
 
@@ -43,7 +43,9 @@ class Platform:
     session: wire.Platform
     """What travels to the worker with a device."""
     standard: Mapping[str, tuple[Command, ...]]
-    """The commands of each standard job."""
+    """The commands of each standard job that runs commands."""
+    files: Mapping[str, FileSet]
+    """The files of each standard job that fetches files."""
     noise: tuple[Scrubber, ...]
     """Removes what changes although the device does not."""
     secrets: tuple[Scrubber, ...]
@@ -116,7 +118,8 @@ def read(path: Path) -> Platform:
         path=path,
         file=says,
         session=_session(says),
-        standard={name: _commands(job) for name, job in says.standard.items()},
+        standard={name: _commands(job) for name, job in says.standard.items() if job.commands},
+        files={name: _files(job) for name, job in says.standard.items() if job.files},
         noise=tuple(_scrubber(rule, "") for rule in says.noise),
         secrets=tuple(_scrubber(rule, HIDDEN) for rule in says.secrets),
     )
@@ -142,6 +145,18 @@ def _commands(job: StandardJob) -> tuple[Command, ...]:
             optional=command.optional,
         )
         for command in job.commands
+    )
+
+
+def _files(job: StandardJob) -> FileSet:
+    return FileSet(
+        files=tuple(
+            File(name=file)
+            if isinstance(file, str)
+            else File(name=file.name, compression=file.compression)
+            for file in job.files
+        ),
+        transfer=job.transfer or Transfer.SFTP,
     )
 
 

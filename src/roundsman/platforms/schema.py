@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from roundsman.wire import platform as wire
-from roundsman.wire.job import ScrubberType
+from roundsman.wire.job import Compression, ScrubberType, Transfer
 
 HIDDEN = "<secret hidden>"
 """What stands where a secret was."""
@@ -63,11 +63,25 @@ class Command(_FromFile, frozen=True, kw_only=True):
     output."""
 
 
-class StandardJob(_FromFile, frozen=True, kw_only=True):
-    """A job that most users want of this platform."""
+class File(_FromFile, frozen=True, kw_only=True):
+    """One file of a standard job."""
 
-    commands: tuple[str | Command, ...]
+    name: str
+    """Path on the device, or what the transfer takes for one."""
+    compression: Compression | None = None
+    """How it is compressed on the device; it is unpacked after fetching."""
+
+
+class StandardJob(_FromFile, frozen=True, kw_only=True):
+    """A job that most users want of this platform: either commands, or files and a transfer."""
+
+    commands: tuple[str | Command, ...] = ()
     """In the order in which they are sent."""
+    files: tuple[str | File, ...] = ()
+    """Instead of commands, for systems that have none worth reading: what is fetched, in order."""
+    transfer: Transfer | None = None
+    """By which protocol the files are fetched: `sftp`, `scp`, `tftp`, `ftp`, `ftps`, `http` or
+    `https`. Needed with `files`."""
 
 
 class Filter(_FromFile, frozen=True, kw_only=True):

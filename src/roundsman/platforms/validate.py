@@ -83,9 +83,16 @@ def _one_filter_findings(path: Path, rule: str | Filter) -> Iterator[Finding]:
 
 def _standard_findings(says: PlatformFile) -> Iterator[Finding]:
     for name, job in says.standard.items():
-        if not job.commands:
-            path = ("standard", name, "commands")
-            yield Finding("config.missing", path, "a standard job needs commands, got none")
+        path = ("standard", name)
+        if job.commands and job.files:
+            text = "expected either commands or files, got both"
+            yield Finding("config.conflict", (*path, "files"), text)
+        elif not job.commands and not job.files:
+            text = "a standard job needs commands or files, got none"
+            yield Finding("config.missing", path, text)
+        if bool(job.files) != (job.transfer is not None):
+            text = "files and a transfer go together"
+            yield Finding("config.conflict", path, text)
 
 
 def _example_findings(says: PlatformFile) -> Iterator[Finding]:

@@ -45,6 +45,44 @@ class Telnet(msgspec.Struct, frozen=True, kw_only=True):
     """TCP port, 1 to 65535."""
 
 
+class Tftp(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of TFTP towards one device."""
+
+    port: int = 69
+    """UDP port, 1 to 65535."""
+
+
+class Ftp(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of FTP and FTPS towards one device."""
+
+    port: int = 21
+    """TCP port, 1 to 65535. With 990 FTPS begins with TLS, elsewhere TLS is asked for."""
+
+
+class Http(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of HTTP towards one device."""
+
+    port: int = 80
+    """TCP port, 1 to 65535."""
+
+
+class Https(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of HTTPS towards one device."""
+
+    port: int = 443
+    """TCP port, 1 to 65535."""
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How certificates of one device are checked, for HTTPS and FTPS."""
+
+    ca: str | None = None
+    """Authorities that may have signed it, certificates in PEM; the system's when absent."""
+    fingerprints: tuple[str, ...] = ()
+    """SHA-256 of certificates, 64 hexadecimal digits in small letters. When given, only these
+    count, and nothing else is checked."""
+
+
 class Protocol(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The protocol of one device, with the settings of that protocol."""
 
@@ -54,6 +92,16 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Settings when the type is `ssh`."""
     telnet: Telnet = Telnet()
     """Settings when the type is `telnet`."""
+    tftp: Tftp = Tftp()
+    """Settings of files fetched by TFTP."""
+    ftp: Ftp = Ftp()
+    """Settings of files fetched by FTP or FTPS."""
+    http: Http = Http()
+    """Settings of files fetched by HTTP."""
+    https: Https = Https()
+    """Settings of files fetched by HTTPS."""
+    tls: Tls = Tls()
+    """How certificates are checked."""
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

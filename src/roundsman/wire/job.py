@@ -35,6 +35,30 @@ class Compression(StrEnum):
     """RFC 1952; unpacked by the worker."""
 
 
+class Transfer(StrEnum):
+    """By which protocol files are fetched."""
+
+    SFTP = "sftp"
+    """Over SSH."""
+    SCP = "scp"
+    """Over SSH, for devices without SFTP."""
+    TFTP = "tftp"
+    """RFC 1350: in the clear, and nobody logs in."""
+    FTP = "ftp"
+    """RFC 959: in the clear, the password too."""
+    FTPS = "ftps"
+    """FTP over TLS (RFC 4217)."""
+    HTTP = "http"
+    """GET: in the clear, the password too unless the device asks for digest authentication."""
+    HTTPS = "https"
+    """GET over TLS."""
+
+    @property
+    def over_ssh(self) -> bool:
+        """Whether it needs the device's SSH."""
+        return self in (Transfer.SFTP, Transfer.SCP)
+
+
 class ScrubberType(StrEnum):
     """How a scrubber finds what it removes."""
 
@@ -100,16 +124,18 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One file to fetch."""
 
     name: str
-    """Absolute path on the device."""
+    """Absolute path on the device, or what the transfer takes for one."""
     compression: Compression | None = None
     """Unpack it by this method after fetching."""
 
 
-class FileSet(msgspec.Struct, frozen=True, kw_only=True):
+class FileSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The files of a job."""
 
     files: tuple[File, ...] = msgspec.field(name="Files")
     """`Files` on the wire; concatenated in this order."""
+    transfer: Transfer = Transfer.SFTP
+    """By which protocol they are fetched; no other is tried."""
 
 
 class Scrubber(msgspec.Struct, frozen=True, kw_only=True):

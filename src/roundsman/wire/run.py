@@ -30,7 +30,7 @@ class FailureClass(StrEnum):
     REFUSED = "refused"
     """The device refused the connection or the protocol."""
     HOST_KEY = "host_key"
-    """The host key is unknown or has changed."""
+    """The host key is unknown or has changed, or the certificate is not accepted."""
     AUTHENTICATION = "authentication"
     """The credentials were not accepted."""
     PROMPT = "prompt"

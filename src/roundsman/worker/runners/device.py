@@ -1,8 +1,8 @@
 """Runs an execution against its device: logs in, does the job, keeps what came of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from roundsman.secret import Secret
@@ -11,15 +11,16 @@ from roundsman.wire.execution import Execution
 from roundsman.wire.job import Job, JobType
 from roundsman.wire.run import FailureClass
 from roundsman.worker.patterns import PatternError
+from roundsman.worker.runners.files import fetch_files
 from roundsman.worker.runners.interface import ResultFile, RunFailedError
 from roundsman.worker.runners.keeping import EVIDENCE_BYTES, Keeper, PatternThreads
 from roundsman.worker.runners.steps import Step, check, read_steps
+from roundsman.worker.runners.time_limits import within
 from roundsman.worker.scrubbers import Scrubbers
-from roundsman.worker.sessions import files, ssh, telnet
+from roundsman.worker.sessions import ssh, telnet
 from roundsman.worker.sessions.channel import Channel
 from roundsman.worker.sessions.errors import (
     EnableError,
-    FileError,
     PlatformError,
     PromptError,
     RejectedError,
@@ -103,6 +104,7 @@ class _Session:
         keeper: Keeper,
         limits: TimeLimits,
     ) -> None:
+        self._execution = execution
         self._device = execution.device
         self._job = execution.job
         self._steps = steps
@@ -113,6 +115,14 @@ class _Session:
 
     async def speak(self, host_keys: HostKeyStore, transcript: Transcript) -> list[Span]:
         """From logging in to logging out; the parts of the transcript that are the result."""
+        if self._job.type is JobType.FILE:
+            return await fetch_files(
+                self._execution,
+                host_keys,
+                transcript,
+                connect_seconds=self._limits.connect,
+                login_seconds=self._limits.login,
+            )
         if self._device.protocol.type is ProtocolType.TELNET:
             return await self._speak_telnet(transcript)
         async with ssh.connect(
@@ -121,8 +131,6 @@ class _Session:
             connect_seconds=self._limits.connect,
             login_seconds=self._limits.login,
         ) as connection:
-            if self._job.type is JobType.FILE:
-                return await self._fetch_files(connection, transcript)
             if self._manners.platform.exec:
                 return [
                     await self._unless_rejected(step, self._execute(connection, step, transcript))
@@ -132,8 +140,6 @@ class _Session:
             return await self._speak_in_shell(channel, transcript)
 
     async def _speak_telnet(self, transcript: Transcript) -> list[Span]:
-        if self._job.type is JobType.FILE:
-            raise FileError("files cannot be fetched over Telnet: expected the protocol ssh")
         async with telnet.connect(self._device, connect_seconds=self._limits.connect) as channel:
             return await self._speak_in_shell(channel, transcript)
 
@@ -155,7 +161,7 @@ class _Session:
 
     async def _open_terminal(self, connection: ssh.SshConnection) -> Channel:
         seconds = self._limits.login
-        async with _within(seconds, PromptError(f"no terminal was opened within {seconds:g} s")):
+        async with within(seconds, PromptError(f"no terminal was opened within {seconds:g} s")):
             return await connection.open_terminal()
 
     async def _enter(self, channel: Channel, transcript: Transcript) -> Shell:
@@ -166,12 +172,12 @@ class _Session:
         await self._learn_prompt(shell)
         seconds = self._limits.enable
         late = EnableError(f"the privileged mode was not reached within {seconds:g} s")
-        async with _within(seconds, late):
+        async with within(seconds, late):
             await shell.enable(self._enable_secret())
         for command in self._manners.platform.setup:
             seconds = self._job.command_timeout
             late_setup = TimedOutError(f"{command!r} did not end within {seconds} s")
-            async with _within(seconds, late_setup):
+            async with within(seconds, late_setup):
                 await shell.run(command)
         return shell
 
@@ -187,7 +193,7 @@ class _Session:
         asks = self._device.protocol.type is ProtocolType.TELNET
         if credentials is not None and (asks or platform is not None):
             login = TerminalLogin(credentials.user, _bytes(credentials.password), awaited=asks)
-        async with _within(seconds, PromptError(f"no prompt {kind}came within {seconds:g} s")):
+        async with within(seconds, PromptError(f"no prompt {kind}came within {seconds:g} s")):
             await shell.learn_prompt(prompt.ends_with if prompt else None, login)
 
     def _enable_secret(self) -> bytes | None:
@@ -212,7 +218,7 @@ class _Session:
             f"{command.command!r} did not end within {seconds} s: expected a prompt of "
             f"{shell.prompt_text}{ending} after it"
         )
-        async with _within(seconds, late):
+        async with within(seconds, late):
             output = await shell.run(
                 command.command,
                 ends_with=self._job.prompt.ends_with if self._job.prompt else None,
@@ -227,7 +233,7 @@ class _Session:
         command = step.command
         seconds = command.timeout or self._job.command_timeout
         late = TimedOutError(f"{command.command!r} did not end within {seconds} s")
-        async with _within(seconds, late):
+        async with within(seconds, late):
             channel = await connection.open_command(command.command)
             output = await execute(channel, command.command, transcript)
         await self._verify(step, transcript, output)
@@ -248,27 +254,6 @@ class _Session:
             raise RejectedError(
                 f"the device did not accept {command!r}: its answer matches {complaint!r}"
             )
-
-    async def _fetch_files(
-        self, connection: ssh.SshConnection, transcript: Transcript
-    ) -> list[Span]:
-        seconds = self._job.command_timeout
-        async with connection.open_files() as client:
-            for file in self._job.file_set.files if self._job.file_set else ():
-                late = TimedOutError(f"the file {file.name!r} did not come within {seconds} s")
-                async with _within(seconds, late):
-                    await files.fetch(client, file, transcript.write)
-        return [Span(0, transcript.size)]
-
-
-@asynccontextmanager
-async def _within(seconds: float, late: SessionError) -> AsyncIterator[None]:
-    """Do what is inside within that time, or raise `late`."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        raise late from None
 
 
 def _bytes(secret: Secret | None) -> bytes | None:

@@ -85,7 +85,10 @@ class SshConnection:
         try:
             client = await self._connection.start_sftp_client()
         except (asyncssh.ChannelOpenError, asyncssh.SFTPError) as error:
-            raise FileError(f"the device offers no SFTP: {_quote(error.reason)}") from None
+            raise FileError(
+                f"the device offers no SFTP: {_quote(error.reason)}",
+                remedy="set the job's transfer to one that it offers, such as scp",
+            ) from None
         except (OSError, asyncssh.DisconnectError) as error:
             raise _closed(error) from None
         try:
