@@ -10,7 +10,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "platforms.md"
 
 
 def test_the_examples_of_the_how_to(tmp_path: Path) -> None:
-    configuration, platform, dialogue = (
+    configuration, platform, dialogue, *_ = (
         part.split("```")[0] for part in PAGE.read_text().split("```yaml\n")[1:]
     )
     (tmp_path / "acme.yaml").write_text(platform)
