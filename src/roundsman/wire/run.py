@@ -63,6 +63,17 @@ class FailureClass(StrEnum):
     """Not said: a client of the published contract sends only a text."""
 
 
+class SecretFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """What looks like a secret in a result although every filter has run; never its text."""
+
+    detector: str
+    """The kind of secret, such as `private_key`; `unfinished` where the search took too long."""
+    line: int
+    """The first line on which it was found, from 1."""
+    count: int
+    """How many were found."""
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One row of history, with one outcome."""
 
