@@ -20,6 +20,7 @@ BENCHMARKS: Final = {
     "worker_api": "executions leased and results kept, through HTTP",
     "fleet": "commands started and queried, through HTTP",
     "sessions": "device sessions",
+    "detectors": "the search for secrets that slipped through",
 }
 """Module to what it measures."""
 

@@ -6,7 +6,16 @@ from typing import Any
 import msgspec
 
 from roundsman.platforms import load
-from roundsman.wire.job import File, FileSet, Job, JobType, Scrubber, ScrubberType, Transfer
+from roundsman.wire.job import (
+    DetectedSecrets,
+    File,
+    FileSet,
+    Job,
+    JobType,
+    Scrubber,
+    ScrubberType,
+    Transfer,
+)
 from tests.config.files import loaded, problems
 
 OWN = Scrubber(type=ScrubberType.SIMPLE, search="mine")
@@ -42,6 +51,29 @@ def test_a_job_of_its_own_commands_has_the_secret_filters(tmp_path: Path) -> Non
     assert jobs(tmp_path, said, platform=None).scrubbers == (OWN,)
     kept = jobs(tmp_path, {"standard": "backup", "keep_secrets": True})
     assert kept.scrubbers == (*ios.noise, OWN)
+
+
+def test_what_becomes_of_detected_secrets(tmp_path: Path) -> None:
+    """The job says so; else keeping secrets does, else the controller."""
+    said = {"commands": ["show clock"]}
+    assert jobs(tmp_path, said).detected_secrets is DetectedSecrets.REPORT
+    kept = {**said, "keep_secrets": True}
+    assert jobs(tmp_path, kept).detected_secrets is DetectedSecrets.IGNORE
+    report = {**kept, "detected_secrets": "report"}
+    assert jobs(tmp_path, report).detected_secrets is DetectedSecrets.REPORT
+    read = loaded(
+        tmp_path,
+        {
+            "controller": {"detected_secrets": "refuse"},
+            "jobs": {"a": {**HOURLY, **said}, "b": {**HOURLY, **report}, "c": {**HOURLY, **kept}},
+            "devices": {"edge1": {"jobs": {"a": None, "b": None, "c": None}}},
+        },
+    )
+    assert [slot.job.detected_secrets for slot in read.slots.values()] == [
+        DetectedSecrets.REFUSE,
+        DetectedSecrets.REPORT,
+        DetectedSecrets.IGNORE,
+    ]
 
 
 def test_a_device_overrides_a_standard_job_by_commands(tmp_path: Path) -> None:

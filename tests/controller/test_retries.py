@@ -28,6 +28,7 @@ FINAL: Final = {
     FailureClass.COMMAND,
     FailureClass.TOO_LARGE,
     FailureClass.SCRUBBER,
+    FailureClass.SECRETS,
     FailureClass.EMPTY,
     FailureClass.INVALID,
     FailureClass.OTHER,

@@ -17,7 +17,7 @@ from roundsman.schedules.duration import Duration
 from roundsman.testing.clock import ManualClock
 from roundsman.testing.memory_archive import MemoryArchive
 from roundsman.wire.job import MissedPolicy
-from roundsman.wire.run import FailureClass, Outcome, Run
+from roundsman.wire.run import FailureClass, Outcome, Run, SecretFinding
 from tests.controller import multipart
 from tests.controller.serving import (
     PERIOD,
@@ -565,6 +565,18 @@ async def test_a_failure_without_a_file_is_a_failed_run(
     assert (run.outcome, run.failure) == (Outcome.FAILED, "no route to host")
     assert (run.failure_class, run.evidence) == (FailureClass.UNREACHABLE, False)
     assert archive.kept == {}
+
+
+async def test_what_looks_like_a_secret_is_told_with_the_run(two: Served) -> None:
+    await lease(two)
+    found = '[{"detector":"jwt","line":3,"count":2,"more":1}]'
+    body = multipart.completion("edge0", "show", DUE, b"x", detected_secrets=found)
+    assert (await complete(two, body))[0] == 200
+    [run] = await history(two)
+    assert run.detected_secrets == (SecretFinding(detector="jwt", line=3, count=2),)
+    body = multipart.completion("edge1", "show", DUE, b"x", detected_secrets="no JSON")
+    status, answer = await complete(two, body)
+    assert (status, answer["code"]) == (400, "completion.invalid")
 
 
 async def test_a_failure_with_a_file_keeps_it_as_evidence_not_as_a_version(

@@ -11,7 +11,7 @@ import msgspec
 from roundsman.client.retry import CallKind
 from roundsman.client.transport import Transport, decode
 from roundsman.wire import codec
-from roundsman.wire.run import FailureClass
+from roundsman.wire.run import FailureClass, SecretFinding
 from roundsman.wire.worker import EnrolAnswer, EnrolRequest, HeartbeatAnswer, HeartbeatRequest
 
 EXECUTIONS_BYTES: Final = 64 << 20
@@ -48,6 +48,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why it failed, for people; none when it succeeded."""
     failure_class: FailureClass | None = None
     """Why it failed, for programs."""
+    detected_secrets: tuple[SecretFinding, ...] = ()
+    """What looks like a secret in the result."""
 
 
 class WorkerApi:
@@ -143,4 +145,6 @@ def _form(completion: Completion) -> aiohttp.FormData:
         value = getattr(completion, name)
         if value is not None:
             form.add_field(name, str(value))
+    if completion.detected_secrets:
+        form.add_field("detected_secrets", codec.encode(completion.detected_secrets).decode())
     return form

@@ -30,7 +30,7 @@ from roundsman.config.secrets import Secrets
 from roundsman.config.settings import build_settings
 from roundsman.documents.problems import Finding, Path, and_more, did_you_mean, one_of
 from roundsman.wire.device import Device
-from roundsman.wire.job import Job
+from roundsman.wire.job import DetectedSecrets, Job
 from roundsman.wire.names import NAME_RULE, is_valid_name
 
 # What an entry may be found guilty of only because something was taken from it as wrong.
@@ -72,6 +72,7 @@ class Assembly:
         self._over_telnet: dict[Path, list[str]] = {}
         self._unset: dict[_Unset, list[str]] = {}
         self._values_seen: set[str] = set()
+        self._detected_secrets = ControllerSettings().detected_secrets
         self.findings: dict[Finding, None] = {}
         """Each once, with paths from the top of the document."""
 
@@ -81,6 +82,7 @@ class Assembly:
         if says := self._document.get("controller"):
             controller, findings = build_settings(says, folder)
             self._place(findings, (Layer(("controller",), says),))
+        self._detected_secrets = controller.detected_secrets
         jobs = dict(self._build_jobs())
         devices: dict[str, Device] = {}
         slots: dict[tuple[str, str], ConfiguredSlot] = {}
@@ -142,6 +144,9 @@ class Assembly:
             says = self._jobs[name].says
             if different:
                 says = merge_job(says, different)
+            kept = says.get("keep_secrets", False)
+            default = DetectedSecrets.IGNORE if kept else self._detected_secrets
+            says = {"detected_secrets": default, **says}
             template = self._templates[key] = JobTemplate(name, says, self._schedules)
         return template
 

@@ -233,6 +233,9 @@ def _job(name: str, says: Mapping[str, Any], schedule: wire.Schedule, filled: Fi
             for rule in says.get("scrubbers", ())
         ),
         missed=wire.MissedPolicy(says.get("missed", wire.MissedPolicy.LATEST)),
+        detected_secrets=wire.DetectedSecrets(
+            says.get("detected_secrets", wire.DetectedSecrets.REPORT)
+        ),
         **{key: says[key] for key in _AS_THEY_ARE if key in says},
     )
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from roundsman.schedules.interface import Schedule
 from roundsman.wire.device import Device
-from roundsman.wire.job import Job
+from roundsman.wire.job import DetectedSecrets, Job
 
 
 class Role(StrEnum):
@@ -117,6 +117,9 @@ class ControllerSettings(_FromFile, frozen=True, kw_only=True):
     """Ceilings of the worker API."""
     log: LogSettings = LogSettings()
     """Its logs."""
+    detected_secrets: DetectedSecrets = DetectedSecrets.REPORT
+    """For jobs that do not say so themselves: what becomes of a result in which something looks
+    like a secret after all filters: `report`, `refuse` or `ignore`."""
 
 
 class Retries(_FromFile, frozen=True, kw_only=True):

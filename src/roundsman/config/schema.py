@@ -11,7 +11,14 @@ from msgspec import Meta
 
 from roundsman.config.records import ControllerSettings
 from roundsman.wire.device import ProtocolType
-from roundsman.wire.job import Compression, JobType, MissedPolicy, ScrubberType, Transfer
+from roundsman.wire.job import (
+    Compression,
+    DetectedSecrets,
+    JobType,
+    MissedPolicy,
+    ScrubberType,
+    Transfer,
+)
 
 Seconds: TypeAlias = Annotated[int, Meta(ge=1, le=604_800)]
 Values: TypeAlias = dict[str, str | int | None]
@@ -122,6 +129,10 @@ class JobOverride(_Record):
     platform has the commands, and the filters for noise."""
     keep_secrets: bool | None = None
     """Leave in the result what the device's platform knows to be secret. Default: false."""
+    detected_secrets: DetectedSecrets | None = None
+    """What becomes of a result in which something looks like a secret after all filters: `report`,
+    it is kept and the run says so; `refuse`, the run fails and nothing of it is kept; `ignore`,
+    nothing is looked for. Default: `ignore` with `keep_secrets`, else the controller's."""
     command: InlineCommands | None = None
     """The commands of a job of type `command`, as plain lines."""
     commands: list[str | Command] | None = None

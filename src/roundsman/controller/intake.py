@@ -28,7 +28,7 @@ from roundsman.controller.spool import Received
 from roundsman.errors import ConflictError, NotFoundError
 from roundsman.ledger.interface import Finish, FinishAnswer, LeasedSlot, Ledger, ResultKey
 from roundsman.wire.execution import LeaseKey
-from roundsman.wire.run import FailureClass, Outcome, Run
+from roundsman.wire.run import FailureClass, Outcome, Run, SecretFinding
 
 log = logs.get(__name__)
 
@@ -64,6 +64,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     failure: str | None = None
     """Why it failed; none: it succeeded."""
     failure_class: FailureClass | None = None
+    detected_secrets: tuple[SecretFinding, ...] = ()
+    """What looks like a secret in the result; never its text."""
     epoch: int | None = None
     """Of the lease; none from clients that know only the published contract."""
 
@@ -328,6 +330,7 @@ def _run(
         size=None if content is None else content.size,
         digest=digest,
         on_demand=lease.on_demand,
+        detected_secrets=completion.detected_secrets,
         attempt=lease.attempts + 1,
     )
 

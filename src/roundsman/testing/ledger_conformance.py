@@ -40,7 +40,7 @@ from roundsman.ledger.interface import (
 )
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.process import Process, ProcessState
-from roundsman.wire.run import Outcome, Run, Slot, SlotState
+from roundsman.wire.run import Outcome, Run, SecretFinding, Slot, SlotState
 from roundsman.wire.worker import Worker
 
 NOW = 1_700_000_000
@@ -402,8 +402,10 @@ class _Leases:
             digest="digest-1",
             evidence=True,
             on_demand=True,
+            detected_secrets=(SecretFinding(detector="jwt", line=3, count=2),),
         )
         assert await ledger.finish([end_of(leased, run)], NOW + 3) == [FinishAnswer.KEPT]
+        assert (await ledger.runs(RunQuery())).items == (run,)
         assert await ledger.run("full") == run
         assert await ledger.run("other") is None
         slot = await slot_of(ledger, "d")

@@ -70,6 +70,17 @@ class ScrubberType(StrEnum):
     r"""`search` is a regular expression; `replace` may refer to its groups (`\1`, `\g<name>`)."""
 
 
+class DetectedSecrets(StrEnum):
+    """What becomes of a result in which something looks like a secret."""
+
+    REPORT = "report"
+    """It is kept, and the run says what was found."""
+    REFUSE = "refuse"
+    """It does not leave the worker: the run fails."""
+    IGNORE = "ignore"
+    """Nothing is looked for."""
+
+
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When a job is due, as configured. Exactly one of the four kinds is set."""
 
@@ -171,6 +182,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The prompt after each command."""
     scrubbers: tuple[Scrubber, ...] = ()
     """Applied to the whole result, in order."""
+    detected_secrets: DetectedSecrets = DetectedSecrets.REPORT
+    """What becomes of the result if something in it looks like a secret after the scrubbers."""
     command_timeout: int = 60
     """Seconds that one command, or the fetch of one file, may take."""
     session_timeout: int = 600

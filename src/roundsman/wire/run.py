@@ -53,6 +53,8 @@ class FailureClass(StrEnum):
     """The result is larger than the job allows."""
     SCRUBBER = "scrubber"
     """A scrubber could not be applied."""
+    SECRETS = "secrets"
+    """Something in the result looked like a secret, and the job refuses that."""
     EMPTY = "empty"
     """The run ended well but brought nothing back."""
     INVALID = "invalid"
@@ -123,6 +125,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Which attempt at its due time it was, from 1."""
     retry_at: int | None = None
     """For retried: from when on the next attempt is handed out, Unix seconds."""
+    detected_secrets: tuple[SecretFinding, ...] = ()
+    """What looked like a secret in the result although every filter had run."""
 
 
 class SlotState(StrEnum):

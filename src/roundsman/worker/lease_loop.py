@@ -249,6 +249,7 @@ class LeaseLoop:
             epoch=ticket.lease.epoch if ticket.lease is not None else None,
             failure=ending.failure[:FAILURE_CHARACTERS] if ending.failure is not None else None,
             failure_class=ending.failure_class,
+            detected_secrets=ending.detected_secrets,
         )
         await self._outbox.finish(spool, completion, keep_data=ending.keep_data)
         # From here on it is the uploader that learns whether the lease still holds.
@@ -264,3 +265,13 @@ class LeaseLoop:
             failure_class=ending.failure_class,
             failure=completion.failure,
         )
+        for found in ending.detected_secrets:
+            log.warning(
+                "run.detected_secrets",
+                device=ticket.device,
+                job=ticket.job,
+                due=ticket.timestamp,
+                detector=found.detector,
+                line=found.line,
+                count=found.count,
+            )

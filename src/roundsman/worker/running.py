@@ -8,7 +8,7 @@ import msgspec
 from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.wire.execution import Execution
-from roundsman.wire.run import FailureClass
+from roundsman.wire.run import FailureClass, SecretFinding
 from roundsman.worker.runners.interface import DeviceRunner, ResultFile, RunFailedError
 from roundsman.worker.waiting import wait_for_task
 
@@ -30,6 +30,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """Why it failed, for programs."""
     keep_data: bool = False
     """Whether what the result file holds is the result, or evidence of the failure."""
+    detected_secrets: tuple[SecretFinding, ...] = ()
+    """What looks like a secret in the result."""
 
 
 async def run(
@@ -86,6 +88,7 @@ def _ending_of(task: asyncio.Task[None], execution: Execution, result: ResultFil
             failure=error.text or type(error).__name__,
             failure_class=error.failure_class,
             keep_data=result.size > 0,
+            detected_secrets=result.detected_secrets,
         )
     log.error("run.fault", run=execution.title, exc_info=error)
     # Its text stays in the log here: what it says was not written with secrets in mind.
@@ -101,4 +104,4 @@ def _ending_of_success(result: ResultFile) -> Ending:
             failure="the run ended well but brought nothing back",
             failure_class=FailureClass.EMPTY,
         )
-    return Ending(keep_data=True)
+    return Ending(keep_data=True, detected_secrets=result.detected_secrets)

@@ -11,7 +11,7 @@ from roundsman.simulator.device import HOST, SimulatedDevice
 from roundsman.wire.device import Credentials, Device, Prompt, Protocol, Ssh
 from roundsman.wire.execution import Execution
 from roundsman.wire.job import Command, CommandSet, File, FileSet, Job, JobType, Schedule
-from roundsman.wire.run import FailureClass
+from roundsman.wire.run import FailureClass, SecretFinding
 from roundsman.worker.runners.device import SessionRunner, TimeLimits
 from roundsman.worker.runners.interface import ResultFile, RunFailedError
 from roundsman.worker.sessions.host_keys import HostKeyStore
@@ -28,6 +28,7 @@ class Bench:
         self.limits = TimeLimits(patience=Patience(first=0.05, repeated=0.5))
         self.policy = HostKeyPolicy.TRUST_ON_FIRST_USE
         self.evidence = b""
+        self.detected_secrets: tuple[SecretFinding, ...] = ()
 
     async def run(
         self, device: SimulatedDevice | Device, job: Job, *, max_bytes: int = 1 << 30
@@ -44,6 +45,8 @@ class Bench:
                 file.seek(0)
                 self.evidence = file.read()
                 raise
+            finally:
+                self.detected_secrets = result.detected_secrets
             file.seek(0)
             return file.read()
 

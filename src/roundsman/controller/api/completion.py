@@ -2,9 +2,11 @@
 
 import asyncio
 import re
-from typing import Final, cast
+from typing import Annotated, Final, TypeAlias, cast
 
+import msgspec
 from litestar.types import HTTPReceiveMessage, Receive
+from msgspec import Meta
 
 from roundsman.controller.api.multipart import (
     Form,
@@ -15,7 +17,7 @@ from roundsman.controller.api.multipart import (
 from roundsman.controller.intake import Completion
 from roundsman.controller.spool import Received
 from roundsman.errors import RoundsmanError
-from roundsman.wire.run import FailureClass
+from roundsman.wire.run import FailureClass, SecretFinding
 
 OVERHEAD_BYTES: Final = 1 << 20
 """What a body may be longer than its file: fields, headers and boundaries."""
@@ -32,8 +34,11 @@ _FIELDS: Final = frozenset(
         "failure",
         "failure_class",
         "epoch",
+        "detected_secrets",
     }
 )
+_Findings: TypeAlias = Annotated[tuple[SecretFinding, ...], Meta(max_length=100)]
+_findings: Final[msgspec.json.Decoder[_Findings]] = msgspec.json.Decoder(_Findings)
 # Twelve digits reach beyond the year 30000.
 _WHOLE: Final = re.compile(r"[0-9]{1,12}")
 _SECONDS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
@@ -109,6 +114,7 @@ def read_fields(form: Form) -> Completion:
         epoch=int(_number(fields, "epoch", _WHOLE, "a whole number"))
         if "epoch" in fields
         else None,
+        detected_secrets=_detected_secrets(fields),
     )
 
 
@@ -133,6 +139,13 @@ def _number(fields: dict[str, str], name: str, pattern: re.Pattern[str], expecte
     if not pattern.fullmatch(value):
         raise FormError(f"{name}: expected {expected}, got {value[:100]!r}")
     return value
+
+
+def _detected_secrets(fields: dict[str, str]) -> tuple[SecretFinding, ...]:
+    try:
+        return _findings.decode(fields.get("detected_secrets", "[]"))
+    except msgspec.DecodeError as error:
+        raise FormError(f"detected_secrets: {error}") from None
 
 
 def _failure_class(fields: dict[str, str]) -> FailureClass:

@@ -92,9 +92,7 @@ def runs(connection: sqlite3.Connection, query: RunQuery) -> Page[Run]:
     cursor = connection.execute(sql, _newest_first(query))
     numbered = [run_rows.named(cursor, row) for row in cursor]
     return Page(
-        items=tuple(
-            msgspec.convert(fields, Run, strict=False) for fields in numbered[: query.limit]
-        ),
+        items=tuple(run_rows.from_columns(fields) for fields in numbered[: query.limit]),
         next=_next(numbered, query.limit, "recorded_at", "run_number"),
     )
 

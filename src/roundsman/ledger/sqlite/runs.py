@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -15,12 +16,12 @@ SQL = load("runs")
 
 def add(connection: sqlite3.Connection, run: Run) -> None:
     """Write a run."""
-    connection.execute(SQL["add_run"], msgspec.structs.asdict(run))
+    connection.execute(SQL["add_run"], _row(run))
 
 
 def add_stale(connection: sqlite3.Connection, run: Run) -> None:
     """Write a run as stale, unless it is known."""
-    connection.execute(SQL["add_stale_run"], msgspec.structs.asdict(run))
+    connection.execute(SQL["add_stale_run"], _row(run))
 
 
 def add_spans(
@@ -57,9 +58,23 @@ def by_id(connection: sqlite3.Connection, run_id: str) -> Run | None:
     return None if row is None else from_row(cursor, row)
 
 
+def _row(run: Run) -> dict[str, object]:
+    """A record by the names of its columns."""
+    row = msgspec.structs.asdict(run)
+    found = run.detected_secrets
+    row["detected_secrets"] = msgspec.json.encode(found).decode() if found else None
+    return row
+
+
 def from_row(cursor: sqlite3.Cursor, row: tuple[object, ...]) -> Run:
     """A row with all columns as a record."""
-    return msgspec.convert(named(cursor, row), Run, strict=False)  # SQLite keeps booleans as 0, 1
+    return from_columns(named(cursor, row))
+
+
+def from_columns(columns: dict[str, Any]) -> Run:
+    """A row by the names of its columns as a record."""
+    columns["detected_secrets"] = msgspec.json.decode(columns["detected_secrets"] or "[]")
+    return msgspec.convert(columns, Run, strict=False)  # SQLite keeps booleans as 0, 1
 
 
 def named(cursor: sqlite3.Cursor, row: tuple[object, ...]) -> dict[str, object]:

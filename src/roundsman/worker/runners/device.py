@@ -72,7 +72,11 @@ class SessionRunner:
         job, device = execution.job, execution.device
         title = f"{job.name} on {device.name} ({device.host})"
         keeper = Keeper(
-            title, _read_scrubbers(job, title), device.credentials, self._threads.of(job.name)
+            title,
+            _read_scrubbers(job, title),
+            device.credentials,
+            self._threads.of(job.name),
+            detected_secrets=job.detected_secrets,
         )
         manners = _read_manners(device, title)
         session = _Session(execution, read_steps(job, title), manners, keeper, self._limits)

@@ -7,7 +7,7 @@ from typing import IO, BinaryIO, Final, Protocol, cast
 
 from roundsman.errors import RoundsmanError
 from roundsman.wire.execution import Execution
-from roundsman.wire.run import FailureClass
+from roundsman.wire.run import FailureClass, SecretFinding
 
 IN_MEMORY_BYTES: Final = 1 << 16
 """Up to so many bytes an intermediate file stays in memory: opening one on disk takes 0.2 ms, a
@@ -65,6 +65,8 @@ class ResultFile:
         self._on_growth = on_growth
         self.max_bytes = max_bytes
         self.size = 0
+        self.detected_secrets: tuple[SecretFinding, ...] = ()
+        """What looks like a secret in what was written, or was to be."""
         self.broken: OSError | None = None
         """Why the disk took no more: for the caller, who then gives the run up."""
         self._closed = False

@@ -9,7 +9,9 @@ from typing import IO, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from roundsman.wire.device import Credentials
+from roundsman.wire.job import DetectedSecrets
 from roundsman.wire.run import FailureClass
+from roundsman.worker.detectors.scan import mask, search
 from roundsman.worker.patterns import (
     THOROUGH,
     Effort,
@@ -19,7 +21,7 @@ from roundsman.worker.patterns import (
 )
 from roundsman.worker.runners.interface import ResultFile, ResultTooLargeError, RunFailedError
 from roundsman.worker.scrubbers import Scrubbers, replace_literal
-from roundsman.worker.sessions.errors import SessionError
+from roundsman.worker.sessions.errors import SecretsError, SessionError
 from roundsman.worker.sessions.transcript import BLOCK, Span, Transcript
 
 EVIDENCE_BYTES: Final = 1 << 20
@@ -93,21 +95,30 @@ class Keeper:
         scrubbers: Scrubbers,
         credentials: Credentials | None,
         patterns: JobPatterns,
+        *,
+        detected_secrets: DetectedSecrets = DetectedSecrets.REPORT,
     ) -> None:
         """`title` names job and device in failures."""
         self._title = title
         self._scrubbers = scrubbers
         self._credentials = credentials
         self.patterns = patterns
+        self._detected_secrets = detected_secrets
 
     async def keep(self, transcript: Transcript, spans: list[Span], result: ResultFile) -> None:
-        """Write the scrubbed result; `RunFailedError` when that cannot be done."""
+        """Write the scrubbed result; `RunFailedError` when that cannot be done, or may not be.
+
+        It may not where something looks like a secret and the job refuses that.
+        """
         if self._scrubbers:
             with result.scratch() as scrubbed:
                 await self._scrub(transcript, spans, scrubbed, result.max_bytes)
+                await self._look_for_secrets(partial(_blocks, scrubbed), transcript, result)
                 await self._copy(_blocks(scrubbed), result)
         else:
-            await self._copy(_text(transcript, spans), result)
+            text = partial(_text, transcript, spans)
+            await self._look_for_secrets(text, transcript, result)
+            await self._copy(text(), result)
         if not result.size:
             raise RunFailedError(
                 f"{self._title}: ended well but brought nothing back", FailureClass.EMPTY
@@ -132,6 +143,23 @@ class Keeper:
             raise RunFailedError(
                 f"{self._title}: scrubber: {error.text}", FailureClass.SCRUBBER
             ) from None
+
+    async def _look_for_secrets(
+        self, text: Callable[[], Iterable[bytes]], transcript: Transcript, result: ResultFile
+    ) -> None:
+        if self._detected_secrets is DetectedSecrets.IGNORE:
+            return
+        found = await self.patterns.apply(lambda _: search(text()), transcript.size)
+        result.detected_secrets = found
+        if found and self._detected_secrets is DetectedSecrets.REFUSE:
+            kinds = ", ".join(
+                f"{one.detector} ({one.count}, first on line {one.line})" for one in found
+            )
+            error = SecretsError(
+                f"in the scrubbed result there is what looks like secrets: {kinds}",
+                remedy="add a scrubber, or set detected_secrets: report for the job",
+            )
+            raise await self.failure(error, transcript, result)
 
     @staticmethod
     async def _copy(text: Iterable[bytes], result: ResultFile) -> None:
@@ -158,13 +186,16 @@ class Keeper:
         return RunFailedError(text, error.failure_class)
 
     async def _evidence(self, transcript: Transcript, count: int) -> bytes:
-        """The end of what came, without credentials and scrubbed; nothing if that is impossible."""
+        """The end of what came, without credentials and what looks like a secret, and scrubbed.
+
+        Nothing if that is impossible.
+        """
 
         def work(effort: Effort) -> bytes:
             text: Iterable[bytes] = [transcript.last_lines(count)]
             for secret in self._secrets():
                 text = replace_literal(text, secret, _MASK)
-            return b"".join(self._scrubbers.apply(text, effort))[-count:]
+            return mask(b"".join(self._scrubbers.apply(text, effort)))[-count:]
 
         try:
             return await self.patterns.apply(work, min(count, transcript.size))

@@ -107,6 +107,13 @@ class ClosedEarlyError(SessionError):
     failure_class = FailureClass.CLOSED_EARLY
 
 
+class SecretsError(SessionError):
+    """Something in the result looks like a secret, which the job refuses."""
+
+    code = "session.secrets"
+    failure_class = FailureClass.SECRETS
+
+
 class TooLargeError(SessionError):
     """The device sent more than the job allows."""
 

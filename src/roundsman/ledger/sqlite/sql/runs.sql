@@ -2,20 +2,24 @@
 -- One row of history.
 INSERT INTO runs (
     run_id, device, job, due, outcome, recorded_at, count, last_due, "into", epoch, worker_id, started_at, ended_at,
-    failure, failure_class, size, changed, version, digest, evidence, on_demand, attempt, retry_at
+    failure, failure_class, size, changed, version, digest, evidence, on_demand, attempt, retry_at,
+    detected_secrets
 ) VALUES (
     :run_id, :device, :job, :due, :outcome, :recorded_at, :count, :last_due, :into, :epoch, :worker_id, :started_at, :ended_at,
-    :failure, :failure_class, :size, :changed, :version, :digest, :evidence, :on_demand, :attempt, :retry_at
+    :failure, :failure_class, :size, :changed, :version, :digest, :evidence, :on_demand, :attempt, :retry_at,
+    :detected_secrets
 )
 
 -- name: add_stale_run
 -- A refused result; told twice, it is kept once.
 INSERT INTO runs (
     run_id, device, job, due, outcome, recorded_at, count, last_due, "into", epoch, worker_id, started_at, ended_at,
-    failure, failure_class, size, changed, version, digest, evidence, on_demand, attempt, retry_at
+    failure, failure_class, size, changed, version, digest, evidence, on_demand, attempt, retry_at,
+    detected_secrets
 ) VALUES (
     :run_id, :device, :job, :due, 'stale', :recorded_at, :count, :last_due, :into, :epoch, :worker_id, :started_at, :ended_at,
-    :failure, :failure_class, :size, :changed, :version, :digest, :evidence, :on_demand, :attempt, :retry_at
+    :failure, :failure_class, :size, :changed, :version, :digest, :evidence, :on_demand, :attempt, :retry_at,
+    :detected_secrets
 ) ON CONFLICT (run_id) DO NOTHING
 
 -- name: find_repeats
