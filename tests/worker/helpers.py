@@ -15,6 +15,7 @@ from roundsman.worker.identity import Enrolment
 from roundsman.worker.lease_loop import LeaseLoop
 from roundsman.worker.leases import HeldLeases
 from roundsman.worker.outbox import Outbox
+from roundsman.worker.places import OPEN_PER_BUSY, Places
 from roundsman.worker.runners.interface import ResultFile
 from roundsman.worker.settings import OutboxSettings, WorkerSettings
 from roundsman.worker.uploader import Uploader
@@ -31,11 +32,19 @@ class FakeRunner:
         self.running = 0
         self.most_running = 0
         self._run = run
+        self._changed = asyncio.Condition()
+
+    async def reached(self, running: int) -> None:
+        """Wait until so many run at once."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.running >= running)
 
     async def run(self, execution: Execution, result: ResultFile) -> None:
         self.begun.append(execution)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
+        async with self._changed:
+            self._changed.notify_all()
         try:
             if self._run is None:
                 result.write(f"configuration of {execution.device.name}\n".encode())
@@ -120,6 +129,7 @@ class Bench:
             outbox=self.outbox,
             leases=self.leases,
             heartbeat=self.heartbeat,
+            places=Places(busy=sessions, most_open=sessions * OPEN_PER_BUSY, clock=clock),
             clock=clock,
             chance=rng,
         )

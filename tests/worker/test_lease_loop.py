@@ -8,6 +8,8 @@ import pytest
 from roundsman.testing.clock import ManualClock
 from roundsman.wire.execution import Execution, LeaseKey
 from roundsman.wire.run import FailureClass
+from roundsman.worker.outbox import Entry
+from roundsman.worker.places import SLOW_SECONDS
 from roundsman.worker.runners.interface import ResultFile, RunFailedError
 from roundsman.worker.settings import OutboxSettings
 from tests.worker.conftest import MakeBench
@@ -29,33 +31,32 @@ async def test_it_asks_for_the_room_it_has(
         await release.wait()
         result.write(b"x")
 
-    bench = make_bench(FakeRunner(run), sessions=3)
+    bench = make_bench(FakeRunner(run), sessions=4)
     await bench.enrolment.establish()
     now = int(clock.now())
-    controller.due.extend(element(f"edge{number}", timestamp=now) for number in range(2))
+    controller.due.extend(element(f"edge{number}", timestamp=now) for number in range(3))
     async with asyncio.TaskGroup() as group:
         await bench.lease_loop.run_once(group)
+        await bench.runner.reached(3)
         await bench.lease_loop.run_once(group)
-        controller.due.append(element("edge3", timestamp=now + 10))
+        controller.due.extend(element(f"later{number}", timestamp=now + 3) for number in range(2))
         await bench.lease_loop.run_once(group)
         assert await bench.lease_loop.run_once(group) is None
         release.set()
         await clock.sleepers()
-        clock.advance(10)
-    assert [asked["max"] for asked in controller.asked] == [3, 1, 1]
-    assert controller.asked[0]["seconds"] == 15
-    assert bench.runner.most_running <= 3
-    assert len(bench.outbox.entries) == 3
+        clock.advance(3)
+    # A place for each session, and one execution more that waits for whichever becomes free.
+    assert [asked["max"] for asked in controller.asked] == [5, 2, 2]
+    assert controller.asked[0]["seconds"] == 5
+    assert len(bench.outbox.entries) == 5
 
 
-async def test_200_sessions_run_at_once_and_never_more(
+async def test_200_sessions_run_at_once_and_no_more_while_they_get_on(
     controller: FakeController, make_bench: MakeBench, clock: ManualClock
 ) -> None:
-    all_there, release = asyncio.Event(), asyncio.Event()
+    release = asyncio.Event()
 
     async def run(_: Execution, result: ResultFile) -> None:
-        if bench.runner.running == 200:
-            all_there.set()
         await release.wait()
         result.write(b"x")
 
@@ -64,8 +65,8 @@ async def test_200_sessions_run_at_once_and_never_more(
     now = int(clock.now())
     controller.due.extend(element(f"edge{number}", timestamp=now) for number in range(300))
     loop = asyncio.create_task(bench.lease_loop.run())
-    await all_there.wait()
-    assert len(controller.due) == 100
+    await bench.runner.reached(200)
+    assert len(controller.due) == 50
     release.set()
     while len(bench.outbox.entries) < 300:
         await clock.sleepers()
@@ -76,6 +77,66 @@ async def test_200_sessions_run_at_once_and_never_more(
     assert bench.runner.most_running == 200
 
 
+async def test_devices_that_do_not_answer_keep_no_others_waiting(
+    controller: FakeController, make_bench: MakeBench, clock: ManualClock
+) -> None:
+    release = asyncio.Event()
+
+    async def run(execution: Execution, result: ResultFile) -> None:
+        if execution.device.name.startswith("dead"):
+            await release.wait()
+        result.write(b"x")
+
+    bench = make_bench(FakeRunner(run), sessions=4)
+    await bench.enrolment.establish()
+    living = [f"edge{number}" for number in range(20)]
+    all_kept = asyncio.Event()
+    kept: list[str] = []
+
+    def finished(entry: Entry) -> None:
+        kept.append(entry.record.completion.device)
+        if sorted(kept) == sorted(living):
+            all_kept.set()
+
+    bench.outbox.on_finished = finished
+    now = int(clock.now())
+    dead = [f"dead{number}" for number in range(4)]
+    controller.due.extend(element(name, timestamp=now) for name in (*dead, *living))
+    async with asyncio.TaskGroup() as group:
+        await bench.lease_loop.run_once(group)
+        await bench.runner.reached(4)
+        clock.advance(SLOW_SECONDS)
+        while controller.due:
+            await bench.lease_loop.run_once(group)
+            await asyncio.sleep(0)
+        await all_kept.wait()
+        assert bench.runner.running == 4
+        release.set()
+
+
+async def test_what_waits_for_a_place_is_let_go_when_stopping(
+    controller: FakeController, make_bench: MakeBench, clock: ManualClock
+) -> None:
+    release = asyncio.Event()
+
+    async def run(_: Execution, result: ResultFile) -> None:
+        await release.wait()
+        result.write(b"x")
+
+    bench = make_bench(FakeRunner(run), sessions=4)
+    await bench.enrolment.establish()
+    now = int(clock.now())
+    controller.due.extend(element(f"edge{number}", timestamp=now) for number in range(5))
+    async with asyncio.TaskGroup() as group:
+        await bench.lease_loop.run_once(group)
+        await bench.runner.reached(4)
+        assert len(bench.leases.keys()) == 5
+        bench.lease_loop.stop()
+        release.set()
+    assert len(bench.runner.begun) == 4
+    assert len(bench.leases.keys()) == 4
+
+
 async def test_each_waits_for_its_timestamp_and_past_ones_run_at_once(
     controller: FakeController, bench: Bench, clock: ManualClock
 ) -> None:
@@ -83,14 +144,14 @@ async def test_each_waits_for_its_timestamp_and_past_ones_run_at_once(
     bench.outbox.on_finished = lambda _: kept.set()
     now = int(clock.now())
     controller.due.extend(
-        [element("past", timestamp=now - 3600), element("future", timestamp=now + 7)]
+        [element("past", timestamp=now - 3600), element("future", timestamp=now + 4)]
     )
     async with asyncio.TaskGroup() as group:
         await bench.lease_loop.run_once(group)
         await clock.sleepers()
         await kept.wait()
         assert [execution.device.name for execution in bench.runner.begun] == ["past"]
-        clock.advance(6.9)
+        clock.advance(3.9)
         await asyncio.sleep(0)
         assert len(bench.runner.begun) == 1
         clock.advance(0.1)
@@ -104,7 +165,7 @@ async def test_a_worker_whose_clock_is_behind_waits_no_longer_than_it_looked_ahe
     async with asyncio.TaskGroup() as group:
         await bench.lease_loop.run_once(group)
         await clock.sleepers()
-        clock.advance(15)
+        clock.advance(5)
     assert len(bench.runner.begun) == 1
 
 

@@ -1,7 +1,7 @@
 """Asks for executions, waits for the time of each, has them run, and keeps how they ended.
 
-An execution has a place, of which there are as many as sessions, from the answer that brought it
-until its result is on disk; so one that waits for its time takes room like one that runs.
+Asked for is what can be run soon: what there are free places for, and a few more, so that a place
+that becomes free is taken at once. Executions that wait for their time wait for those places.
 """
 
 import asyncio
@@ -25,18 +25,25 @@ from roundsman.worker.executions import Ticket, UnreadableExecutionError
 from roundsman.worker.heartbeat import Heartbeat
 from roundsman.worker.leases import HeldLeases
 from roundsman.worker.outbox import Outbox, Spool
+from roundsman.worker.places import Places
 from roundsman.worker.runners.interface import DeviceRunner
 from roundsman.worker.running import Ending
 from roundsman.worker.settings import WorkerSettings
+from roundsman.worker.waiting import wait_for_event
 
 log = logs.get(__name__)
 
-LOOK_AHEAD_SECONDS: Final = 15
-"""Far enough that executions wait here rather than late there; as the original's workers ask."""
+LOOK_AHEAD_SECONDS: Final = 5
+"""Far enough that executions wait here rather than late there, and no further: what is held here
+is lost to other workers, and comes late when this one is stopped."""
 IDLE_SECONDS: Final = 1.0
 """Between two questions while there is nothing to do, half of it chance, so that workers spread."""
 BUSY_SECONDS: Final = 0.05
 """Between two questions while answers come full."""
+FULL_SECONDS: Final = 0.5
+"""Between two looks for room while there is none: sessions become slow without an event."""
+WAITING_SHARE: Final = 4
+"""One execution for so many places may wait while all places are taken."""
 FAILURE_CHARACTERS: Final = 4000
 """Longest text of a failure sent."""
 
@@ -53,6 +60,7 @@ class LeaseLoop:
         outbox: Outbox,
         leases: HeldLeases,
         heartbeat: Heartbeat,
+        places: Places,
         clock: Clock,
         chance: random.Random,
     ) -> None:
@@ -63,6 +71,7 @@ class LeaseLoop:
         self._outbox = outbox
         self._leases = leases
         self._heartbeat = heartbeat
+        self._places = places
         self._clock = clock
         self._chance = chance
         self._backoff = Backoff(first=1.0, longest=30.0, chance=chance)
@@ -70,7 +79,6 @@ class LeaseLoop:
         self._blocked = False
         self._stopped = False
         self._asking: asyncio.Task[None] | None = None
-        self._held: set[asyncio.Task[bool]] = set()
         self._waiting: set[asyncio.Task[bool]] = set()
         self._changed = asyncio.Event()
         outbox.on_change = self._changed.set
@@ -119,7 +127,7 @@ class LeaseLoop:
         while True:
             pause = await self.run_once(group)
             if pause is None:
-                await self._changed.wait()
+                await wait_for_event(self._changed, self._clock, FULL_SECONDS)
             else:
                 await self._clock.sleep(pause)
 
@@ -129,7 +137,9 @@ class LeaseLoop:
             self._blocked = not self._blocked
             log.warning("outbox.full" if self._blocked else "outbox.has_room_again")
         # What runs has its file in the outbox, and is counted there; what waits has none yet.
-        return max(0, min(self._settings.sessions - len(self._held), on_disk - len(self._waiting)))
+        waiting = len(self._waiting)
+        more = -(-self._settings.sessions // WAITING_SHARE)
+        return max(0, min(self._places.free() + more - waiting, on_disk - waiting))
 
     def _pause_after(self, error: ControllerError) -> float:
         self._failures += 1
@@ -163,7 +173,6 @@ class LeaseLoop:
             log.warning("execution.repeated", device=ticket.device, job=ticket.job)
             return
         task = group.create_task(work(), name=f"{ticket.job} on {ticket.device}")
-        self._held.add(task)
         self._waiting.add(task)
         if ticket.lease is not None and key is not None:
             # The lease runs from the due time on, for one that lies ahead.
@@ -172,7 +181,6 @@ class LeaseLoop:
         task.add_done_callback(partial(self._let_go, ticket))
 
     def _let_go(self, ticket: Ticket, task: asyncio.Task[bool]) -> None:
-        self._held.discard(task)
         self._waiting.discard(task)
         kept = not task.cancelled() and task.exception() is None and task.result()
         if not kept and (key := ticket.key) is not None:
@@ -182,11 +190,13 @@ class LeaseLoop:
     async def _serve(self, ticket: Ticket, execution: Execution) -> bool:
         """Wait for its time, run it, keep how it ended; whether that was kept."""
         await self._wait_until(ticket)
-        return await self._carry_out(
-            ticket,
-            execution.job.max_bytes,
-            lambda spool: running.run(self._runner, execution, spool.result, self._clock),
-        )
+        async with self._places.take() as place:
+
+            def work(spool: Spool) -> Coroutine[Any, Any, Ending]:
+                spool.result.on_received = place.received
+                return running.run(self._runner, execution, spool.result, self._clock)
+
+            return await self._carry_out(ticket, execution.job.max_bytes, work)
 
     async def _refuse(self, ticket: Ticket, reason: str) -> bool:
         """It cannot be run: keep that as its ending; whether that was kept."""

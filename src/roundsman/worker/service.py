@@ -12,13 +12,14 @@ from roundsman.client import ControllerClient
 from roundsman.client.transport import parse_address
 from roundsman.clock import SystemClock
 from roundsman.config.settings import is_loopback
-from roundsman.worker import identity
+from roundsman.worker import identity, open_files
 from roundsman.worker.control_channel import ControlChannel
 from roundsman.worker.heartbeat import Heartbeat
 from roundsman.worker.identity import Enrolment
 from roundsman.worker.lease_loop import LeaseLoop
 from roundsman.worker.leases import HeldLeases
 from roundsman.worker.outbox import Outbox
+from roundsman.worker.places import OPEN_PER_BUSY, Places
 from roundsman.worker.runners.device import SessionRunner
 from roundsman.worker.runners.interface import DeviceRunner
 from roundsman.worker.runners.process import ProcessRunner
@@ -121,6 +122,7 @@ class WorkerService:
             clock=clock,
             chance=chance,
         )
+        most_open = open_files.make_room(self._settings.sessions * OPEN_PER_BUSY)
         lease_loop = LeaseLoop(
             settings=self._settings,
             client=client,
@@ -128,6 +130,7 @@ class WorkerService:
             outbox=outbox,
             leases=leases,
             heartbeat=heartbeat,
+            places=Places(busy=self._settings.sessions, most_open=most_open, clock=clock),
             clock=clock,
             chance=chance,
         )

@@ -53,7 +53,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     """Serve devices with any of these; none: every device."""
     sessions: int = 200
-    """Executions held at once, waiting for their time or running."""
+    """Sessions at once whose devices get on; with those of devices that are slow or do not answer
+    there are up to five times as many."""
     host_keys: HostKeyPolicy = HostKeyPolicy.TRUST_ON_FIRST_USE
     """Which host keys of devices are accepted."""
     processes: ProcessSettings = ProcessSettings()

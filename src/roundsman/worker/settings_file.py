@@ -64,7 +64,8 @@ class WorkerFile(_Record):
     tags: list[str] | None = None
     """Serve devices with any of these. Default: every device."""
     sessions: Annotated[int, Meta(ge=1, le=10_000)] | None = None
-    """Executions held at once. Default: 200."""
+    """Sessions at once with devices that get on; slow ones do not count, up to five times as many.
+    Default: 200."""
     host_keys: HostKeyPolicy | None = None
     """Which SSH host keys are accepted. Default: `trust_on_first_use`."""
     processes: Processes | None = None

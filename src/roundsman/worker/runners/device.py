@@ -81,7 +81,11 @@ class SessionRunner:
         manners = _read_manners(device, title)
         session = _Session(execution, read_steps(job, title), manners, keeper, self._limits)
         with result.scratch() as file:
-            transcript = Transcript(file, max_bytes=result.max_bytes + EVIDENCE_BYTES)
+            transcript = Transcript(
+                file,
+                max_bytes=result.max_bytes + EVIDENCE_BYTES,
+                on_growth=result.on_received,
+            )
             try:
                 spans = await session.speak(self._host_keys, transcript)
             except SessionError as error:

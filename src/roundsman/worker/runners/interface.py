@@ -70,6 +70,9 @@ class ResultFile:
         self.broken: OSError | None = None
         """Why the disk took no more: for the caller, who then gives the run up."""
         self._closed = False
+        self.on_received: Callable[[int], None] = lambda _: None
+        """Told by the runner how many bytes came from the device, whenever some came: from it the
+        caller knows whether the run gets on."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append; raises `ResultTooLargeError`, having written nothing, beyond `max_bytes`."""

@@ -1,7 +1,7 @@
 """Everything that a device said in one run, on disk."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Final, NamedTuple
 
 from roundsman.worker.sessions.errors import TooLargeError
@@ -20,10 +20,20 @@ class Span(NamedTuple):
 class Transcript:
     """What came, in order. Only ever grows, on disk; positions in it are therefore lasting."""
 
-    def __init__(self, file: IO[bytes], *, max_bytes: int) -> None:
-        """Write to `file`, which is empty; `TooLargeError` beyond `max_bytes`."""
+    def __init__(
+        self,
+        file: IO[bytes],
+        *,
+        max_bytes: int,
+        on_growth: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Write to `file`, which is empty; `TooLargeError` beyond `max_bytes`.
+
+        `on_growth` hears how many bytes came, whenever some come.
+        """
         self._file = file
         self._max_bytes = max_bytes
+        self._on_growth = on_growth
         self._at_end = True
         self.size = 0
 
@@ -36,6 +46,7 @@ class Transcript:
             self._at_end = True
         self._file.write(data)
         self.size += len(data)
+        self._on_growth(len(data))
 
     def read(self, span: Span) -> Iterator[bytes]:
         """The bytes of a part, in blocks. Nothing may be written while it is read."""
