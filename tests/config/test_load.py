@@ -70,6 +70,51 @@ def test_a_device_in_full(tmp_path: Path) -> None:
     assert read.devices["edge2"] == Device(name="edge2", host="edge2")
 
 
+def test_credentials_in_order_and_the_way_through_jump_hosts(tmp_path: Path) -> None:
+    """What is behind a bastion, with several credentials; and as a worker reads it."""
+    read = loaded(
+        tmp_path,
+        {
+            "jump_hosts": {
+                "bastion": {
+                    "host": "192.0.2.1",
+                    "protocol": {"ssh": {"port": 2222}, "local_address": "192.0.2.9"},
+                    "credentials": {"user": "jump", "agent": True},
+                },
+                "inner": None,
+            },
+            "device_generics": {
+                "default": {
+                    "jump_hosts": "bastion",
+                    "credentials": [
+                        {"user": "new", "pass": "env:NEW"},
+                        {"user": "old", "pass": "letmein", "enable": None},
+                    ],
+                }
+            },
+            "devices": {
+                "edge1": {"protocol": {"keepalive_seconds": 0}},
+                "edge2": {"jump_hosts": ["bastion", "inner"], "credentials": {"user": "own"}},
+                "edge3": {"jump_hosts": None, "credentials": None},
+            },
+        },
+        environ={"NEW": "hidden"},
+    )
+    edge1, edge2, edge3 = (read.devices[name] for name in ("edge1", "edge2", "edge3"))
+    assert [one.user for one in edge1.all_credentials] == ["new", "old"]
+    assert edge1.protocol.keepalive_seconds == 0
+    (bastion,) = edge1.jump_hosts
+    assert (bastion.name, bastion.host, bastion.protocol.ssh.port) == ("bastion", "192.0.2.1", 2222)
+    assert bastion.protocol.local_address == "192.0.2.9"
+    assert bastion.credentials is not None
+    assert bastion.credentials.agent
+    assert [one.user for one in edge2.all_credentials] == ["own"]
+    assert [hop.name for hop in edge2.jump_hosts] == ["bastion", "inner"]
+    assert (edge3.jump_hosts, edge3.all_credentials) == ((), ())
+    for device in read.devices.values():
+        assert codec.decoder(Device).decode(codec.encode(device)) == device
+
+
 def test_a_job_in_full(tmp_path: Path) -> None:
     read = loaded(
         tmp_path,

@@ -21,6 +21,7 @@ state: state
 tags: [ams, dmz]
 sessions: 50
 host_keys: known
+ssh_agent: /run/agent
 processes: {commands: [bash, /usr/bin/python3], scripts: scripts}
 outbox: {max_bytes: 1073741824, max_count: 100}
 ca_file: /etc/ssl/roundsman.pem
@@ -55,6 +56,7 @@ def test_everything_can_be_said_in_a_file(tmp_path: Path) -> None:
         tags=("ams", "dmz"),
         sessions=50,
         host_keys=HostKeyPolicy.KNOWN,
+        ssh_agent=Path("/run/agent"),
         processes=ProcessSettings(
             commands=("bash", "/usr/bin/python3"), scripts=tmp_path / "scripts"
         ),
@@ -153,3 +155,9 @@ def test_a_token_in_a_file_that_everybody_may_read_is_warned_of(tmp_path: Path) 
     assert load(file, given={}, environ={}).warnings == ()
     file.chmod(0o644)
     assert "chmod o-r" in load(file, given={}, environ={}).warnings[0]
+
+
+def test_the_agent_is_found_by_a_variable_too(tmp_path: Path) -> None:
+    file = write(tmp_path, "controller: http://127.0.0.1:1\nssh_agent: env:SSH_AUTH_SOCK\n")
+    assert settings(file, {"SSH_AUTH_SOCK": "/run/agent"}).ssh_agent == Path("/run/agent")
+    assert "ssh_agent: environment variable SSH_AUTH_SOCK is not set" in complaints(file)

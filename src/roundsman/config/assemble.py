@@ -13,6 +13,7 @@ from roundsman.config.inherit import (
     Layer,
     Layers,
     Plain,
+    merge,
     merge_device,
     merge_job,
     origin,
@@ -84,6 +85,12 @@ class Assembly:
             self._place(findings, (Layer(("controller",), says),))
         self._detected_secrets = controller.detected_secrets
         jobs = dict(self._build_jobs())
+        for name, says in self._section("jump_hosts").items():
+            self._check_name("jump_hosts", name)
+            present = merge({}, says)
+            self._place(
+                self._devices.add_jump_host(name, present), (Layer(("jump_hosts", name), says),)
+            )
         devices: dict[str, Device] = {}
         slots: dict[tuple[str, str], ConfiguredSlot] = {}
         for name, says in self._section("devices").items():

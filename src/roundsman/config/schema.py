@@ -257,6 +257,12 @@ class Protocol(_Record):
     """Settings of files fetched by HTTPS."""
     tls: Tls | None = None
     """How the device's certificate is checked."""
+    local_address: str | None = None
+    """IP address of the worker's machine to connect from. Without effect behind jump hosts: the
+    last of them connects. Default: the system chooses."""
+    keepalive_seconds: Annotated[int, Meta(ge=0, le=86_400)] | None = None
+    """After so many seconds of silence the other side is asked whether it is still there; where it
+    does not answer three times in a row, the session fails. 0: never. Default: 30."""
 
 
 class Credentials(_Record):
@@ -270,6 +276,11 @@ class Credentials(_Record):
     """Private key in OpenSSH or PEM format: `env:NAME`, `file:PATH` or literal."""
     passphrase: str | None = None
     """Passphrase of the private key: `env:NAME`, `file:PATH` or literal."""
+    certificate: str | None = None
+    """OpenSSH certificate for the private key: `env:NAME`, `file:PATH` or literal."""
+    agent: bool | None = None
+    """Try the keys of the SSH agent on the worker's machine too, which the worker's settings must
+    permit (`ssh_agent`). Default: false."""
     enable: str | None = None
     """Password of the privileged mode: `env:NAME`, `file:PATH` or literal. Default: `pass`."""
     prompt: Prompt | None = None
@@ -291,13 +302,28 @@ class Device(_Record):
     platform: str | None = None
     """Its operating system: a name or alias (`roundsman platform list` shows them), or the path of
     a platform file of your own, such as `./mine.yaml`."""
-    credentials: Credentials | None = None
-    """How to log in; none where the device asks for nothing."""
+    credentials: Credentials | list[Credentials] | None = None
+    """How to log in; none where the device asks for nothing. Of a list, one after the other is
+    tried; what worked goes first the next time."""
+    jump_hosts: str | list[str] | None = None
+    """The way to the device: the name of a jump host, or several, the first of which the worker
+    connects to. Default: none."""
     jobs: dict[str, JobOverride | None] | list[str] | None = None
     """What is done on it: a list of job names, or a mapping of job names to what is different on
     this device (or nothing)."""
     template_values: Values | None = None
     """Values for `{{name}}` in all jobs of this device: texts or whole numbers."""
+
+
+class JumpHost(_Record):
+    """A host on the way to devices, spoken to by SSH, that connects onwards."""
+
+    host: str | None = None
+    """Host name or IP address. Default: the jump host's name."""
+    protocol: Protocol | None = None
+    """How it is spoken to: by SSH."""
+    credentials: Credentials | list[Credentials] | None = None
+    """How to log in. Of a list, one after the other is tried."""
 
 
 class Document(_Record):
@@ -311,5 +337,7 @@ class Document(_Record):
     """What devices have in common, by name of the generic."""
     job_generics: dict[str, Job | None] | None = None
     """What jobs have in common, by name of the generic."""
+    jump_hosts: dict[str, JumpHost | None] | None = None
+    """Hosts on the way to devices, by the name by which devices refer to them."""
     controller: ControllerSettings | None = None
     """The controller's own settings."""

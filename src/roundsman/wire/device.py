@@ -88,6 +88,12 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     type: ProtocolType = always(ProtocolType.SSH)
     """Which protocol."""
+    local_address: str | None = None
+    """Address of the worker's machine to connect from; the system chooses when absent. Of no use
+    behind a jump host, which connects itself."""
+    keepalive_seconds: int = 30
+    """Of silence, after which the other side is asked whether it is still there, three times; 0
+    for never."""
     ssh: Ssh = always(Ssh())
     """Settings when the type is `ssh`."""
     telnet: Telnet = Telnet()
@@ -115,14 +121,18 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Private key in OpenSSH or PEM format."""
     passphrase: Secret | None = None
     """Passphrase of the private key."""
+    certificate: str | None = None
+    """OpenSSH certificate for the private key, as `ssh-keygen -s` writes it."""
+    agent: bool = False
+    """Whether the keys of the worker's SSH agent may be used, where the worker permits it."""
     enable: Secret | None = None
     """Password of the privileged mode; `password` when absent."""
     prompt: Prompt | None = None
     """The prompt expected after login; the job's own prompt when absent."""
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One device, everything expanded: no generics, no references left."""
+class Host(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something to log in to: where it is, and how."""
 
     name: str
     """Unique name, see `wire.names`."""
@@ -130,9 +140,27 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Host name or IP address to connect to."""
     protocol: Protocol = always(Protocol())
     """How it is spoken to."""
+    credentials: Credentials | None = always(None)
+    """How to log in; none where nothing is asked for."""
+    further_credentials: tuple[Credentials, ...] = ()
+    """Tried in this order where those before were not accepted."""
+
+    @property
+    def all_credentials(self) -> tuple[Credentials, ...]:
+        """All credentials, in order."""
+        return (self.credentials, *self.further_credentials) if self.credentials else ()
+
+
+class JumpHost(Host, frozen=True, kw_only=True, omit_defaults=True):
+    """A host on the way to a device, which connects onwards. Spoken to by SSH."""
+
+
+class Device(Host, frozen=True, kw_only=True, omit_defaults=True):
+    """One device, everything expanded: no generics, no references left."""
+
     tags: tuple[str, ...] = always(())
     """Sorted, unique tags; workers choose devices by them."""
-    credentials: Credentials | None = always(None)
-    """How to log in; none where the device asks for nothing."""
     platform: Platform | None = None
     """What is known of its operating system."""
+    jump_hosts: tuple[JumpHost, ...] = ()
+    """The way to it: the worker connects to the first, and from each to the next."""

@@ -104,7 +104,7 @@ class WorkerService:
             return
         settings = self._settings
         keys = HostKeyStore(settings.state / "known_hosts", settings.host_keys)
-        with closing(SessionRunner(keys)) as runner:
+        with closing(SessionRunner(keys, agent=settings.ssh_agent)) as runner:
             yield runner
 
     async def _serve(self, client: ControllerClient, outbox: Outbox, runner: DeviceRunner) -> None:

@@ -57,6 +57,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     there are up to five times as many."""
     host_keys: HostKeyPolicy = HostKeyPolicy.TRUST_ON_FIRST_USE
     """Which host keys of devices are accepted."""
+    ssh_agent: Path | None = None
+    """Socket of the SSH agent whose keys devices may be shown whose credentials say so; none: no
+    agent is used."""
     processes: ProcessSettings = ProcessSettings()
     """Commands on demand."""
     outbox: OutboxSettings = OutboxSettings()

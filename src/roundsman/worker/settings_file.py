@@ -14,6 +14,7 @@ from roundsman.config.secrets import Secrets
 from roundsman.documents import document
 from roundsman.documents.check import as_path, check
 from roundsman.documents.problems import ConfigurationError, Finding, Problem, path_text
+from roundsman.secret import Secret
 from roundsman.worker.settings import (
     HostKeyPolicy,
     OutboxSettings,
@@ -68,6 +69,9 @@ class WorkerFile(_Record):
     Default: 200."""
     host_keys: HostKeyPolicy | None = None
     """Which SSH host keys are accepted. Default: `trust_on_first_use`."""
+    ssh_agent: str | None = None
+    """Socket of an SSH agent, or where its name is: `env:SSH_AUTH_SOCK`. Its keys are shown to
+    devices whose credentials say `agent: true`. Default: none, and no agent is used."""
     processes: Processes | None = None
     """Commands on demand."""
     outbox: Outbox | None = None
@@ -130,12 +134,22 @@ def _resolve(
     ):
         if key in mapping:
             mapping[key] = folder.absolute() / mapping[key]
-    if "token" in said:
-        try:
-            said["token"] = secrets.fetch(said["token"])
-        except ValueError as error:
-            findings.append(Finding("config.secret", ("token",), str(error)))
+    for key in ("token", "ssh_agent"):
+        if key in said:
+            try:
+                said[key] = _fetch(said[key], folder, secrets, is_path=key == "ssh_agent")
+            except ValueError as error:
+                findings.append(Finding("config.secret", (key,), str(error)))
     return said, findings
+
+
+def _fetch(reference: str, folder: Path, secrets: Secrets, *, is_path: bool) -> Secret | Path:
+    """What a reference stands for; a path may stand there by itself."""
+    if not is_path:
+        return secrets.fetch(reference)
+    if reference.startswith(("env:", "file:")):
+        reference = secrets.fetch(reference).reveal()
+    return folder.absolute() / reference
 
 
 def _record_of(says: dict[str, Any]) -> WorkerFile:
@@ -201,6 +215,7 @@ def _settings(said: dict[str, Any]) -> WorkerSettings:
         state=said.get("state") or Path(STATE_FOLDER).absolute(),
         tags=tuple(said.get("tags", ())),
         host_keys=HostKeyPolicy(said.get("host_keys", HostKeyPolicy.TRUST_ON_FIRST_USE)),
+        ssh_agent=said.get("ssh_agent"),
         processes=ProcessSettings(
             commands=tuple(processes.get("commands", ())), scripts=processes.get("scripts")
         ),

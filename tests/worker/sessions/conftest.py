@@ -1,6 +1,8 @@
 """Executions against simulated devices, and what a runner brings back."""
 
 import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +32,28 @@ class Bench:
         self.evidence = b""
         self.detected_secrets: tuple[SecretFinding, ...] = ()
 
+    @contextlib.contextmanager
+    def runner(self, **more: Any) -> Iterator[SessionRunner]:
+        """A runner for several runs."""
+        keys = HostKeyStore(self.known_hosts, self.policy)
+        with contextlib.closing(SessionRunner(keys, limits=self.limits, **more)) as runner:
+            yield runner
+
     async def run(
-        self, device: SimulatedDevice | Device, job: Job, *, max_bytes: int = 1 << 30
+        self,
+        device: SimulatedDevice | Device,
+        job: Job,
+        *,
+        max_bytes: int = 1 << 30,
+        runner: SessionRunner | None = None,
     ) -> bytes:
         """The result; what a failed run leaves is in `evidence`."""
         if isinstance(device, SimulatedDevice):
             device = entry(device)
-        runner = SessionRunner(HostKeyStore(self.known_hosts, self.policy), limits=self.limits)
-        with contextlib.closing(runner), (self.folder / "result").open("w+b") as file:
+        with contextlib.ExitStack() as stack:
+            runner = runner or stack.enter_context(self.runner())
+            # Runs may go on side by side.
+            file = stack.enter_context(tempfile.TemporaryFile(dir=self.folder))
             result = ResultFile(file, max_bytes=max_bytes, scratch_folder=self.folder)
             try:
                 await runner.run(Execution(device=device, job=job, timestamp=0), result)
@@ -51,11 +67,11 @@ class Bench:
             return file.read()
 
     async def fail(
-        self, device: SimulatedDevice | Device, job: Job, *, max_bytes: int = 1 << 30
+        self, device: SimulatedDevice | Device, job: Job, **how: Any
     ) -> tuple[FailureClass, str]:
         """Class and text of the failure that there must be."""
         with pytest.raises(RunFailedError) as caught:
-            await self.run(device, job, max_bytes=max_bytes)
+            await self.run(device, job, **how)
         return caught.value.failure_class, caught.value.text
 
 

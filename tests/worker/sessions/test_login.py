@@ -67,8 +67,9 @@ async def listening(
     host_keys = options.pop("server_host_keys", None) or [
         asyncssh.generate_private_key("ssh-ed25519")
     ]
+    options.setdefault("session_factory", serve)
     server = await asyncssh.listen(
-        HOST, 0, server_factory=door, session_factory=serve, server_host_keys=host_keys, **options
+        HOST, 0, server_factory=door, server_host_keys=host_keys, **options
     )
     async with server:
         port = server.get_port()

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from roundsman.secret import Secret
+from roundsman.wire.device import Credentials
 from roundsman.wire.platform import Enable, Login, Pager, Platform, Question
 from roundsman.worker.sessions.errors import (
     AuthenticationError,
@@ -210,7 +212,8 @@ async def test_the_way_to_the_shell_is_found(pieces: int) -> None:
             Question(pattern=r"\[confirm\]$", answer="y"),
         ),
     )
-    login = TerminalLogin("admin", b"letmein", awaited=False)
+    credentials = Credentials(user="admin", password=Secret("letmein"))
+    login = TerminalLogin([credentials], awaited=False)
     async with Session(device, platform, login) as session:
         assert session.shell.prompt == b"r1>"
         assert await session.read("reload") == "Proceed? [confirm]\nNo.\n"
@@ -220,8 +223,9 @@ async def test_the_way_to_the_shell_is_found(pieces: int) -> None:
 TELNET = Platform(name="test", login=Login())
 
 
-def login(password: bytes | None = b"letmein") -> TerminalLogin:
-    return TerminalLogin("admin", password, awaited=True)
+def login(password: str | None = "letmein") -> TerminalLogin:
+    secret = Secret(password) if password is not None else None
+    return TerminalLogin([Credentials(user="admin", password=secret)], awaited=True)
 
 
 @pytest.mark.parametrize("pieces", PIECES)
@@ -238,14 +242,14 @@ async def test_a_login_in_the_terminal(pieces: int) -> None:
 @pytest.mark.parametrize(
     ("answers", "password"),
     [
-        ({"admin\n": "Password: ", "letmein\n": "\0\r\nLogin incorrect\r\nlogin: "}, b"letmein"),
-        ({"admin\n": "Password: ", "letmein\n": "\0\r\nlogin: "}, b"letmein"),
-        ({"admin\n": "Password: ", "letmein\n": "\0\r\nPassword: "}, b"letmein"),
+        ({"admin\n": "Password: ", "letmein\n": "\0\r\nLogin incorrect\r\nlogin: "}, "letmein"),
+        ({"admin\n": "Password: ", "letmein\n": "\0\r\nlogin: "}, "letmein"),
+        ({"admin\n": "Password: ", "letmein\n": "\0\r\nPassword: "}, "letmein"),
         ({"admin\n": "Password: "}, None),
-        ({"admin\n": "login: "}, b"letmein"),
+        ({"admin\n": "login: "}, "letmein"),
     ],
 )
-async def test_a_login_that_fails(answers: Answers, password: bytes | None) -> None:
+async def test_a_login_that_fails(answers: Answers, password: str | None) -> None:
     with pytest.raises(AuthenticationError, match="admin"):
         async with Session(Raw("login: ", answers), TELNET, login(password)):
             pass

@@ -1,12 +1,13 @@
 """Runs an execution against its device: logs in, does the job, keeps what came of it."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from roundsman.secret import Secret
-from roundsman.wire.device import Device, ProtocolType
+from roundsman.wire.device import Credentials, Device, ProtocolType
 from roundsman.wire.execution import Execution
 from roundsman.wire.job import Job, JobType
 from roundsman.wire.run import FailureClass
@@ -17,9 +18,11 @@ from roundsman.worker.runners.keeping import EVIDENCE_BYTES, Keeper, PatternThre
 from roundsman.worker.runners.steps import Step, check, read_steps
 from roundsman.worker.runners.time_limits import within
 from roundsman.worker.scrubbers import Scrubbers
-from roundsman.worker.sessions import ssh, telnet
+from roundsman.worker.sessions.access import Access
 from roundsman.worker.sessions.channel import Channel
 from roundsman.worker.sessions.errors import (
+    AuthenticationError,
+    ClosedEarlyError,
     EnableError,
     PlatformError,
     PromptError,
@@ -32,6 +35,7 @@ from roundsman.worker.sessions.host_keys import HostKeyStore
 from roundsman.worker.sessions.login import TerminalLogin
 from roundsman.worker.sessions.manners import BYTES_OF_COMPLAINT, Manners
 from roundsman.worker.sessions.shell import Patience, Shell
+from roundsman.worker.sessions.ssh_channel import SshConnection
 from roundsman.worker.sessions.transcript import Span, Transcript
 
 
@@ -57,15 +61,27 @@ class TimeLimits:
 class SessionRunner:
     """The `DeviceRunner` that logs in. One for all sessions of a worker."""
 
-    def __init__(self, host_keys: HostKeyStore, *, limits: TimeLimits | None = None) -> None:
-        """Check devices against `host_keys`."""
-        self._host_keys = host_keys
+    def __init__(
+        self,
+        host_keys: HostKeyStore,
+        *,
+        agent: Path | None = None,
+        limits: TimeLimits | None = None,
+    ) -> None:
+        """Check devices against `host_keys`; `agent` is the SSH agent's socket, if permitted."""
         self._limits = limits or TimeLimits()
         self._threads = PatternThreads()
+        self._access = Access(
+            host_keys,
+            agent=agent,
+            connect_seconds=self._limits.connect,
+            login_seconds=self._limits.login,
+        )
 
     def close(self) -> None:
-        """Let go of the threads, without waiting for them."""
+        """Let go of the threads and the connections to jump hosts, without waiting for them."""
         self._threads.close()
+        self._access.close()
 
     async def run(self, execution: Execution, result: ResultFile) -> None:
         """See `DeviceRunner`."""
@@ -74,7 +90,7 @@ class SessionRunner:
         keeper = Keeper(
             title,
             _read_scrubbers(job, title),
-            device.credentials,
+            _all_credentials(device),
             self._threads.of(job.name),
             detected_secrets=job.detected_secrets,
         )
@@ -87,7 +103,7 @@ class SessionRunner:
                 on_growth=result.on_received,
             )
             try:
-                spans = await session.speak(self._host_keys, transcript)
+                spans = await session.speak(self._access, transcript)
             except SessionError as error:
                 session.give_up()
                 raise await keeper.failure(error, transcript, result) from None
@@ -121,38 +137,55 @@ class _Session:
         self._limits = limits
         self._shell: Shell | None = None
 
-    async def speak(self, host_keys: HostKeyStore, transcript: Transcript) -> list[Span]:
+    async def speak(self, access: Access, transcript: Transcript) -> list[Span]:
         """From logging in to logging out; the parts of the transcript that are the result."""
         if self._job.type is JobType.FILE:
             return await fetch_files(
                 self._execution,
-                host_keys,
+                access,
                 transcript,
                 connect_seconds=self._limits.connect,
                 login_seconds=self._limits.login,
             )
         if self._device.protocol.type is ProtocolType.TELNET:
-            return await self._speak_telnet(transcript)
-        async with ssh.connect(
-            self._device,
-            host_keys,
-            connect_seconds=self._limits.connect,
-            login_seconds=self._limits.login,
-        ) as connection:
+            return await self._speak_telnet(access, transcript)
+        return await self._speak_ssh(access, transcript)
+
+    async def _speak_ssh(self, access: Access, transcript: Transcript) -> list[Span]:
+        async with access.ssh(self._device) as connection:
             if self._manners.platform.exec:
                 return [
                     await self._unless_rejected(step, self._execute(connection, step, transcript))
                     for step in self._steps
                 ]
             channel = await self._open_terminal(connection)
-            return await self._speak_in_shell(channel, transcript)
+            used = connection.credentials
+            login = None
+            if used is not None and self._device.platform is not None:
+                login = TerminalLogin([used], awaited=False)  # which some ask for once more
+            shell = await self._enter(channel, transcript, used, login)
+            return await self._run_steps(shell, transcript)
 
-    async def _speak_telnet(self, transcript: Transcript) -> list[Span]:
-        async with telnet.connect(self._device, connect_seconds=self._limits.connect) as channel:
-            return await self._speak_in_shell(channel, transcript)
+    async def _speak_telnet(self, access: Access, transcript: Transcript) -> list[Span]:
+        credentials = access.credentials.ordered(self._device)
+        login = TerminalLogin(credentials, awaited=True) if credentials else None
+        while True:
+            async with access.telnet(self._device) as channel:
+                try:
+                    shell = await self._enter(channel, transcript, None, login)
+                except (AuthenticationError, ClosedEarlyError) as error:
+                    if login is None or not login.tried:
+                        raise
+                    if login.connect_again():
+                        continue
+                    if isinstance(error, ClosedEarlyError) and login.password_given:
+                        raise login.denied() from None
+                    raise
+                if login is not None:
+                    access.credentials.worked(self._device, login.credentials)
+                return await self._run_steps(shell, transcript)
 
-    async def _speak_in_shell(self, channel: Channel, transcript: Transcript) -> list[Span]:
-        shell = await self._enter(channel, transcript)
+    async def _run_steps(self, shell: Shell, transcript: Transcript) -> list[Span]:
         spans = [
             await self._unless_rejected(step, self._run_step(shell, step, transcript))
             for step in self._steps
@@ -167,21 +200,31 @@ class _Session:
         if self._shell is not None:
             self._shell.give_up()
 
-    async def _open_terminal(self, connection: ssh.SshConnection) -> Channel:
+    async def _open_terminal(self, connection: SshConnection) -> Channel:
         seconds = self._limits.login
         async with within(seconds, PromptError(f"no terminal was opened within {seconds:g} s")):
             return await connection.open_terminal()
 
-    async def _enter(self, channel: Channel, transcript: Transcript) -> Shell:
-        """From the first line that the device shows to where commands can be run."""
+    async def _enter(
+        self,
+        channel: Channel,
+        transcript: Transcript,
+        used: Credentials | None,
+        login: TerminalLogin | None,
+    ) -> Shell:
+        """From the first line that the device shows to where commands can be run.
+
+        `used` is what the connection was opened with, `login` what is given in the terminal.
+        """
         shell = self._shell = Shell(
             channel, transcript, patience=self._limits.patience, manners=self._manners
         )
-        await self._learn_prompt(shell)
+        await self._learn_prompt(shell, used, login)
+        used = login.credentials if login else used
         seconds = self._limits.enable
         late = EnableError(f"the privileged mode was not reached within {seconds:g} s")
         async with within(seconds, late):
-            await shell.enable(self._enable_secret())
+            await shell.enable(_bytes(used.enable or used.password) if used else None)
         for command in self._manners.platform.setup:
             seconds = self._job.command_timeout
             late_setup = TimedOutError(f"{command!r} did not end within {seconds} s")
@@ -189,24 +232,18 @@ class _Session:
                 await shell.run(command)
         return shell
 
-    async def _learn_prompt(self, shell: Shell) -> None:
-        platform, credentials = self._device.platform, self._device.credentials
-        prompt = credentials.prompt if credentials else None
+    async def _learn_prompt(
+        self, shell: Shell, used: Credentials | None, login: TerminalLogin | None
+    ) -> None:
+        platform = self._device.platform
+        prompt = used.prompt if used else None
         if prompt is None and platform is None:
             prompt = self._job.prompt
         seconds = self._limits.prompt
         kind = f"of the platform {platform.name!r} " if platform and platform.prompts else ""
         kind += f"ending with {prompt.ends_with!r} " if prompt else ""
-        login = None
-        asks = self._device.protocol.type is ProtocolType.TELNET
-        if credentials is not None and (asks or platform is not None):
-            login = TerminalLogin(credentials.user, _bytes(credentials.password), awaited=asks)
         async with within(seconds, PromptError(f"no prompt {kind}came within {seconds:g} s")):
             await shell.learn_prompt(prompt.ends_with if prompt else None, login)
-
-    def _enable_secret(self) -> bytes | None:
-        credentials = self._device.credentials
-        return _bytes(credentials.enable or credentials.password) if credentials else None
 
     @staticmethod
     async def _unless_rejected(step: Step, output: Awaitable[Span]) -> Span:
@@ -235,9 +272,7 @@ class _Session:
         await self._verify(step, transcript, output)
         return output
 
-    async def _execute(
-        self, connection: ssh.SshConnection, step: Step, transcript: Transcript
-    ) -> Span:
+    async def _execute(self, connection: SshConnection, step: Step, transcript: Transcript) -> Span:
         command = step.command
         seconds = command.timeout or self._job.command_timeout
         late = TimedOutError(f"{command.command!r} did not end within {seconds} s")
@@ -262,6 +297,12 @@ class _Session:
             raise RejectedError(
                 f"the device did not accept {command!r}: its answer matches {complaint!r}"
             )
+
+
+def _all_credentials(device: Device) -> Iterator[Credentials]:
+    """Everything that is shown on the way to the device and by it."""
+    for host in (device, *device.jump_hosts):
+        yield from host.all_credentials
 
 
 def _bytes(secret: Secret | None) -> bytes | None:

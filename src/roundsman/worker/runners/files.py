@@ -3,15 +3,15 @@
 from roundsman.wire.execution import Execution
 from roundsman.wire.job import FileSet
 from roundsman.worker.runners.time_limits import within
+from roundsman.worker.sessions.access import Access
 from roundsman.worker.sessions.errors import TimedOutError
 from roundsman.worker.sessions.files.transfers import fetch, open_files
-from roundsman.worker.sessions.host_keys import HostKeyStore
 from roundsman.worker.sessions.transcript import Span, Transcript
 
 
 async def fetch_files(
     execution: Execution,
-    host_keys: HostKeyStore,
+    access: Access,
     transcript: Transcript,
     *,
     connect_seconds: float,
@@ -24,7 +24,7 @@ async def fetch_files(
     async with open_files(
         execution.device,
         wanted.transfer,
-        host_keys,
+        access,
         connect_seconds=connect_seconds,
         login_seconds=login_seconds,
     ) as files:

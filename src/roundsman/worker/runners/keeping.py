@@ -93,7 +93,7 @@ class Keeper:
         self,
         title: str,
         scrubbers: Scrubbers,
-        credentials: Credentials | None,
+        credentials: Iterable[Credentials],
         patterns: JobPatterns,
         *,
         detected_secrets: DetectedSecrets = DetectedSecrets.REPORT,
@@ -101,7 +101,7 @@ class Keeper:
         """`title` names job and device in failures."""
         self._title = title
         self._scrubbers = scrubbers
-        self._credentials = credentials
+        self._credentials = tuple(credentials)
         self.patterns = patterns
         self._detected_secrets = detected_secrets
 
@@ -203,8 +203,7 @@ class Keeper:
             return b""
 
     def _secrets(self) -> Iterator[bytes]:
-        if self._credentials is not None:
-            known = self._credentials
+        for known in self._credentials:
             for secret in (known.password, known.passphrase, known.enable):
                 if secret:
                     yield secret.reveal().encode()

@@ -4,8 +4,10 @@ General layout, bottom to top. Each layer knows only the one below it, so that i
 replaced:
 
 - `channel`: what a shell needs of a transport, as an interface: bytes in, bytes out, the end.
-- `ssh`, with `host_keys` and `algorithms`: the transport. It gives channels, and files.
-- `telnet`: the other transport, for channels alone.
+- `tcp`: the wire, and `route`: the way to a host, straight or through `jump_hosts`.
+- `ssh`, the transport: it logs in (`ssh_login`, with `credentials`, `keys`, `host_keys` and
+  `algorithms`) and gives channels and files (`ssh_channel`).
+- `telnet`: the other transport, for channels alone. `access` has both, by the way to a device.
 - `terminal`: the bytes of a terminal as lines of text, as a stream.
 - `transcript`: everything a device said in one run, on disk.
 - `manners`: what is known of the device's operating system, ready for use; `login`: what the device

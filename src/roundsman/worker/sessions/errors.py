@@ -119,3 +119,8 @@ class TooLargeError(SessionError):
 
     code = "session.too_large"
     failure_class = FailureClass.TOO_LARGE
+
+
+def quote(text: str) -> str:
+    """A reason that the device gave: bounded, printable."""
+    return "".join(c if c.isprintable() else " " for c in text[:200]).strip() or "no reason given"

@@ -1,7 +1,7 @@
 """Commands without a shell: each has a channel of its own, and ends with it."""
 
 from roundsman.worker.sessions.errors import ClosedEarlyError, RejectedError
-from roundsman.worker.sessions.ssh import SshChannel
+from roundsman.worker.sessions.ssh_channel import SshChannel
 from roundsman.worker.sessions.terminal import LineRenderer
 from roundsman.worker.sessions.transcript import Span, Transcript
 

@@ -1,7 +1,10 @@
 """Answers: what a device is told when it asks, at a login in the terminal and later."""
 
+from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
+from roundsman.wire.device import Credentials
 from roundsman.worker.sessions.errors import AuthenticationError, EnableError, PromptError
 from roundsman.worker.sessions.manners import Manners
 
@@ -13,15 +16,84 @@ _MOST_USERS: Final = 3
 
 
 class TerminalLogin:
-    """A login in the terminal: user and password, each when asked for."""
+    """A login in the terminal: user and password, each when asked for.
 
-    def __init__(self, user: str, password: bytes | None, *, awaited: bool) -> None:
+    Of several credentials the next are given once those before were refused, each at most once.
+    """
+
+    def __init__(self, credentials: Sequence[Credentials], *, awaited: bool) -> None:
         """`awaited` is whether the device is expected to ask, as over Telnet."""
-        self.user = user
-        self.password = password
+        self._count = len(credentials)
+        self._credentials = deque(credentials)
+        self._first_asked = awaited
         self.awaited = awaited
+        self.asked_for_user = False
         self.users_given = 0
         self.password_given = False
+        self.refused = False
+        """Whether the device said that what was given is wrong."""
+
+    @property
+    def credentials(self) -> Credentials:
+        """What is being given."""
+        return self._credentials[0]
+
+    @property
+    def user(self) -> str:
+        """The user's name."""
+        return self.credentials.user
+
+    @property
+    def password(self) -> bytes | None:
+        """The password, if there is one."""
+        password = self.credentials.password
+        return password.reveal().encode() if password is not None else None
+
+    @property
+    def prompt_ends_with(self) -> str | None:
+        """How the prompt after the login is known to end."""
+        prompt = self.credentials.prompt
+        return prompt.ends_with if prompt else None
+
+    @property
+    def tried(self) -> bool:
+        """Whether anything of the credentials was given."""
+        return self.password_given or self.users_given > 0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether there are no other credentials left."""
+        return len(self._credentials) == 1
+
+    def next(self, *, password_only: bool = False) -> bool:
+        """Go on to the next credentials, if there are any.
+
+        With `password_only` they must be of the same user, if the device knows who is to log in.
+        """
+        if self.is_last:
+            return False
+        if password_only and self.asked_for_user and self._credentials[1].user != self.user:
+            return False
+        self._credentials.popleft()
+        self.users_given = 0
+        self.password_given = self.refused = False
+        return True
+
+    def connect_again(self) -> bool:
+        """Whether it is worthwhile to connect again, after a login that failed; then begin anew."""
+        if not (self.tried and self.next()):
+            return False
+        self.asked_for_user = False
+        self.awaited = self._first_asked
+        return True
+
+    def denied(self) -> AuthenticationError:
+        """That the device accepted nothing."""
+        if self._count == 1:
+            text = f"the device did not accept the credentials of user {self.user!r}"
+        else:
+            text = f"the device accepted none of {self._count} credentials, last user {self.user!r}"
+        return AuthenticationError(text, remedy="check user and pass of the device")
 
 
 class Answers:
@@ -71,9 +143,10 @@ class Answers:
                 "the password has expired: the device wants another one before it goes on",
                 remedy="change the password on the device, then in its credentials",
             )
-        tried = login is not None and (login.password_given or login.users_given)
-        if login is not None and tried and self._manners.login.failed.found_in_output(text):
-            raise _denied(login)
+        if login is not None and login.tried and self._manners.login.failed.found_in_output(text):
+            login.refused = True
+            if login.is_last:
+                raise login.denied()
 
     def _asks_to_enable(self, line: bytes) -> bool:
         question = self._manners.enable_question
@@ -96,8 +169,9 @@ class Answers:
     def _login_answer(self, line: bytes, login: TerminalLogin) -> bytes:
         login.awaited = False
         if self._manners.login.password.found_in(line):
-            if login.password_given:
-                raise _denied(login)
+            again = login.password_given or login.refused
+            if again and not login.next(password_only=True):
+                raise login.denied()
             if login.password is None:
                 raise AuthenticationError(
                     f"the device asks for the password of user {login.user!r}, and none is known",
@@ -105,15 +179,10 @@ class Answers:
                 )
             login.password_given = True
             return login.password
-        if login.password_given or login.users_given == _MOST_USERS:
-            raise _denied(login)
+        login.asked_for_user = True
+        again = login.password_given or login.refused or login.users_given == _MOST_USERS
+        if again and not login.next():
+            raise login.denied()
         login.users_given += 1
         login.awaited = login.password is not None
         return login.user.encode()
-
-
-def _denied(login: TerminalLogin) -> AuthenticationError:
-    return AuthenticationError(
-        f"the device did not accept the credentials of user {login.user!r}",
-        remedy="check user and pass of the device",
-    )

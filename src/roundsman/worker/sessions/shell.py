@@ -144,7 +144,6 @@ class Shell:
 
         `login` is what answers if the device asks for user and password in the terminal.
         """
-        ends = _ends(ends_with)
         asked: list[_Line] = []
         while True:
             line = self._line()
@@ -153,6 +152,7 @@ class Shell:
                 break
             if await self._answer(login):
                 continue
+            ends = _ends((login and login.prompt_ends_with) or ends_with)
             new = line != self._answered and line not in asked[-1:]
             likely = new and self._likely(line.text, ends)
             # Only the first such line is answered at once. If the greeting went on after it, the

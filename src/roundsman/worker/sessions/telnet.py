@@ -5,16 +5,16 @@ Everything passes in the clear, the password too.
 
 import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import telnetlib3
 
 from roundsman.wire.device import Device
 from roundsman.worker.sessions.channel import WINDOW_COLUMNS
-from roundsman.worker.sessions.errors import RefusedError, SessionError, UnreachableError
+from roundsman.worker.sessions.errors import ClosedEarlyError, quote
+from roundsman.worker.sessions.route import Route
 
 # Bytes that a device may send ahead of our reading, about.
 _AHEAD: Final = 1 << 17
@@ -37,8 +37,9 @@ class TelnetChannel:
         try:
             # A carriage return that stands for itself is followed by a NUL.
             return (await self._reader.read(_AHEAD)).replace(b"\r\0", b"\r")
-        except OSError:
-            return b""
+        except (OSError, asyncio.IncompleteReadError) as error:
+            text = f"the connection to the device was lost: {quote(str(error))}"
+            raise ClosedEarlyError(text) from None
 
     def write(self, data: bytes) -> None:
         """Send soon, line ends as Telnet has them."""
@@ -46,44 +47,39 @@ class TelnetChannel:
             self._writer.write(_LINE_END.sub(_as_telnet, data))
 
 
+class _Client(telnetlib3.TelnetClient):
+    """Our side of the protocol, over TCP or over a channel of SSH, which says more than TCP."""
+
+    def session_started(self) -> None:
+        """The channel is ready."""
+
+    def data_received(self, data: bytes, datatype: Any = None) -> None:
+        """What came; there is one kind of it."""
+        super().data_received(data)
+
+
 @asynccontextmanager
-async def connect(device: Device, *, connect_seconds: float) -> AsyncIterator[TelnetChannel]:
+async def connect(device: Device, route: Route) -> AsyncIterator[TelnetChannel]:
     """Connect; on leaving, disconnect. To log in is the shell's work."""
-    host, port = device.host, device.protocol.telnet.port
+    _, client = await route.create_connection(_client, device.host, device.protocol.telnet.port)
     try:
-        async with asyncio.timeout(connect_seconds):
-            reader, writer = await telnetlib3.open_connection(
-                host,
-                port,
-                client_factory=telnetlib3.TelnetClient,
-                encoding=False,
-                term="dumb",
-                cols=WINDOW_COLUMNS,
-                rows=_WINDOW_ROWS,
-                connect_minwait=0,
-                connect_maxwait=0,
-                compression=False,
-                limit=_AHEAD,
-            )
-    except (TimeoutError, OSError) as error:
-        raise _explain(error, f"{host} port {port}", connect_seconds) from None
-    try:
-        yield TelnetChannel(reader, writer)
+        yield TelnetChannel(client.reader, client.writer)
     finally:
-        writer.close()
+        client.writer.close()
+
+
+def _client() -> _Client:
+    return _Client(
+        encoding=False,
+        term="dumb",
+        cols=WINDOW_COLUMNS,
+        rows=_WINDOW_ROWS,
+        connect_minwait=0,
+        connect_maxwait=0,
+        compression=False,
+        limit=_AHEAD,
+    )
 
 
 def _as_telnet(line_end: re.Match[bytes]) -> bytes:
     return b"\r\0" if line_end[0] == b"\r" else b"\r\n"
-
-
-def _explain(error: OSError, where: str, connect_seconds: float) -> SessionError:
-    match error:
-        case TimeoutError():
-            return UnreachableError(f"{where} did not answer within {connect_seconds:g} s")
-        case ConnectionRefusedError():
-            return RefusedError(f"{where} refused the connection")
-        case socket.gaierror():
-            return UnreachableError(f"{where} was not found: {error.strerror}")
-        case _:
-            return UnreachableError(f"{where} cannot be reached: {error.strerror or error}")

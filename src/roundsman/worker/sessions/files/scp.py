@@ -9,10 +9,10 @@ import shlex
 from typing import Final
 
 from roundsman.wire.device import Device
-from roundsman.worker.sessions import ssh
+from roundsman.worker.sessions.access import Access
 from roundsman.worker.sessions.errors import ClosedEarlyError, FileError
 from roundsman.worker.sessions.files.interface import Write
-from roundsman.worker.sessions.host_keys import HostKeyStore
+from roundsman.worker.sessions.ssh_channel import SshChannel
 
 _LONGEST_LINE: Final = 4096  # a mode, a length and a name
 
@@ -23,22 +23,13 @@ _COMPLAINTS: Final = (b"\x01", b"\x02")
 class ScpFiles:
     """`Files` over SCP."""
 
-    def __init__(
-        self, device: Device, host_keys: HostKeyStore, connect_seconds: float, login_seconds: float
-    ) -> None:
+    def __init__(self, device: Device, access: Access) -> None:
         self._device = device
-        self._host_keys = host_keys
-        self._connect_seconds = connect_seconds
-        self._login_seconds = login_seconds
+        self._access = access
 
     async def fetch(self, name: str, write: Write) -> None:
         """See `Files`. The end is proven by the announced length and the device's word after it."""
-        async with ssh.connect(
-            self._device,
-            self._host_keys,
-            connect_seconds=self._connect_seconds,
-            login_seconds=self._login_seconds,
-        ) as connection:
+        async with self._access.ssh(self._device) as connection:
             # Quoted only where a shell would read something else: many devices have none.
             channel = await connection.open_command(f"scp -f {shlex.quote(name)}")
             await _Receiver(channel, name).receive(write)
@@ -47,7 +38,7 @@ class ScpFiles:
 class _Receiver:
     """Our side of one transfer."""
 
-    def __init__(self, channel: ssh.SshChannel, name: str) -> None:
+    def __init__(self, channel: SshChannel, name: str) -> None:
         self._channel = channel
         self._name = name
         self._received = bytearray()

@@ -7,23 +7,18 @@ from typing import Final, cast
 import asyncssh
 
 from roundsman.wire.device import Device
-from roundsman.worker.sessions import ssh
+from roundsman.worker.sessions.access import Access
 from roundsman.worker.sessions.errors import ClosedEarlyError, FileError
 from roundsman.worker.sessions.files.interface import Write
-from roundsman.worker.sessions.host_keys import HostKeyStore
 
 _BLOCK: Final = 1 << 18
 
 
 @asynccontextmanager
-async def open_files(
-    device: Device, host_keys: HostKeyStore, connect_seconds: float, login_seconds: float
-) -> AsyncIterator["SftpFiles"]:
+async def open_files(device: Device, access: Access) -> AsyncIterator["SftpFiles"]:
     """Log in and open SFTP; on leaving, log out."""
     async with (
-        ssh.connect(
-            device, host_keys, connect_seconds=connect_seconds, login_seconds=login_seconds
-        ) as connection,
+        access.ssh(device) as connection,
         connection.open_files() as client,
     ):
         yield SftpFiles(client)

@@ -4,19 +4,19 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 from roundsman.wire.device import Device, ProtocolType
 from roundsman.wire.job import Compression, File, Transfer
+from roundsman.worker.sessions.access import Access
 from roundsman.worker.sessions.errors import FileError
 from roundsman.worker.sessions.files import ftp, http, sftp
 from roundsman.worker.sessions.files.gunzip import Gunzip
 from roundsman.worker.sessions.files.interface import Files, Write
 from roundsman.worker.sessions.files.scp import ScpFiles
 from roundsman.worker.sessions.files.tftp import TftpFiles
-from roundsman.worker.sessions.host_keys import HostKeyStore
 
 
 def open_files(
     device: Device,
     transfer: Transfer,
-    host_keys: HostKeyStore,
+    access: Access,
     *,
     connect_seconds: float,
     login_seconds: float,
@@ -30,11 +30,16 @@ def open_files(
             f"the device speaks Telnet, and {transfer} needs SSH",
             remedy="set the job's transfer to one that the device offers",
         )
+    if device.jump_hosts and not transfer.over_ssh:
+        raise FileError(
+            f"the device is behind jump hosts, through which {transfer} does not go",
+            remedy="set the job's transfer to sftp or scp",
+        )
     match transfer:
         case Transfer.SFTP:
-            return sftp.open_files(device, host_keys, connect_seconds, login_seconds)
+            return sftp.open_files(device, access)
         case Transfer.SCP:
-            return nullcontext(ScpFiles(device, host_keys, connect_seconds, login_seconds))
+            return nullcontext(ScpFiles(device, access))
         case Transfer.TFTP:
             return nullcontext(TftpFiles(device, connect_seconds))
         case Transfer.FTP:
