@@ -61,6 +61,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("`controller.tokens`, each", records.Token),
     ("`controller.leases`", records.LeaseSettings),
     ("`controller.limits`", records.Limits),
+    ("`controller.breaker`", records.BreakerSettings),
     ("`controller.log`", records.LogSettings),
 )
 

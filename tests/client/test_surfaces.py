@@ -157,6 +157,8 @@ async def test_the_switches(client: ControllerClient) -> None:
     with pytest.raises(StaleError):
         await client.manage.run_now("edge1", "show")
     assert (await client.manage.resume(PauseKind.DEVICE, "edge1")).changed
+    assert not (await client.manage.release("edge1")).changed
+    assert (await client.manage.devices(held=True)).items == ()
 
 
 async def test_200_at_once(client: ControllerClient, enrolled: EnrolAnswer) -> None:

@@ -78,13 +78,13 @@ class Site(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def open_real_site(folder: Path) -> AsyncIterator[Site]:
+async def open_real_site(folder: Path, text: str = CONFIGURATION) -> AsyncIterator[Site]:
     """The same on the drivers that serve: SQLite and git."""
     data = folder / "data"
     ledger = await open_ledger(data)
     repository = data / "archive.git"
     async with open_site(
-        folder, ledger=ledger, archive=lambda clock: GitArchive(repository, clock)
+        folder, text, ledger=ledger, archive=lambda clock: GitArchive(repository, clock)
     ) as site:
         yield site
 

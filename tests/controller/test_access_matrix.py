@@ -60,6 +60,7 @@ MATRIX: Final = {
     "GET /api/v1/devices/{device}": READ,
     "POST /api/v1/devices/{device}/pause": CHANGE,
     "POST /api/v1/devices/{device}/resume": CHANGE,
+    "POST /api/v1/devices/{device}/release": CHANGE,
     "POST /api/v1/devices/{device}/jobs/{job}/run": CHANGE,
     "GET /api/v1/devices/{device}/jobs/{job}/latest": READ,
     "GET /api/v1/devices/{device}/jobs/{job}/versions": READ,

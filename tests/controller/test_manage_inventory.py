@@ -53,6 +53,7 @@ async def test_devices_are_listed_by_name_and_filtered(site: Site) -> None:
         "tags": ["ams", "core"],
         "jobs": ["backup", "show"],
         "paused": False,
+        "breaker": None,
     }
 
 
@@ -86,6 +87,7 @@ async def test_a_device_shows_its_jobs_and_never_its_password(site: Site) -> Non
         "tags": ["ams", "core"],
         "user": "backup",
         "pause": {"kind": "device", "name": "core1", "since": START, "by": "ada"},
+        "breaker": None,
     }
     assert [(each["slot"]["job"], each["slot"]["state"]) for each in jobs] == [
         ("backup", "paused"),

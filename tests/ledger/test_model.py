@@ -30,8 +30,9 @@ from roundsman.ledger.interface import (
 from roundsman.ledger.memory import MemoryLedger
 from roundsman.ledger.sqlite.driver import SqliteLedger
 from roundsman.testing.ledger_conformance import lease_of, repeat_of
+from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
-from roundsman.wire.run import Outcome, Run, SlotState
+from roundsman.wire.run import FailureClass, Outcome, Run, SlotState
 
 T = TypeVar("T")
 
@@ -139,6 +140,7 @@ class Ledgers(RuleBasedStateMachine):
         spans=st.integers(0, 2),
         with_run=st.booleans(),
         retry=st.none() | st.integers(1, 200),
+        said=st.sampled_from(["nothing", "answered", "failed", "opened"]),
     )
     def finish(
         self,
@@ -149,6 +151,7 @@ class Ledgers(RuleBasedStateMachine):
         spans: int,
         with_run: bool,
         retry: int | None,
+        said: str,
     ) -> None:
         leased = self.leases[-1 - pick % len(self.leases)]
         run = Run(
@@ -167,9 +170,28 @@ class Ledgers(RuleBasedStateMachine):
             next_due=None if offset is None else self.now + offset,
             spans=self.some_spans(spans),
             retry_at=None if retry is None else self.now + retry,
+            breaker=self.some_breaker(leased.device, said),
+            answered=said == "answered",
         )
         self.finished.append(ending)
         self.both(lambda ledger: ledger.finish([ending], self.now))
+
+    def some_breaker(self, device: str, said: str) -> Breaker | None:
+        if said not in ("failed", "opened"):
+            return None
+        return Breaker(
+            device=device,
+            failures=1,
+            failure_class=FailureClass.UNREACHABLE,
+            failure="no answer",
+            failed_at=self.now,
+            opened_at=self.now if said == "opened" else None,
+            probe_at=self.now + 60 if said == "opened" else None,
+        )
+
+    @rule(device=DEVICES)
+    def close_breaker(self, device: str) -> None:
+        self.both(lambda ledger: ledger.close_breaker(device, self.now))
 
     def some_spans(self, number: int) -> tuple[Span, ...]:
         outcomes = (Outcome.COALESCED, Outcome.MISSED)
@@ -246,7 +268,16 @@ async def knowledge(ledger: Ledger, now: float) -> list[object]:
     by_state = [await ledger.slots(SlotQuery(state=state), now) for state in SlotState]
     leases = [await lease_of(ledger, slot.device, slot.job) for slot in slots.items]
     runs = await ledger.runs(RunQuery(limit=10_000))
-    return [slots, by_state, leases, await ledger.pauses(), sorted(map(described, runs.items))]
+    breakers = [await ledger.breaker(f"d{number}") for number in range(4)]
+    held = [*breakers, *await ledger.open_breakers()]
+    return [
+        slots,
+        by_state,
+        leases,
+        held,
+        await ledger.pauses(),
+        sorted(map(described, runs.items)),
+    ]
 
 
 def described(run: Run) -> str:

@@ -29,6 +29,7 @@ UNFILTERED = {
 # They are about every row there is.
 WHOLE_TABLES = {"lanes", "remove_empty_lanes", "kept_slots", "tokens", "workers", "pauses"}
 WHOLE_TABLES |= {"free_slots"}
+WHOLE_TABLES |= {"open_breakers", "held_devices", "forget_breakers_without_slots"}
 WHOLE_TABLES |= {"probe", "read_probe", "list_slots", "list_runs", "list_processes"}
 
 
@@ -63,6 +64,7 @@ def plan_of(connection: sqlite3.Connection, sql: str, values: dict[str, None]) -
         (SlotQuery(device="d", tag="x"), "slots_by_device (device=?)"),
         (SlotQuery(job="j", state=SlotState.DUE), "slots_by_job (job=?"),
         (SlotQuery(state=SlotState.PAUSED), "slots_paused ((device,job)>(?,?))"),
+        (SlotQuery(state=SlotState.HELD), "slots_held ((device,job)>(?,?))"),
         (SlotQuery(state=SlotState.ENDED), "slots_ended ((device,job)>(?,?))"),
         (RunQuery(), "runs_by_time (recorded_at<?)"),
         (RunQuery(since=1, until=2), "runs_by_time (recorded_at>? AND recorded_at<?)"),

@@ -17,6 +17,7 @@ from roundsman.wire.manage import (
     JobSummary,
     Overview,
     PauseAnswer,
+    ReleaseAnswer,
     ReloadAnswer,
     ResumeAnswer,
     RunNowAnswer,
@@ -51,6 +52,7 @@ _pauses = codec.decoder(Page[Pause])
 _run_now = codec.decoder(RunNowAnswer)
 _pause = codec.decoder(PauseAnswer)
 _resume = codec.decoder(ResumeAnswer)
+_release = codec.decoder(ReleaseAnswer)
 _reload = codec.decoder(ReloadAnswer)
 
 
@@ -84,11 +86,13 @@ class ManageApi:
         *,
         name: str | None = None,
         tag: str | None = None,
+        held: bool | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> Page[DeviceSummary]:
-        """Devices, by name."""
-        query = _query(name=name, tag=tag, after=after, limit=limit)
+        """Devices, by name; `held`: those that their breaker holds back, or does not."""
+        said = None if held is None else str(held).lower()
+        query = _query(name=name, tag=tag, held=said, after=after, limit=limit)
         return await self._get(_devices, "/devices", query)
 
     async def device(self, device: str) -> DeviceDetail:
@@ -221,6 +225,10 @@ class ManageApi:
     async def resume(self, kind: PauseKind, name: str) -> ResumeAnswer:
         """Let a device or a job go on."""
         return await self._post(_resume, f"/{kind}s/{_part(name)}/resume")
+
+    async def release(self, device: str) -> ReleaseAnswer:
+        """Close a device's breaker."""
+        return await self._post(_release, f"/devices/{_part(device)}/release")
 
     async def reload(self) -> ReloadAnswer:
         """Have the configuration read anew; `RefusedError` when it is bad."""

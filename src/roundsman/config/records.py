@@ -84,6 +84,23 @@ class Limits(_FromFile, frozen=True, kw_only=True):
     """Ceiling of `seconds`."""
 
 
+class BreakerSettings(_FromFile, frozen=True, kw_only=True):
+    """When a device that fails again and again is held back, so that it delays no other."""
+
+    enabled: bool = True
+    """Whether devices are held back at all."""
+    failures: Annotated[int, Meta(ge=1, le=1000)] = 5
+    """After so many runs in a row that failed because of the device as such (it could not be
+    reached, refused, said nothing, or has another host key), across all of its jobs."""
+    login_failures: Annotated[int, Meta(ge=1, le=1000)] = 2
+    """After so many when the last of them failed at the login, or at the privileged mode: more of
+    these lock accounts."""
+    seconds: Annotated[int, Meta(ge=1, le=604_800)] = 300
+    """For so long; then one execution is let through. When that fails too, for twice as long."""
+    longest_seconds: Annotated[int, Meta(ge=1, le=604_800)] = 3600
+    """But never longer than this. Up to a quarter is added by chance."""
+
+
 class LogFormat(StrEnum):
     """How events are written."""
 
@@ -115,6 +132,8 @@ class ControllerSettings(_FromFile, frozen=True, kw_only=True):
     """How long an execution belongs to a worker."""
     limits: Limits = Limits()
     """Ceilings of the worker API."""
+    breaker: BreakerSettings = BreakerSettings()
+    """When devices are held back."""
     log: LogSettings = LogSettings()
     """Its logs."""
     detected_secrets: DetectedSecrets = DetectedSecrets.REPORT

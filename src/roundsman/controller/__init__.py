@@ -4,10 +4,11 @@
 - `access`: who calls, and what they may do.
 - `planner`: which slots there are, and what comes after each run.
 - `dispatch`: hands out what is due. `intake`: takes in what came of it, by way of `spool`;
-  `evidence` keeps what failed runs left behind.
+  `evidence` keeps what failed runs left behind. `ending`: writes the run, and what follows from it;
+  `judgement` says what that is.
 - `workers`: who runs things. `fleet`: commands on them.
 - `inspection`: what is configured and how it stands; `history`: what came of it and was kept.
-- `operations`: run now, pause, resume. `reloading`: another configuration, while serving.
+- `operations`: run now, pause, resume, release. `reloading`: another configuration, while serving.
 - `server`: serves it all over HTTP until told to stop.
 - `api`: the route tables, thin: parse, call one service function, answer.
 """

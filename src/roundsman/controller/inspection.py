@@ -104,17 +104,25 @@ class Inspection:
         )
 
     async def devices(
-        self, *, name: str | None, tag: str | None, after: str | None, limit: int
+        self,
+        *,
+        name: str | None,
+        tag: str | None,
+        held: bool | None,
+        after: str | None,
+        limit: int,
     ) -> Page[DeviceSummary]:
-        """Devices by name: those whose name contains `name`, and which have `tag`."""
+        """Devices by name: those whose name contains `name`, which have `tag`, and are `held`."""
         inventory = await self._current()
         paused = await self._paused(PauseKind.DEVICE)
+        breakers = {breaker.device: breaker for breaker in await self._ledger.open_breakers()}
+        fits = _named(name, tag)
         page = page_of(
             inventory.devices,
             place=_place,
             after=after,
             limit=limit,
-            matches=_named(name, tag),
+            matches=lambda device: held in (None, device.name in breakers) and fits(device),
         )
         return Page(
             items=tuple(
@@ -125,6 +133,7 @@ class Inspection:
                     tags=device.tags,
                     jobs=inventory.jobs_of(device.name),
                     paused=device.name in paused,
+                    breaker=breakers.get(device.name),
                 )
                 for device in page.items
             ),
@@ -144,6 +153,7 @@ class Inspection:
             tags=device.tags,
             user=device.credentials.user if device.credentials is not None else None,
             pause=(await self._paused(PauseKind.DEVICE)).get(name),
+            breaker=await self._ledger.breaker(name),
             jobs=await self._jobs_of(name, len(inventory.jobs)),
         )
 

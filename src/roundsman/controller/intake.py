@@ -8,7 +8,6 @@ lease as it was, and sending the same completion again does the rest.
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
@@ -21,19 +20,17 @@ from roundsman.clock import Clock
 from roundsman.config.records import ConfiguredSlot
 from roundsman.controller.access import ForbiddenError, Principal
 from roundsman.controller.batching import Batches
+from roundsman.controller.ending import AT_ONCE, Ending
 from roundsman.controller.evidence import Evidence
-from roundsman.controller.judgement import retry_at
-from roundsman.controller.planner import LONG_OVERDUE_SECONDS, Next, Planner, after_run
+from roundsman.controller.planner import Planner
 from roundsman.controller.spool import Received
 from roundsman.errors import ConflictError, NotFoundError
-from roundsman.ledger.interface import Finish, FinishAnswer, LeasedSlot, Ledger, ResultKey
+from roundsman.ledger.interface import FinishAnswer, LeasedSlot, Ledger, ResultKey
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.run import FailureClass, Outcome, Run, SecretFinding
 
 log = logs.get(__name__)
 
-_AT_ONCE: Final = 128
-"""Results in one call to ledger or archive at most."""
 _HOLD_SECONDS: Final = 60.0
 """A lease that lasts so much longer need not be renewed for a small result to be archived."""
 # Names runs by what they are about, so that a repeat after a crash has the same id.
@@ -114,9 +111,9 @@ class Intake:
         self._evidence = evidence
         self._clock = clock
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-        self._standings = Batches(ledger.standings, most=_AT_ONCE)
-        self._small = Batches(archive.store_all, most=_AT_ONCE)
-        self._finishes = Batches(self._finish_all, most=_AT_ONCE)
+        self._standings = Batches(ledger.standings, most=AT_ONCE)
+        self._small = Batches(archive.store_all, most=AT_ONCE)
+        self._ending = Ending(planner=planner, ledger=ledger, clock=clock)
 
     async def complete(
         self, completion: Completion, content: Received | None, principal: Principal
@@ -244,22 +241,8 @@ class Intake:
             return await self._small.do(entry)
         return await self._archive.store(entry)
 
-    async def _finish_all(self, finishes: Sequence[Finish]) -> list[FinishAnswer]:
-        return await self._ledger.finish(finishes, self._clock.now())
-
     async def _finish(self, run: Run, lease: LeasedSlot, slot: ConfiguredSlot) -> Kept:
-        # A reload while this was archived counts: the slot goes on by its new schedule.
-        slot = self._planner.find(lease.device, lease.job) or slot
-        following = await self._after(lease, slot)
-        run = _judged(run, slot, following.due, self._clock.now())
-        finish = Finish(
-            run=run,
-            key=_key(lease),
-            next_due=following.due,
-            spans=following.spans if run.retry_at is None else (),
-            retry_at=run.retry_at,
-        )
-        answer = await self._finishes.do(finish)
+        run, answer = await self._ending.end(run, lease, slot)
         if answer is FinishAnswer.STALE:
             if run.evidence:
                 self._evidence.drop(run.run_id)
@@ -278,12 +261,6 @@ class Intake:
             run_id=run.run_id,
         )
         return _kept(run)
-
-    async def _after(self, lease: LeasedSlot, slot: ConfiguredSlot) -> Next:
-        now = self._clock.now()
-        if now - lease.due > LONG_OVERDUE_SECONDS:
-            return await asyncio.to_thread(after_run, lease, slot.schedule, slot.job, now)
-        return after_run(lease, slot.schedule, slot.job, now)
 
 
 def _belongs(completion: Completion, lease: LeasedSlot, principal: Principal) -> bool:
@@ -333,26 +310,6 @@ def _run(
         detected_secrets=completion.detected_secrets,
         attempt=lease.attempts + 1,
     )
-
-
-def _judged(run: Run, slot: ConfiguredSlot, next_due: int | None, now: float) -> Run:
-    """The run, as one of several attempts where another is to follow it."""
-    if run.outcome is not Outcome.FAILED:
-        return run
-    # One that failed before it was due, by some clock, is not tried again before either.
-    now = max(now, run.due)
-    at = retry_at(
-        slot.retries,
-        run.failure_class,
-        attempt=run.attempt,
-        next_due=next_due,
-        now=now,
-        # By the run's id, so that a repeat after a crash is told the same.
-        jitter=uuid.UUID(run.run_id).node / (1 << 48),
-    )
-    if at is None:
-        return run
-    return msgspec.structs.replace(run, outcome=Outcome.RETRIED, retry_at=at)
 
 
 def _kept(run: Run) -> Kept:

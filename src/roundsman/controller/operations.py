@@ -1,4 +1,4 @@
-"""What a person asks for beside the schedule: run now, pause, resume."""
+"""What a person asks for beside the schedule: run now, pause, resume, release."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from roundsman.controller.paging import page_of
 from roundsman.controller.planner import Planner
 from roundsman.errors import ConflictError
 from roundsman.ledger.interface import Ledger
-from roundsman.wire.manage import PauseAnswer, ResumeAnswer, RunNowAnswer
+from roundsman.wire.manage import PauseAnswer, ReleaseAnswer, ResumeAnswer, RunNowAnswer
 from roundsman.wire.page import Page
 from roundsman.wire.pause import Pause, PauseKind
 from roundsman.wire.run import RunNow
@@ -87,6 +87,13 @@ class Operations:
                 (each.next_due for each in resumptions if each.next_due is not None), default=None
             ),
         )
+
+    async def release(self, device: str, *, by: Principal) -> ReleaseAnswer:
+        """Close the breaker of a device. Raises `DeviceNotFoundError`."""
+        self._check_known(PauseKind.DEVICE, device)
+        changed = await self._ledger.close_breaker(device, self._clock.now())
+        log.info("breaker.released", device=device, changed=changed, by=by.name)
+        return ReleaseAnswer(changed=changed)
 
     def _check_known(self, kind: PauseKind, name: str) -> None:
         configuration = self._planner.configuration

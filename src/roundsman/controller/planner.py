@@ -34,6 +34,9 @@ COUNT_CAP: Final = 10_000
 LONG_OVERDUE_SECONDS: Final = 3600
 """Beyond this, working out what was missed is kept off the event loop."""
 
+BREAKER_OPEN: Final = "breaker open"
+"""Begins the reason of what was passed over because the device was held back."""
+
 _ENCODED_CAP: Final = 20_000  # entries, about a kilobyte each
 
 
@@ -131,7 +134,7 @@ def _after_latest(leased: LeasedSlot, schedule: Schedule) -> Next:
     if first is None or first > leased.covered_until:
         return Next(first)
     end = schedule.next_after(leased.covered_until)
-    reason = "overdue; one run stands for all of them"
+    reason = _held("overdue; one run stands for all of them", leased)
     span = span_before(
         schedule, Outcome.COALESCED, first, end, until=leased.covered_until, reason=reason
     )
@@ -143,7 +146,7 @@ def _after_all(leased: LeasedSlot, schedule: Schedule, cap: int, now: float) -> 
     newest = newest_due_times(schedule, leased.due, int(now), cap)
     if first is None or not newest or newest[0] == first:
         return Next(first)
-    reason = f"more than {cap} due times were overdue"
+    reason = _held(f"more than {cap} due times were overdue", leased)
     span = span_before(schedule, Outcome.MISSED, first, newest[0], until=int(now), reason=reason)
     return Next(newest[0], (span,))
 
@@ -153,7 +156,7 @@ def is_too_late(leased: LeasedSlot, job: Job, now: float) -> bool:
 
     One that was tried before was served in time; its next attempt is late by its own time.
     """
-    awaited = leased.ready if leased.attempts else leased.due
+    awaited = leased.ready if leased.attempts and not leased.was_held else leased.due
     return (
         job.missed is MissedPolicy.NONE
         and not leased.on_demand
@@ -163,9 +166,15 @@ def is_too_late(leased: LeasedSlot, job: Job, now: float) -> bool:
 
 def after_too_late(leased: LeasedSlot, schedule: Schedule, job: Job, now: float) -> Next:
     """What a slot does whose due time is missed: on to the first that is not too late."""
-    reason = given_up(f"overdue by more than {job.missed_grace_seconds} s", leased.attempts)
+    reason = _held(f"overdue by more than {job.missed_grace_seconds} s", leased)
+    reason = given_up(reason, leased.attempts)
     latest_missed = math.ceil(now - job.missed_grace_seconds) - 1
     return _pass_over(schedule, leased.due, latest_missed, reason)
+
+
+def _held(reason: str, leased: LeasedSlot) -> str:
+    """Why due times were passed over, where the device's breaker is the cause."""
+    return f"{BREAKER_OPEN}; {reason}" if leased.was_held else reason
 
 
 def after_pause(slot: ResumedSlot, schedule: Schedule, now: float) -> Next:

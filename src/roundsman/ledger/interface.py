@@ -15,7 +15,9 @@ The laws, tested for each driver by `roundsman.testing.ledger_conformance`:
    match; the rest goes to the oldest, so that no tag starves another.
 6. **One outcome.** `finish` writes a run and moves the slot in one transaction, together with the
    spans of due times that were coalesced into it or missed.
-7. **Harmless repeats.** Finishing again with the digest of the run that ended that lease answers
+7. **One probe.** While a device's breaker is open, none of its slots is offered but one, from the
+   probe time on; and what a person asked for. Leases run to their end.
+8. **Harmless repeats.** Finishing again with the digest of the run that ended that lease answers
    `REPEATED` and changes nothing.
 
 Instants are Unix seconds; the caller passes `now`. Every method may raise `LedgerUnavailableError`.
@@ -28,6 +30,7 @@ from enum import StrEnum
 import msgspec
 
 from roundsman.errors import UnavailableError
+from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.page import Page as Page  # noqa: PLC0414  # a word of the ledger's too
 from roundsman.wire.pause import Pause as Pause  # noqa: PLC0414  # likewise
@@ -104,6 +107,10 @@ class LeasedSlot(msgspec.Struct, frozen=True, kw_only=True):
     """From when on it was offered: `due`, or the time of this attempt."""
     attempts: int = 0
     """How many attempts at `due` failed before this one."""
+    was_held: bool = False
+    """Whether its device's breaker had it offered later than it was due."""
+    device_held: bool = False
+    """Whether the device's breaker is open now; only in what `standings` returns."""
 
 
 class ResultKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +159,10 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     """Due times that this run stands for, or that were missed."""
     retry_at: int | None = None
     """When given, the due time is not done with: it stays, and is offered again from then on."""
+    breaker: Breaker | None = None
+    """What the device's failures have come to with this one; none: as before."""
+    answered: bool = False
+    """Whether the device showed that it is well: its failures are forgotten, its breaker closed."""
 
 
 class FinishAnswer(StrEnum):
@@ -311,8 +322,8 @@ class Ledger(ABC):
     async def run_now(self, device: str, job: str, now: int) -> RunNow:
         """Make the slot due at `now`, beside its schedule. `NotFoundError` for an unknown slot.
 
-        One whose due time has come, but which waits for another attempt, is offered at once, with
-        the due time that it has.
+        One whose due time has come, but which waits for another attempt or is held back by its
+        device's breaker, is offered at once, with the due time that it has.
         """
 
     # pauses
@@ -334,6 +345,20 @@ class Ledger(ABC):
     @abstractmethod
     async def pauses(self) -> list[Pause]:
         """Every pause in force."""
+
+    # devices held back
+
+    @abstractmethod
+    async def breaker(self, device: str) -> Breaker | None:
+        """What a device's failures in a row have come to; none when the last run was well."""
+
+    @abstractmethod
+    async def open_breakers(self) -> list[Breaker]:
+        """Every breaker that is open, by device."""
+
+    @abstractmethod
+    async def close_breaker(self, device: str, now: float) -> bool:
+        """Forget a device's failures and offer its slots again; false when it was not held back."""
 
     # lists
 

@@ -15,6 +15,7 @@ import msgspec
 from roundsman.errors import NotFoundError
 from roundsman.ledger import cursors
 from roundsman.ledger.fairness import NEVER, Rank, Tags, Turns, due_order
+from roundsman.ledger.holds import Holdable, arrange
 from roundsman.ledger.interface import (
     Finish,
     FinishAnswer,
@@ -39,6 +40,7 @@ from roundsman.ledger.interface import (
     TagFilter,
 )
 from roundsman.ledger.spans import REMOVED, REPLANNED, NewId, given_up, missed_run, span_run
+from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.process import Process, ProcessState
 from roundsman.wire.run import Outcome, Run, Slot, SlotState
@@ -61,6 +63,7 @@ class _Row:
     ready: int | None
     epoch: int
     attempts: int = 0
+    was_held: bool = False
     lease_expires_at: float | None = None
     """None: no lease is open. One that expired stays open until claim or finish."""
     worker_id: str | None = None
@@ -73,7 +76,7 @@ class _Row:
 
     def set_due(self, due: int | None) -> None:
         self.due, self.on_demand, self.resume_due = due, False, None
-        self.ready, self.attempts = due, 0
+        self.ready, self.attempts, self.was_held = due, 0, False
 
     def try_again(self, at: int) -> None:
         self.ready, self.attempts = at, self.attempts + 1
@@ -119,6 +122,7 @@ class MemoryLedger(Ledger):
         self._turns = Turns()
         self._runs: list[Run] = []
         self._pauses: dict[tuple[PauseKind, str], Pause] = {}
+        self._breakers: dict[str, Breaker] = {}
         self._workers: dict[str, Worker] = {}
         self._tokens: dict[str, str] = {}
         self._processes: dict[str, Process] = {}
@@ -147,18 +151,22 @@ class MemoryLedger(Ledger):
         for pair in removed:
             self._remove(pair, now)
         added = [plan for pair, plan in wanted.items() if pair not in self._slots]
-        changed = 0
+        changed: list[str] = []
         for pair, row in self._slots.items():
             if (row.plan, row.tags) != ((plan := wanted[pair]).plan, plan.tags):
                 self._change(row, plan, now)
-                changed += 1
+                changed.append(row.device)
         for plan in sorted(added, key=due_order):
             self._add(plan)
+        devices = {device for device, _ in wanted}
+        self._breakers = {name: b for name, b in self._breakers.items() if name in devices}
+        touched = {device for device, _ in removed} | set(changed)
+        self._hold(touched | {plan.device for plan in added}, now)
         return SyncSummary(
             added=len(added),
-            changed=changed,
+            changed=len(changed),
             removed=len(removed),
-            kept=len(wanted) - len(added) - changed,
+            kept=len(wanted) - len(added) - len(changed),
         )
 
     def _add(self, plan: PlannedSlot) -> None:
@@ -275,9 +283,12 @@ class MemoryLedger(Ledger):
     def _standing(self, result: ResultKey) -> Standing:
         row = self._slots.get((result.device, result.job))
         kept = self._kept(result.device, result.job, result.due, result.digest)
+        breaker = self._breakers.get(result.device)
+        held = breaker is not None and breaker.open
+        lease = None if row is None or row.lease_expires_at is None else _leased(row)
         return Standing(
             repeated=next((run for run in kept if result.epoch in (None, run.epoch)), None),
-            lease=None if row is None or row.lease_expires_at is None else _leased(row),
+            lease=lease and msgspec.structs.replace(lease, device_held=held),
         )
 
     async def finish(self, finishes: Sequence[Finish], now: float) -> list[FinishAnswer]:
@@ -292,10 +303,15 @@ class MemoryLedger(Ledger):
                 self._runs.append(run)
             self._write_spans(finish.key.device, finish.key.job, finish.spans, run, now)
             row.end_lease()
+            if finish.answered:
+                self._close(row.device, now)
+            elif finish.breaker is not None:
+                self._breakers[row.device] = finish.breaker
             if finish.retry_at is None:
                 row.set_due(finish.next_due)
             else:
                 row.try_again(finish.retry_at)
+            self._hold({row.device}, now)
             return FinishAnswer.KEPT
         if run is not None:
             kept = self._kept(run.device, run.job, run.due, run.digest)
@@ -361,7 +377,13 @@ class MemoryLedger(Ledger):
         if (pause.kind, pause.name) in self._pauses:
             return False
         self._pauses[pause.kind, pause.name] = pause
+        self._hold(self._touched(pause.kind, pause.name), pause.since)
         return True
+
+    def _touched(self, kind: PauseKind, name: str) -> set[str]:
+        if kind is PauseKind.DEVICE:
+            return {name}
+        return {row.device for row in self._slots.values() if row.job == name}
 
     async def to_resume(self, kind: PauseKind, name: str) -> list[ResumedSlot] | None:
         self._must_be_open()
@@ -399,11 +421,60 @@ class MemoryLedger(Ledger):
                     row.set_due(resumption.next_due)
                 self._write_spans(row.device, row.job, resumption.spans, None, now)
         del self._pauses[kind, name]
+        self._hold(self._touched(kind, name), now)
         return True
 
     async def pauses(self) -> list[Pause]:
         self._must_be_open()
         return [self._pauses[key] for key in sorted(self._pauses)]
+
+    # devices held back
+
+    async def breaker(self, device: str) -> Breaker | None:
+        self._must_be_open()
+        return self._breakers.get(device)
+
+    async def open_breakers(self) -> list[Breaker]:
+        self._must_be_open()
+        return [breaker for _, breaker in sorted(self._breakers.items()) if breaker.open]
+
+    async def close_breaker(self, device: str, now: float) -> bool:
+        self._must_be_open()
+        return self._close(device, now)
+
+    def _close(self, device: str, now: float) -> bool:
+        breaker = self._breakers.pop(device, None)
+        if breaker is None or not breaker.open:
+            return False
+        for row in self._slots.values():
+            if row.device == device and row.due is not None:
+                row.was_held = row.was_held or (row.ready is None and row.due <= now)
+                row.ready = row.due
+        return True
+
+    def _hold(self, devices: set[str], now: float) -> None:
+        for device in devices:
+            breaker = self._breakers.get(device)
+            if breaker is None or breaker.probe_at is None:
+                continue
+            rows = {
+                row.number: row
+                for row in self._slots.values()
+                if row.device == device and row.due is not None and not row.on_demand
+            }
+            slots = [
+                Holdable(
+                    row.number,
+                    row.due or 0,
+                    row.ready,
+                    self._paused(row),
+                    row.claimed_at if row.leased_at(now) else None,
+                )
+                for row in rows.values()
+            ]
+            for slot in arrange(slots, breaker.probe_at):
+                row = rows[slot.number]
+                row.ready, row.was_held = slot.ready, row.was_held or slot.was_held
 
     # lists
 
@@ -443,8 +514,10 @@ class MemoryLedger(Ledger):
             return SlotState.LEASED
         if self._paused(row):
             return SlotState.PAUSED
-        if row.ready is None:
+        if row.due is None:
             return SlotState.ENDED
+        if row.ready is None:
+            return SlotState.HELD
         return SlotState.DUE if row.ready <= now else SlotState.WAITING
 
     async def runs(self, query: RunQuery) -> Page[Run]:
@@ -567,6 +640,7 @@ def _leased(row: _Row) -> LeasedSlot:
         claimed_at=row.claimed_at,
         ready=row.ready or 0,
         attempts=row.attempts,
+        was_held=row.was_held,
     )
 
 

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from roundsman.wire.breaker import Breaker
 from roundsman.wire.device import Protocol, ProtocolType
 from roundsman.wire.job import JobType, MissedPolicy, Schedule
 from roundsman.wire.pause import Pause
@@ -43,7 +44,9 @@ class DeviceSummary(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[str, ...]
     """Names of its jobs."""
     paused: bool
-    """Whether the device itself is held back."""
+    """Whether the device itself is paused."""
+    breaker: Breaker | None
+    """Why, and until when, its breaker holds it back; none: it does not."""
 
 
 class DeviceJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +72,9 @@ class DeviceDetail(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None
     """Login name; none where the device asks for nothing."""
     pause: Pause | None
-    """Since when, and by whom, the device is held back."""
+    """Since when, and by whom, the device is paused."""
+    breaker: Breaker | None
+    """Its failures in a row; while its breaker is open, they hold it back. None when it is well."""
     jobs: tuple[DeviceJob, ...]
     """Its jobs, by name."""
 
@@ -145,6 +150,13 @@ class ResumeAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """How many due times had passed meanwhile; each is recorded as missed, reason `paused`."""
     next_due: int | None = None
     """The earliest next due time among the slots set free, Unix seconds."""
+
+
+class ReleaseAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What closing a breaker by hand did."""
+
+    changed: bool
+    """False when the device was not held back."""
 
 
 class ReloadAnswer(msgspec.Struct, frozen=True, kw_only=True):

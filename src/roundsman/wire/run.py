@@ -140,6 +140,8 @@ class SlotState(StrEnum):
     """A worker holds it."""
     PAUSED = "paused"
     """Its device or its job is paused."""
+    HELD = "held"
+    """Its device's breaker is open, and another of its slots is to be the probe."""
     ENDED = "ended"
     """Its schedule has no further time."""
 
@@ -161,7 +163,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     """Epoch of the last lease; 0 before the first."""
     ready: int | None = None
     """From when on it is handed out, Unix seconds: `due`, or later while it waits for another
-    attempt; none when the schedule has ended."""
+    attempt or to be its device's probe; none when it is held or its schedule has ended."""
     attempts: int = 0
     """How many attempts at `due` have failed so far."""
     on_demand: bool = False

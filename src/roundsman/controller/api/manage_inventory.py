@@ -15,19 +15,27 @@ from roundsman.wire.page import Page
 Name = Annotated[
     str | None, QueryParameter(description="Only those whose name contains this; case is ignored.")
 ]
+Held = Annotated[
+    bool | None,
+    QueryParameter(description="Only those that their breaker holds back; or, false, does not."),
+]
 Tag = Annotated[str | None, QueryParameter(description="Only those that have this tag.")]
 
 
 @get("/devices", summary="Devices, by name")
 async def list_devices(
+    *,
     controller: NamedDependency[Controller],
     name: Name = None,
     tag: Tag = None,
+    held: Held = None,
     after: After = None,
     limit: Limit = 100,
 ) -> Page[DeviceSummary]:
     """What is configured, everything but secrets."""
-    return await controller.inspection.devices(name=name, tag=tag, after=after, limit=limit)
+    return await controller.inspection.devices(
+        name=name, tag=tag, held=held, after=after, limit=limit
+    )
 
 
 @get("/devices/{device:str}", summary="One device")

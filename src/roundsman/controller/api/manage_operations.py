@@ -15,6 +15,7 @@ from roundsman.documents.problems import ConfigurationError
 from roundsman.wire.manage import (
     ConfigurationProblem,
     PauseAnswer,
+    ReleaseAnswer,
     ReloadAnswer,
     ReloadRefused,
     ResumeAnswer,
@@ -84,6 +85,21 @@ async def resume_device(
 ) -> ResumeAnswer:
     """What fell due meanwhile is recorded as missed, with the reason `paused`."""
     return await controller.operations.resume(PauseKind.DEVICE, device, by=principal)
+
+
+@post(
+    "/devices/{device:str}/release",
+    guards=[ADMINISTRATORS],
+    summary="Close a device's breaker",
+    status_code=200,
+)
+async def release_device(
+    device: Device,
+    controller: NamedDependency[Controller],
+    principal: NamedDependency[Principal],
+) -> ReleaseAnswer:
+    """Its failures are forgotten, and what is due is handed out at once."""
+    return await controller.operations.release(device, by=principal)
 
 
 @post(
@@ -167,6 +183,7 @@ ROUTES: Final = Router(
         list_pauses,
         pause_device,
         resume_device,
+        release_device,
         pause_job,
         resume_job,
         reload_configuration,

@@ -18,7 +18,7 @@ from roundsman.ledger.interface import (
     TagFilter,
 )
 from roundsman.ledger.spans import NewId
-from roundsman.ledger.sqlite import runs
+from roundsman.ledger.sqlite import holds, runs
 from roundsman.ledger.sqlite.lanes import DueOffers, Lanes
 from roundsman.ledger.sqlite.statements import load
 from roundsman.wire.execution import LeaseKey
@@ -81,8 +81,9 @@ def _leased(
     expires_at: float,
     worker_id: str | None,
     claimed_at: float,
+    device_held: bool = False,
 ) -> LeasedSlot:
-    device, job, due, on_demand, resume_due, ready, attempts = slot
+    device, job, due, on_demand, resume_due, ready, attempts, was_held = slot
     return LeasedSlot(
         device=device,
         job=job,
@@ -95,8 +96,10 @@ def _leased(
         resume_due=resume_due,
         worker_id=worker_id,
         claimed_at=claimed_at,
-        ready=ready,
+        ready=ready or 0,
         attempts=attempts,
+        was_held=bool(was_held),
+        device_held=device_held,
     )
 
 
@@ -112,10 +115,11 @@ def standings(connection: sqlite3.Connection, results: Sequence[ResultKey]) -> l
             expires_at=expires_at,
             worker_id=worker_id,
             claimed_at=claimed_at,
+            device_held=bool(held),
         )
-        for place, tags, epoch, expires_at, worker_id, claimed_at, *slot in connection.execute(
-            SQL["leases_of"], {"slots": slots}
-        ).fetchall()
+        for place, tags, epoch, expires_at, worker_id, claimed_at, held, *slot in (
+            connection.execute(SQL["leases_of"], {"slots": slots}).fetchall()
+        )
     }
     return [
         Standing(
@@ -178,6 +182,7 @@ def _finish(
     if ended is None:
         return _refuse(connection, ending)
     (slot_id,) = ended
+    holds.note(connection, lanes, ending, now)
     again = ending.retry_at is not None
     lane_id, due, ready, paused = connection.execute(
         SQL["try_again" if again else "move_on"],
@@ -192,6 +197,8 @@ def _finish(
         lanes.withdraw(slot_id)
     else:
         lanes.offer(lane_id, (ready, slot_id), due)
+    if not ending.answered:
+        holds.hold(connection, lanes, key.device, now)
     if run is not None:
         runs.add(connection, run)
     into = None if run is None else run.run_id
@@ -229,7 +236,7 @@ def run_now(
     if paused:
         return RunNow.PAUSED
     if due is not None and due <= now:
-        if ready <= now:
+        if ready is not None and ready <= now:
             return RunNow.ALREADY_DUE
         connection.execute(SQL["attempt_now"], {"now": now, "slot_id": slot_id})
     else:

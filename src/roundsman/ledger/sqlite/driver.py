@@ -33,7 +33,7 @@ from roundsman.ledger.interface import (
     TagFilter,
 )
 from roundsman.ledger.spans import NewId
-from roundsman.ledger.sqlite import claims, lists, pauses, processes, runs, sync, workers
+from roundsman.ledger.sqlite import claims, holds, lists, pauses, processes, runs, sync, workers
 from roundsman.ledger.sqlite.database import connect
 from roundsman.ledger.sqlite.failures import translate
 from roundsman.ledger.sqlite.lanes import Lanes
@@ -42,6 +42,7 @@ from roundsman.ledger.sqlite.migrations import migrate
 from roundsman.ledger.sqlite.readers import Readers
 from roundsman.ledger.sqlite.statements import load
 from roundsman.ledger.sqlite.writer import Writer
+from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.process import Process
 from roundsman.wire.run import Run, Slot
@@ -215,6 +216,17 @@ class SqliteLedger(Ledger):
 
     async def pauses(self) -> list[Pause]:
         return await self._readers.do(pauses.in_force)
+
+    # devices held back
+
+    async def breaker(self, device: str) -> Breaker | None:
+        return await self._readers.do(lambda c: holds.by_device(c, device))
+
+    async def open_breakers(self) -> list[Breaker]:
+        return await self._readers.do(holds.open_ones)
+
+    async def close_breaker(self, device: str, now: float) -> bool:
+        return await self._writer.do(lambda c: holds.close(c, self._lanes, device, now))
 
     # lists
 

@@ -17,6 +17,7 @@ _FREE = f"({_LEASED}) IS NOT TRUE"  # there may be no lease at all
 _STATES = {
     SlotState.LEASED: _LEASED,
     SlotState.PAUSED: f"paused = 1 AND {_FREE}",
+    SlotState.HELD: f"ready IS NULL AND due IS NOT NULL AND paused = 0 AND {_FREE}",
     SlotState.ENDED: f"due IS NULL AND paused = 0 AND {_FREE}",
     SlotState.DUE: f"ready <= :now AND paused = 0 AND {_FREE}",
     SlotState.WAITING: f"ready > :now AND paused = 0 AND {_FREE}",
@@ -65,6 +66,8 @@ def _slot_source(query: SlotQuery) -> str:
         return "leases CROSS JOIN slots USING (slot_id)"
     elif query.state is SlotState.PAUSED:
         index = "slots_paused"
+    elif query.state is SlotState.HELD:
+        index = "slots_held"
     elif query.state is SlotState.ENDED:
         index = "slots_ended"
     else:

@@ -7,7 +7,7 @@ import msgspec
 
 from roundsman.ledger.interface import Pause, PauseKind, ResumedSlot, Resumption
 from roundsman.ledger.spans import NewId
-from roundsman.ledger.sqlite import runs
+from roundsman.ledger.sqlite import holds, runs
 from roundsman.ledger.sqlite.lanes import Lanes
 from roundsman.ledger.sqlite.statements import load
 
@@ -20,6 +20,7 @@ def add(connection: sqlite3.Connection, lanes: Lanes, pause: Pause) -> bool:
         return False
     for (slot_id,) in connection.execute(SQL[f"hold_{pause.kind}"], {"name": pause.name}):
         lanes.withdraw(slot_id)
+    holds.hold_paused(connection, lanes, pause.kind, pause.name, pause.since)
     return True
 
 
@@ -70,6 +71,7 @@ def resume(
     free = {"name": name, "expired_until": lanes.expired_until}
     for lane_id, due, ready, slot_id in connection.execute(SQL[f"offered_of_{kind}"], free):
         lanes.offer(lane_id, (ready, slot_id), due)
+    holds.hold_paused(connection, lanes, kind, name, now)
     return True
 
 

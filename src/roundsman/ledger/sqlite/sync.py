@@ -14,7 +14,7 @@ import msgspec
 from roundsman.ledger.fairness import Tags, due_order
 from roundsman.ledger.interface import PlannedSlot, SyncSummary
 from roundsman.ledger.spans import REMOVED, REPLANNED, NewId, given_up, missed_run
-from roundsman.ledger.sqlite import runs
+from roundsman.ledger.sqlite import holds, runs
 from roundsman.ledger.sqlite.lanes import Lanes
 from roundsman.ledger.sqlite.statements import load
 
@@ -83,8 +83,10 @@ def apply(
     """Write the differences."""
     plans = chain(differences.added, (plan for _, plan in differences.changed))
     lane_ids = {tags: _lane_of(connection, tags) for tags in dict.fromkeys(p.tags for p in plans)}
+    touched = {plan.device for plan in differences.added}
+    touched.update(plan.device for _, plan in differences.changed)
     for slot_id in differences.removed:
-        _remove(connection, slot_id, now, new_id)
+        touched.add(_remove(connection, slot_id, now, new_id))
     for slot_id, plan in differences.changed:
         lane_id = lane_ids[plan.tags]
         due = _due_after_change(connection, slot_id, plan, now, new_id)
@@ -107,6 +109,7 @@ def apply(
     )
     connection.execute(SQL["remove_empty_lanes"])
     lanes.forget()
+    holds.hold_changed(connection, lanes, touched, now)
 
 
 def _lane_of(connection: sqlite3.Connection, tags: Tags) -> int:
@@ -119,9 +122,11 @@ def _lane_of(connection: sqlite3.Connection, tags: Tags) -> int:
     return lane_id
 
 
-def _remove(connection: sqlite3.Connection, slot_id: int, now: float, new_id: NewId) -> None:
+def _remove(connection: sqlite3.Connection, slot_id: int, now: float, new_id: NewId) -> str:
+    """Take a slot away; its device."""
     row = connection.execute(SQL["slot_to_remove"], {"slot_id": slot_id}).fetchone()
-    device, job, due, epoch, leased, on_demand, resume_due, attempts = row
+    device: str = row[0]
+    job, due, epoch, leased, on_demand, resume_due, attempts = row[1:]
     connection.execute(SQL["remove_lease"], {"slot_id": slot_id})
     connection.execute(SQL["remove_slot"], {"slot_id": slot_id})
     if epoch:
@@ -136,6 +141,7 @@ def _remove(connection: sqlite3.Connection, slot_id: int, now: float, new_id: Ne
             new_id(), device, job, due=time, reason=reason, now=now, on_demand=asked_for
         )
         runs.add(connection, run)
+    return device
 
 
 def _due_after_change(

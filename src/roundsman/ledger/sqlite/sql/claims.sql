@@ -1,7 +1,7 @@
 -- name: chosen
 -- The slots chosen, if they are free, with their new epochs.
 SELECT slots.slot_id, lane_id, coalesce(leases.epoch, slots.epoch) + 1, device, job, due, on_demand, resume_due, ready,
-    attempts
+    attempts, was_held
 FROM slots LEFT JOIN leases USING (slot_id)
 WHERE slots.slot_id IN (SELECT value FROM json_each(:slot_ids)) AND paused = 0 AND (expires_at > :now) IS NOT TRUE
 
@@ -17,8 +17,10 @@ ON CONFLICT (slot_id) DO UPDATE SET
 
 -- name: leases_of
 -- The open leases of slots, each with the place at which its slot was asked for.
-SELECT json_each.key, tags, leases.epoch, expires_at, worker_id, claimed_at, device, job, due, on_demand, resume_due,
-    ready, attempts
+SELECT
+    json_each.key, tags, leases.epoch, expires_at, worker_id, claimed_at,
+    EXISTS (SELECT 1 FROM breakers WHERE breakers.device = slots.device AND opened_at IS NOT NULL),
+    device, job, due, on_demand, resume_due, ready, attempts, was_held
 FROM json_each(:slots)
 CROSS JOIN slots ON device = json_extract(json_each.value, '$[0]') AND job = json_extract(json_each.value, '$[1]')
 JOIN leases USING (slot_id) JOIN lanes USING (lane_id)
@@ -40,7 +42,7 @@ RETURNING slot_id
 
 -- name: move_on
 -- The slot goes on to its next due time.
-UPDATE slots SET due = :next_due, ready = :next_due, attempts = 0, epoch = :epoch, on_demand = 0, resume_due = NULL
+UPDATE slots SET due = :next_due, ready = :next_due, attempts = 0, was_held = 0, epoch = :epoch, on_demand = 0, resume_due = NULL
 WHERE slot_id = :slot_id
 RETURNING lane_id, due, ready, paused
 

@@ -55,6 +55,7 @@ UPDATE slots SET
     on_demand = CASE WHEN due IS :next_due THEN on_demand ELSE 0 END,
     ready = CASE WHEN due IS :next_due THEN ready ELSE :next_due END,
     attempts = CASE WHEN due IS :next_due THEN attempts ELSE 0 END,
+    was_held = CASE WHEN due IS :next_due THEN was_held ELSE 0 END,
     due = :next_due
 WHERE device = :device AND job = :job AND epoch = :epoch AND paused = 0
     AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id)

@@ -6,6 +6,7 @@ SELECT
         WHEN expires_at > :now THEN 'leased'
         WHEN paused = 1 THEN 'paused'
         WHEN due IS NULL THEN 'ended'
+        WHEN ready IS NULL THEN 'held'
         WHEN ready <= :now THEN 'due'
         ELSE 'waiting'
     END AS state,

@@ -35,7 +35,8 @@ UPDATE slots SET
     plan = :plan,
     due = :due,
     ready = CASE WHEN due IS :due THEN ready ELSE :due END,
-    attempts = CASE WHEN due IS :due THEN attempts ELSE 0 END
+    attempts = CASE WHEN due IS :due THEN attempts ELSE 0 END,
+    was_held = CASE WHEN due IS :due THEN was_held ELSE 0 END
 WHERE slot_id = :slot_id
 
 -- name: slot_to_remove
