@@ -14,10 +14,14 @@ from tempfile import TemporaryDirectory
 
 from bench.report import Row
 from roundsman import logs
+from roundsman.archive.files import Files
 from roundsman.archive.git import GitArchive
 from roundsman.archive.interface import Entry
-from roundsman.archive.objects import BLOB, COMMIT, TREE, PackedObject, pack_object
-from roundsman.archive.packs import write_pack
+from roundsman.archive.layout import FLAT, SHARDED, Layout
+from roundsman.archive.moving import write_tree
+from roundsman.archive.objects import BLOB, COMMIT, object_id, whole
+from roundsman.archive.packs import Pack, write_pack
+from roundsman.archive.trees import FILE_MODE
 from roundsman.clock import SystemClock
 
 AT_ONCE = 32
@@ -64,24 +68,24 @@ class Results:
 
 def fill(folder: Path, devices: int) -> None:
     """A repository in which every device has a version of its own, made in one commit."""
-    objects: list[PackedObject] = []
+    pack = Pack()
+    layout = Layout([SHARDED if devices > 4000 else FLAT])
 
     def put(kind: int, content: bytes) -> bytes:
-        objects.append(pack_object(kind, content))
-        return objects[-1].id
+        name = object_id(kind, content)
+        pack.add(name, whole(kind, content))
+        return name
 
-    entries = []
-    for number in range(devices):
-        blob = put(BLOB, b"%d\n" % number)
-        device = put(TREE, b"100644 show_run\0" + blob)
-        entries.append(b"40000 device-%06d\0%s" % (number, device))
-    by_device = put(TREE, b"".join(entries))
-    root = put(TREE, b"40000 by_device\0" + by_device)
+    paths = [layout.path(f"device-{number:06}", "show_run") for number in range(devices)]
+    blobs = [put(BLOB, b"%d\n" % number) for number in range(devices)]
+    root = write_tree(
+        pack, ((path, (FILE_MODE, blob)) for path, blob in zip(paths, blobs, strict=True))
+    )
     who = f"bench <bench@localhost> {NOW} +0000"
     commit = f"tree {root.hex()}\nauthor {who}\ncommitter {who}\n\nfirst\n"
     tip = put(COMMIT, commit.encode())
     subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", folder], check=True)
-    write_pack(folder / "objects" / "pack", objects)
+    write_pack(Files(), folder / "objects" / "pack", pack)
     (folder / "refs" / "heads" / "main").write_text(tip.hex() + "\n")
 
 

@@ -62,6 +62,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("`controller.leases`", records.LeaseSettings),
     ("`controller.limits`", records.Limits),
     ("`controller.breaker`", records.BreakerSettings),
+    ("`controller.archive`", records.ArchiveSettings),
     ("`controller.log`", records.LogSettings),
 )
 

@@ -22,9 +22,10 @@ from typing import Any
 
 from bench.archive import NOW, Results, fill
 from roundsman import logs
+from roundsman.archive.files import Files
 from roundsman.archive.history import History
 from roundsman.archive.interface import Entry
-from roundsman.archive.preparation import prepare
+from roundsman.archive.layouts import Layouts
 from roundsman.archive.repository import Repository
 from roundsman.archive.writer import Writer
 from roundsman.clock import SystemClock
@@ -49,19 +50,15 @@ class Own(Candidate):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        repository = Repository(folder)
-        history = History(folder / "roundsman" / "versions.sqlite", repository.git)
-        self._packs = repository.packs
-        self._writer = Writer(repository, history, SystemClock())
+        files = Files()
+        repository = Repository(folder, files)
+        layouts = Layouts(folder / "roundsman", files, ())
+        history = History(folder / "roundsman" / "versions.sqlite", repository.git, layouts)
+        self._writer = Writer(repository, history, SystemClock(), layouts, one_commit=False)
         self._writer.open()
 
     def write(self, entries: Sequence[Entry]) -> None:
-        self._writer.write(
-            [
-                prepare(entry, self._packs, self._writer.current(entry.device, entry.job))
-                for entry in entries
-            ]
-        )
+        self._writer.write(entries)
 
     def close(self) -> None:
         self._writer.close()

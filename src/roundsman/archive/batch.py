@@ -1,61 +1,36 @@
 """A batch in the making: results in, objects and a new tip out. Touches no disk.
 
-What of a batch does not depend on its results is paid once: a pack, its index, a few flushes.
-What depends on the fleet is the tree `by_device`, of which each commit holds a version. At 1,000
-devices it costs 20 microseconds and some dozens of bytes of delta; at 100,000 its id alone costs
-2 ms of SHA-1 over 4 MB. So when that tree is large, results share commits: a batch hashes about
-`_TREE_BYTES` of it at most.
+What of a batch does not depend on its results is paid once: a pack, its index, a few flushes. What
+depends on the fleet are the trees above a result, which each commit hashes and of which it holds a
+version. In a pack the first version of a tree stands whole, and those that follow as what was
+changed. When the trees of all results are large, results share commits: a batch hashes about
+`_TREE_BYTES` at most.
 """
 
-import zlib
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from roundsman.archive.commits import commit_object, subject
+from roundsman.archive.copies import Places
+from roundsman.archive.folders import Folders, above
 from roundsman.archive.history import Kept
 from roundsman.archive.interface import Entry
-from roundsman.archive.layout import ROOT
-from roundsman.archive.objects import (
-    COMMIT,
-    COMPRESSION,
-    OFFSET_DELTA,
-    TREE,
-    PackedObject,
-    object_id,
-    pack_object,
-)
+from roundsman.archive.objects import COMMIT, TREE, object_id, whole
+from roundsman.archive.packs import Pack
 from roundsman.archive.preparation import Prepared
-from roundsman.archive.trees import FILE_MODE, TREE_MODE, Tree, delta
+from roundsman.archive.trees import FILE_MODE, TREE_MODE, Tree
 
-_TREE_BYTES: Final = 8 << 20
+_TREE_BYTES: Final = 32 << 20
 _CHAIN: Final = 32
 """Deltas that may stand on one another; to read the last is to apply them all."""
-_BASE_WORN: Final = 0.25
-"""A base is replaced when this part of it was: what stands on it grows, and takes time to find."""
-
-
-class State(msgspec.Struct):
-    """What the branch holds, as far as it was looked at."""
-
-    tip: bytes | None
-    root: Tree
-    by_device: Tree
-    devices: dict[bytes, bytes]
-    """Trees of the devices seen so far, as git keeps them."""
-    generation: int
-
-
-class Base(msgspec.Struct, frozen=True):
-    """A version of `by_device` that each pack repeats whole, for its deltas to stand on."""
-
-    tree: Tree
-    packed: PackedObject
+_WHOLE: Final = 200
+"""Trees of up to so many bytes are no longer whole than as a delta, or not by much."""
 
 
 class Change:
-    """A result that gets a version; those of one group share a commit."""
+    """A result that is written; those of one group share a commit."""
 
     __slots__ = ("blob", "commit", "entry")
 
@@ -66,47 +41,66 @@ class Change:
         """Set when its group is sealed."""
 
 
+class _Written(msgspec.Struct, frozen=True):
+    """The last version of a tree in this pack."""
+
+    id: bytes
+    depth: int
+
+
 class Batch:
-    """One batch, on top of a state that it leaves as it is."""
+    """One batch, on top of folders that it leaves as they are."""
 
-    def __init__(self, state: State, base: Base | None, *, results: int, now: float) -> None:
-        self.tip = state.tip
-        self.root = state.root.copy()
-        self.by_device = state.by_device.copy()
-        self.devices: dict[bytes, bytes] = {}
-        self.objects: dict[bytes, PackedObject] = {}
+    def __init__(
+        self, tip: bytes | None, folders: Folders, *, now: float, one_commit: bool
+    ) -> None:
+        self.tip = tip
+        self.trees: dict[bytes, Tree] = {}
+        """The folders that were changed."""
+        self.pack = Pack()
         self.versions: list[Kept] = []
-        self.base = base
-        self._state = state
+        self.entries: list[Entry] = []
+        self._folders = folders
         self._now = now
-        self._latest: dict[tuple[str, str], Change] = {}
-        self._group: dict[tuple[str, str], Change] = {}
-        tree_bytes = sum(len(leaf.raw) for leaf in self.by_device.leaves)
-        self._group_size = max(1, -(-results * tree_bytes // _TREE_BYTES))
-        self._previous: tuple[Tree, bytes, int] | None = None
+        self._one_commit = one_commit
+        self._latest: dict[bytes, Change] = {}
+        self._group: dict[bytes, Change] = {}
+        self._group_size = 1
+        self._touched: set[bytes] = set()
+        self._written: dict[bytes, _Written] = {}
 
-    def pending(self, entry: Entry) -> Change | None:
-        """The change of the same path that this batch holds already."""
-        return self._latest.get((entry.device, entry.job))
+    def expect(self, paths: Sequence[bytes]) -> None:
+        """Take note of what will be stored, to see how many results share a commit."""
+        hashed = sum(self._folders.size(folder) for path in paths for folder in above(path))
+        self._group_size = max(1, -(-hashed // _TREE_BYTES))
 
-    def blob(self, entry: Entry) -> bytes | None:
-        """What the path holds on top of this batch."""
-        pending = self.pending(entry)
-        if pending is not None:
-            return pending.blob
-        kept = self._device(entry.device.encode()).get(entry.job.encode())
-        return None if kept is None or kept.mode == TREE_MODE else kept.id
+    def pending(self, path: bytes) -> Change | None:
+        """The change of this path that the batch holds already."""
+        return self._latest.get(path)
 
-    def add(self, item: Prepared) -> Change:
-        """Give a result a version."""
-        path = (item.entry.device, item.entry.job)
-        if path in self._group:
+    def blob(self, path: bytes) -> bytes | None:
+        """What a path holds on top of this batch."""
+        folder, _, name = path.rpartition(b"/")
+        tree = self.trees.get(folder)
+        entry = (self._folders.get(folder) if tree is None else tree).get(name)
+        return None if entry is None or entry.mode == TREE_MODE else entry.id
+
+    def add(self, item: Prepared, places: Places, *, is_version: bool = True) -> Change:
+        """Put a result in all its places."""
+        if places.path in self._group:
             self.seal()
-        if item.packed is not None:
-            self.objects.setdefault(item.blob, item.packed)
+        if item.raw is not None and is_version:
+            self.pack.add(item.blob, item.raw)
         change = Change(item.entry, item.blob)
-        self._group[path] = self._latest[path] = change
-        if len(self._group) >= self._group_size:
+        self.entries.append(item.entry)
+        self._group[places.path] = change
+        if is_version:
+            self._latest[places.path] = change
+        for path in (places.path, *places.copies):
+            self._set(path, item.blob)
+        for path in places.gone:
+            self._remove(path)
+        if not self._one_commit and len(self._group) >= self._group_size:
             self.seal()
         return change
 
@@ -114,74 +108,69 @@ class Batch:
         """Make the commit of what was added since the last one."""
         if not self._group:
             return
-        changes = [*self._group.values()]
-        self._group = {}
-        for change in changes:
-            device = change.entry.device.encode()
-            tree = self._device(device)
-            tree.set(change.entry.job.encode(), FILE_MODE, change.blob)
-            self.devices[device] = tree.raw()
-        for device in {change.entry.device.encode() for change in changes}:
-            self.by_device.set(device, TREE_MODE, self._put(TREE, self.devices[device]))
-        self.root.set(ROOT, TREE_MODE, self._put_by_device())
-        root = self._put(TREE, self.root.raw())
-        entries = [change.entry for change in changes]
-        self.tip = self._put(COMMIT, commit_object(root, self.tip, entries, self._now))
-        self._note(changes, self.tip, subject(entries))
-
-    def _note(self, changes: Sequence[Change], commit: bytes, line: str) -> None:
-        for change in changes:
-            change.commit = commit
-            self.versions.append(
-                Kept(
-                    change.entry.device,
-                    change.entry.job,
-                    commit,
-                    change.blob,
-                    int(self._now),
-                    line,
+        group, self._group = self._group, {}
+        root = self._write_trees()
+        entries = [change.entry for change in group.values()]
+        content = commit_object(root, self.tip, entries, self._now)
+        self.tip = object_id(COMMIT, content)
+        self.pack.add(self.tip, whole(COMMIT, content))
+        line = subject(entries)
+        for path, change in group.items():
+            change.commit = self.tip
+            if self._latest.get(path) is change:
+                entry = change.entry
+                self.versions.append(
+                    Kept(entry.device, entry.job, self.tip, change.blob, int(self._now), line)
                 )
-            )
 
-    def _device(self, device: bytes) -> Tree:
-        raw = self.devices.get(device)
-        return Tree(self._state.devices[device] if raw is None else raw)
+    def _set(self, path: bytes, blob: bytes) -> None:
+        folder, _, name = path.rpartition(b"/")
+        self._tree(folder).set(name, FILE_MODE, blob)
+        self._touched.add(folder)
 
-    def _put(self, kind: int, content: bytes) -> bytes:
-        packed = pack_object(kind, content)
-        self.objects.setdefault(packed.id, packed)
-        return packed.id
+    def _remove(self, path: bytes) -> None:
+        folder, _, name = path.rpartition(b"/")
+        self._tree(folder).remove(name)
+        self._touched.add(folder)
 
-    def _put_by_device(self) -> bytes:
-        """Write `by_device` as what differs from its version before."""
-        raw = self.by_device.raw()
-        tree_id = object_id(TREE, raw)
-        tree = self.by_device.copy()
+    def _tree(self, folder: bytes) -> Tree:
+        tree = self.trees.get(folder)
+        if tree is None:
+            tree = self.trees[folder] = self._folders.get(folder).copy()
+        return tree
+
+    def _write_trees(self) -> bytes:
+        """Write the folders that were touched, deepest first; the root's id."""
+        waiting: dict[int, set[bytes]] = {}
+        for folder in self._touched:
+            waiting.setdefault(_depth(folder), set()).add(folder)
+        self._touched = set()
+        for depth in range(max(waiting), 0, -1):
+            parents = waiting.setdefault(depth - 1, set())
+            for folder in sorted(waiting[depth]):
+                parent, _, name = folder.rpartition(b"/")
+                if self._tree(folder).raw:
+                    self._tree(parent).set(name, TREE_MODE, self._write_tree(folder))
+                else:
+                    self._tree(parent).remove(name)
+                parents.add(parent)
+        return self._write_tree(b"")
+
+    def _write_tree(self, folder: bytes) -> bytes:
+        """Write a folder as it is now: whole, or as what was changed since the last time."""
+        tree = self._tree(folder)
+        tree_id = object_id(TREE, tree.raw)
+        before = self._written.get(folder)
         depth = 0
-        if tree_id not in self.objects:
-            if self._previous is None:
-                self._begin_chain(tree, tree_id, raw)
-            elif self._previous[2] < _CHAIN:
-                self._put_delta(tree, tree_id, self._previous[0], self._previous[1])
-                depth = self._previous[2] + 1
-            elif self.base is not None:
-                self._put_delta(tree, tree_id, self.base.tree, self.base.packed.id)
-        self._previous = (tree, tree_id, depth)
+        if before is None or len(tree) <= _WHOLE or before.depth >= _CHAIN:
+            tree.forget_changes()
+            self.pack.add(tree_id, whole(TREE, tree.raw))
+        else:
+            depth = before.depth + 1
+            self.pack.add_delta(tree_id, tree.take_delta(), before.id)
+        self._written[folder] = _Written(tree_id, depth)
         return tree_id
 
-    def _begin_chain(self, tree: Tree, tree_id: bytes, raw: bytes) -> None:
-        """The first version in a pack stands on the base, or is the new base."""
-        if self.base is not None and self.base.tree.replaced(tree) < _BASE_WORN:
-            self.objects[self.base.packed.id] = self.base.packed
-            self._put_delta(tree, tree_id, self.base.tree, self.base.packed.id)
-            return
-        packed = PackedObject(TREE, tree_id, len(raw), zlib.compress(raw, COMPRESSION))
-        self.base = Base(tree, packed)
-        self.objects[tree_id] = packed
 
-    def _put_delta(self, tree: Tree, tree_id: bytes, on: Tree, on_id: bytes) -> None:
-        change = delta(on, tree)
-        body = zlib.compress(change, COMPRESSION)
-        self.objects.setdefault(
-            tree_id, PackedObject(OFFSET_DELTA, tree_id, len(change), body, on_id)
-        )
+def _depth(folder: bytes) -> int:
+    return folder.count(b"/") + 1 if folder else 0

@@ -18,6 +18,9 @@ from roundsman.archive.objects import object_id
 LARGE_BLOB: Final = 8 << 20
 """From here up git streams a blob, and does not look for deltas."""
 
+_ASKED: Final = 256
+"""Objects asked for at once: more might fill the pipe, and both sides wait for each other."""
+
 _ENVIRONMENT: Final = {
     "PATH": os.defpath,
     "LC_ALL": "C",
@@ -105,7 +108,11 @@ class ObjectReader:
         Raises `ArchiveUnavailableError` when one is missing or damaged, or git does not serve.
         """
         try:
-            contents = [self._read_one(item) for item in ids]
+            contents = [
+                content
+                for start in range(0, len(ids), _ASKED)
+                for content in self._read_some(ids[start : start + _ASKED])
+            ]
         except OSError as error:
             self.close()
             raise self._git.failure("cat-file", -1, str(error).encode()) from error
@@ -115,17 +122,18 @@ class ObjectReader:
                 raise self._git.failure("cat-file", 0, f"{wanted.hex()} is damaged".encode())
         return contents
 
-    def _read_one(self, wanted: bytes) -> bytes:
+    def _read_some(self, wanted: Sequence[bytes]) -> Iterator[bytes]:
+        """Ask for all of them, then hear the answers."""
         process = self._running()
         stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
-        stdin.write(wanted.hex().encode() + b"\n")
+        stdin.write(b"".join([item.hex().encode() + b"\n" for item in wanted]))
         stdin.flush()
-        head = stdout.readline().split()
-        if len(head) != 3:
-            raise OSError(
-                f"{wanted.hex()}: {b' '.join(head).decode(errors='replace') or 'no answer'}"
-            )
-        return stdout.read(int(head[2]) + 1)[:-1]
+        for item in wanted:
+            head = stdout.readline().split()
+            if len(head) != 3:
+                said = b" ".join(head).decode(errors="replace") or "no answer"
+                raise OSError(f"{item.hex()}: {said}")
+            yield stdout.read(int(head[2]) + 1)[:-1]
 
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from roundsman.archive.interface import Entry
@@ -24,15 +25,26 @@ def commit_object(tree: bytes, parent: bytes | None, entries: Sequence[Entry], n
     The author's time is when the newest of them ended, the committer's is `now`.
     """
     ended = max(entry.ended_at for entry in entries)
+    lines = [subject(entries), "", *(line for entry in entries for line in _trailers(entry))]
+    return _commit(tree, parent, ended, now, lines)
+
+
+def moving_commit(tree: bytes, parent: bytes, templates: Sequence[str], now: float) -> bytes:
+    """The commit that moves all results to where the paths now say."""
+    lines = ["Move results to their new paths", "", *templates]
+    return _commit(tree, parent, now, now, lines)
+
+
+def _commit(
+    tree: bytes, parent: bytes | None, author: float, committer: float, message: Sequence[str]
+) -> bytes:
     lines = [
         f"tree {tree.hex()}",
         *([] if parent is None else [f"parent {parent.hex()}"]),
-        f"author {_IDENTITY} {_seconds(ended)} +0000",
-        f"committer {_IDENTITY} {_seconds(now)} +0000",
+        f"author {_IDENTITY} {_seconds(author)} +0000",
+        f"committer {_IDENTITY} {_seconds(committer)} +0000",
         "",
-        subject(entries),
-        "",
-        *(line for entry in entries for line in _trailers(entry)),
+        *message,
         "",
     ]
     return "\n".join(lines).encode()
@@ -49,6 +61,7 @@ def _trailers(entry: Entry) -> list[str]:
     return [f"Roundsman-{key}: {_one_line(value)}" for key, value in trailers.items() if value]
 
 
+@lru_cache(1 << 8)
 def _date(seconds: float) -> str:
     return datetime.fromtimestamp(_seconds(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -59,4 +72,6 @@ def _seconds(instant: float) -> int:
 
 def _one_line(value: str) -> str:
     """No value may end its line, and begin one of its own."""
+    if value.isprintable():
+        return value
     return "".join(letter if letter.isprintable() else "?" for letter in value)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from roundsman.archive.files import sync_folder
 from roundsman.archive.repository import Repository
 
 PACKS_ADDED: Final = 64
@@ -31,7 +30,7 @@ async def consolidate(repository: Repository) -> int:
         return 0
     lines = [*(path.name for path in joined), *("^" + path.name for path in others), ""]
     made = await _pack_objects(repository, "\n".join(lines).encode())
-    await asyncio.to_thread(_remove, repository.packs, joined, {*made.decode().split()})
+    await asyncio.to_thread(_remove, repository, joined, {*made.decode().split()})
     return len(joined)
 
 
@@ -68,14 +67,14 @@ def _choose(folder: Path) -> tuple[list[Path], set[Path]]:
     return joined, packs.difference(joined)
 
 
-def _remove(folder: Path, packs: Sequence[Path], made: set[str]) -> None:
+def _remove(repository: Repository, packs: Sequence[Path], made: set[str]) -> None:
     """Remove packs whose objects stand in those that were made, once these are sure to stay."""
-    sync_folder(folder)
+    repository.files.sync_folder(repository.packs)
     for path in packs:
         if path.stem.removeprefix("pack-") not in made:
             # The index first: without it git does not look for the pack.
             for suffix in (".idx", ".rev", ".pack"):
-                path.with_suffix(suffix).unlink(missing_ok=True)
+                repository.files.unlink(path.with_suffix(suffix))
 
 
 def _worth_joining(packs: Sequence[tuple[int, Path]]) -> list[Path]:

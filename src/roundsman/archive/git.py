@@ -1,16 +1,17 @@
 """The archive as a bare git repository.
 
-General layout, in the order in which a result passes: `preparation` names and deflates it in a
-thread; `writer` takes what waits as one `batch` of `objects`, keeping `trees` in memory; `packs`
-writes it; `repository` moves the branch; `history` notes the versions. `consolidation` joins packs
-beside all that, and `command` is the git program, which reads.
+General layout, in the order in which a result passes: `preparation` reads and names it; `layouts`
+and `copies` say where it stands; `writer` takes what waits as one `batch`, keeping the `trees` of
+`folders` in memory; `packs` writes it; `repository` moves the branch; `history` notes the versions.
+`consolidation` joins packs beside all that, and `command` is the git program, which reads. All that
+changes the disk goes through `files`.
 """
 
 import asyncio
 import re
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from weakref import WeakValueDictionary
 
 from roundsman import logs
 from roundsman.archive.consolidation import PACKS_ADDED, consolidate
+from roundsman.archive.files import Files
 from roundsman.archive.history import History
 from roundsman.archive.interface import (
     Archive,
@@ -29,11 +31,14 @@ from roundsman.archive.interface import (
     Version,
     VersionNotFoundError,
 )
-from roundsman.archive.preparation import Prepared, is_large, prepare
+from roundsman.archive.layouts import Layouts
+from roundsman.archive.preparation import Prepared, is_large, prepare_large, unreadable
 from roundsman.archive.reading import blob_pieces
 from roundsman.archive.repository import Repository
 from roundsman.archive.writer import Writer, unavailable
 from roundsman.clock import Clock
+from roundsman.config.records import ArchiveSettings, CommitPer
+from roundsman.errors import RoundsmanError
 from roundsman.wire.names import is_valid_name
 
 T = TypeVar("T")
@@ -42,11 +47,10 @@ Ts = TypeVarTuple("Ts")
 _BATCH: Final = 128
 """Results written together at most."""
 _IN_HAND: Final = 2 * _BATCH
-"""Results prepared or written at once at most; 64 MB of memory by the bound in `preparation`."""
-_SMALL_THREADS: Final = 4
-"""Threads that prepare small results: deflating and the disk let go of the interpreter."""
+"""Results waited for at once at most; 64 MB of memory by the bound in `preparation`."""
 _LARGE_THREADS: Final = 2
-"""Threads that prepare large ones, so that small ones need not wait behind them."""
+"""Threads that deflate large results, so that small ones need not wait behind them."""
+_DEFAULT: Final = ArchiveSettings()
 _COMMIT_ID: Final = re.compile(r"[0-9a-f]{40}")
 
 log = logs.get(__name__)
@@ -58,14 +62,30 @@ class GitArchive(Archive):
     The caller holds the lock that makes it so.
     """
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        settings: ArchiveSettings = _DEFAULT,
+        *,
+        files: Files | None = None,
+    ) -> None:
         self._folder = folder
-        self._repository = Repository(folder)
-        self._history = History(folder / "roundsman" / "versions.sqlite", self._repository.git)
-        self._writer = Writer(self._repository, self._history, clock)
+        self._files = Files() if files is None else files
+        self._repository = Repository(folder, self._files)
+        own = folder / "roundsman"
+        layouts = Layouts(own, self._files, settings.paths)
+        self._history = History(own / "versions.sqlite", self._repository.git, layouts)
+        self._writer = Writer(
+            self._repository,
+            self._history,
+            clock,
+            layouts,
+            one_commit=settings.commit_per is CommitPer.BATCH,
+        )
         self._opened = False
         self._in_hand = asyncio.Semaphore(_IN_HAND)
-        self._waiting: deque[tuple[Prepared, asyncio.Future[Stored]]] = deque()
+        self._waiting: deque[tuple[Entry | Prepared, asyncio.Future[Stored]]] = deque()
         self._turns = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
         self._writing: asyncio.Task[None] | None = None
         self._consolidating: asyncio.Task[None] | None = None
@@ -75,7 +95,6 @@ class GitArchive(Archive):
         if self._opened:
             return
         self._writer_thread = ThreadPoolExecutor(1, "archive-writer")
-        self._small = ThreadPoolExecutor(_SMALL_THREADS, "archive-small")
         self._large = ThreadPoolExecutor(_LARGE_THREADS, "archive-large")
         self._opened = True
         try:
@@ -94,7 +113,7 @@ class GitArchive(Archive):
             self._consolidating.cancel()
             await asyncio.wait([self._consolidating])
         await self._by_writer(self._writer.close)
-        for threads in (self._writer_thread, self._small, self._large):
+        for threads in (self._writer_thread, self._large):
             threads.shutdown()
         self._in_hand = asyncio.Semaphore(_IN_HAND)
 
@@ -103,18 +122,60 @@ class GitArchive(Archive):
         await self._by_writer(self._writer.check)
 
     async def store(self, entry: Entry) -> Stored:
+        self._refuse(entry)
+        async with self._in_hand:
+            return await (await self._hand_in(entry))
+
+    async def store_all(self, entries: Sequence[Entry]) -> list[Stored | RoundsmanError]:
+        answers: list[Stored | RoundsmanError] = []
+        for start in range(0, len(entries), _IN_HAND):
+            answers += await self._store_some(entries[start : start + _IN_HAND])
+        return answers
+
+    async def _store_some(self, entries: Sequence[Entry]) -> list[Stored | RoundsmanError]:
+        """Hand in all of them, then wait for them together."""
+        async with self._in_hand:
+            waiting: list[asyncio.Future[Stored] | RoundsmanError] = []
+            for entry in entries:
+                try:
+                    self._refuse(entry)
+                    waiting.append(await self._hand_in(entry))
+                except RoundsmanError as error:
+                    waiting.append(error)
+            return [await self._answer(item) for item in waiting]
+
+    async def _answer(
+        self, item: asyncio.Future[Stored] | RoundsmanError
+    ) -> Stored | RoundsmanError:
+        if isinstance(item, RoundsmanError):
+            return item
+        try:
+            return await item
+        except RoundsmanError as error:
+            return error
+
+    def _refuse(self, entry: Entry) -> None:
+        """Raise unless it may be stored now."""
         for name in (entry.device, entry.job):
             if not is_valid_name(name):
                 raise ArchiveNameError.of(name)
         self._expect_open()
-        async with self._in_hand:
-            stored: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-            turn = self._turns.setdefault((entry.device, entry.job), asyncio.Lock())
+
+    async def _hand_in(self, entry: Entry) -> asyncio.Future[Stored]:
+        """Put a result among those that wait for the writer."""
+        stored: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        path = (entry.device, entry.job)
+        large = self._is_large(entry)
+        if large or path in self._turns:
+            turn = self._turns.setdefault(path, asyncio.Lock())
             async with turn:  # of one path, who came first waits first
-                self._waiting.append((await self._prepare(entry), stored))
-            if self._writing is None:
-                self._writing = asyncio.create_task(self._write_what_waits())
-            return await stored
+                item = await self._prepare(entry) if large else entry
+                self._waiting.append((item, stored))
+        else:
+            self._waiting.append((entry, stored))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_what_waits())
+        return stored
 
     async def versions(self, device: str, job: str, *, limit: int) -> list[Version]:
         self._expect_open()
@@ -133,20 +194,27 @@ class GitArchive(Archive):
         async for piece in blob_pieces(self._repository.git, blob):
             yield piece
 
+    def _is_large(self, entry: Entry) -> bool:
+        try:
+            return is_large(entry)
+        except OSError as error:
+            raise unreadable(entry, error) from error
+
     async def _prepare(self, entry: Entry) -> Prepared:
-        with self._reporting():
-            threads = self._large if is_large(entry) else self._small
-            current = self._writer.current(entry.device, entry.job)
-            packs = self._repository.packs
-            return await asyncio.get_running_loop().run_in_executor(
-                threads, prepare, entry, packs, current
-            )
+        current = self._writer.current(entry.device, entry.job)
+        packs = self._repository.packs
+        prepared = await asyncio.get_running_loop().run_in_executor(
+            self._large, prepare_large, entry, self._files, packs, current
+        )
+        if isinstance(prepared, ArchiveUnavailableError):
+            raise prepared
+        return prepared
 
     async def _write_what_waits(self) -> None:
         """Write batch after batch until nothing waits; what comes meanwhile is the next batch."""
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-            writing = self._by_writer(self._writer.write, [prepared for prepared, _ in batch])
+            writing = self._by_writer(self._writer.write, [item for item, _ in batch])
             await asyncio.wait([writing])
             failure = writing.exception()
             answers = [failure] * len(batch) if failure else writing.result()

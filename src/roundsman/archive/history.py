@@ -14,7 +14,7 @@ import msgspec
 
 from roundsman.archive.command import Git
 from roundsman.archive.interface import Version
-from roundsman.archive.layout import device_and_job
+from roundsman.archive.layouts import Layouts
 
 _SCHEMA: Final = """
 CREATE TABLE path (id INTEGER PRIMARY KEY, device TEXT NOT NULL, job TEXT NOT NULL,
@@ -33,8 +33,10 @@ _ONE: Final = f"SELECT blob_id {_OF_PATH} AND commit_id = ?"
 _LIST: Final = f"SELECT commit_id, at, subject {_OF_PATH} ORDER BY number DESC LIMIT ?"
 _ADD: Final = """
 INSERT INTO version
-SELECT id, 1 + coalesce((SELECT max(number) FROM version WHERE path = id), 0), ?, ?, ?, ?
-FROM path WHERE device = ? AND job = ?
+SELECT id, 1 + coalesce(number, 0), ?1, ?2, ?3, ?4
+FROM path LEFT JOIN version ON path = id
+AND number = (SELECT max(number) FROM version WHERE path = id)
+WHERE device = ?5 AND job = ?6 AND blob_id IS NOT ?2
 """
 _REBUILD_ROWS: Final = 10_000
 
@@ -53,9 +55,10 @@ class Kept(msgspec.Struct, frozen=True):
 class History:
     """The database of versions. Written by one thread; read by any."""
 
-    def __init__(self, file: Path, git: Git) -> None:
+    def __init__(self, file: Path, git: Git, layouts: Layouts) -> None:
         self._file = file
         self._git = git
+        self._layouts = layouts
         self._writer: sqlite3.Connection | None = None
 
     def catch_up(self, tip: bytes | None) -> None:
@@ -77,7 +80,10 @@ class History:
             self._walk(None, tip)
 
     def add(self, versions: Iterable[Kept], tip: bytes) -> None:
-        """Note versions that were just written, oldest first, up to `tip`."""
+        """Note versions that were just written, oldest first, up to `tip`.
+
+        Content that the path had already is none: a result was moved, or copied.
+        """
         database = self._database()
         with database:
             for item in versions:
@@ -134,7 +140,7 @@ class History:
     def _walk(self, reached: bytes | None, tip: bytes) -> None:
         """Add every change of a path between two commits, first parents only."""
         rows: list[Kept] = []
-        for item in _changes(self._git, reached, tip):
+        for item in _changes(self._git, self._layouts, reached, tip):
             if len(rows) >= _REBUILD_ROWS and item.commit != rows[-1].commit:
                 self.add(rows, rows[-1].commit)
                 rows = []
@@ -157,7 +163,7 @@ class History:
         return sqlite3.connect(self._file, timeout=10, check_same_thread=False)
 
 
-def _changes(git: Git, reached: bytes | None, tip: bytes) -> Iterator[Kept]:
+def _changes(git: Git, layouts: Layouts, reached: bytes | None, tip: bytes) -> Iterator[Kept]:
     """What `git log` tells, oldest first.
 
     The output is split at NUL. A commit is the mark, its id, time and subject; a change is the
@@ -176,6 +182,7 @@ def _changes(git: Git, reached: bytes | None, tip: bytes) -> Iterator[Kept]:
             subject = next(fields).decode(errors="replace")
         elif (change := field.lstrip(b"\n")).startswith(b":"):
             _, mode, _, blob, _ = change.split()
-            pair = device_and_job(next(fields))
+            path = next(fields)
+            pair = layouts.pair(path)
             if pair is not None and mode.startswith(b"100"):
                 yield Kept(*pair, commit, bytes.fromhex(blob.decode()), at, subject)

@@ -1,35 +1,25 @@
 """Git objects as bytes: their ids, and how they stand in a pack."""
 
 import hashlib
+import struct
 import zlib
-from typing import Final
-
-import msgspec
+from typing import Final, TypeAlias
 
 COMMIT: Final = 1
 TREE: Final = 2
 BLOB: Final = 3
 OFFSET_DELTA: Final = 6
+REFERENCE_DELTA: Final = 7
 _NAMES: Final = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob"}
 
-COMPRESSION: Final = 1
-"""zlib level: 10 KB of configuration cost 0.1 ms, a third of level 6, and end a tenth larger; what
-stays is made small by deltas when packs are consolidated."""
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
-
-class PackedObject(msgspec.Struct, frozen=True):
-    """An object ready to be written into a pack."""
-
-    kind: int
-    """COMMIT, TREE or BLOB; OFFSET_DELTA when `base` is set."""
-    id: bytes
-    """SHA-1, 20 bytes."""
-    size: int
-    """Length of what `body` inflates to."""
-    body: bytes
-    """The content, or the delta against `base`, deflated."""
-    base: bytes | None = None
-    """Id of the object that the delta applies to; it stands earlier in the same pack."""
+_BLOCK: Final = 0xFFFF  # the most that one stored block of a zlib stream holds
+_BLOCK_HEADER: Final = struct.Struct("<BHH")
+_HELD: Final = 2047
+"""hashlib lets go of the interpreter for more than this. To get it back in a busy process can take
+a thousand times as long as hashing a tree does, so trees are hashed in pieces."""
+_LONG: Final = 256 << 10
 
 
 def header(kind: int, size: int) -> bytes:
@@ -37,15 +27,67 @@ def header(kind: int, size: int) -> bytes:
     return b"%s %d\0" % (_NAMES[kind], size)
 
 
-def object_id(kind: int, content: bytes) -> bytes:
-    """The id of an object."""
-    digest = hashlib.sha1(header(kind, len(content)), usedforsecurity=False)
-    digest.update(content)
+def object_id(kind: int, content: Buffer) -> bytes:
+    """The id of an object: SHA-1, 20 bytes."""
+    size = len(content)
+    digest = hashlib.sha1(header(kind, size), usedforsecurity=False)
+    if size <= _HELD or size > _LONG:
+        digest.update(content)
+        return digest.digest()
+    view = memoryview(content)
+    for start in range(0, size, _HELD):
+        digest.update(view[start : start + _HELD])
     return digest.digest()
 
 
-def pack_object(kind: int, content: bytes) -> PackedObject:
-    """An object written whole."""
-    return PackedObject(
-        kind, object_id(kind, content), len(content), zlib.compress(content, COMPRESSION)
-    )
+def entry_header(kind: int, size: int) -> bytes:
+    """Kind and size: three bits and four in the first byte, seven in each that follows.
+
+    >>> entry_header(BLOB, 100).hex()
+    'b406'
+    """
+    byte = kind << 4 | size & 0x0F
+    size >>= 4
+    out = bytearray()
+    while size:
+        out.append(byte | 0x80)
+        byte = size & 0x7F
+        size >>= 7
+    out.append(byte)
+    return bytes(out)
+
+
+def base_distance(distance: int) -> bytes:
+    """How far back the base begins: seven bits a byte, big end first, each carry less one."""
+    out = [distance & 0x7F]
+    while distance := distance >> 7:
+        distance -= 1
+        out.append(0x80 | distance & 0x7F)
+    return bytes(reversed(out))
+
+
+def stored(content: Buffer) -> bytes:
+    """A zlib stream that holds `content` as it is: valid, and next to no work.
+
+    Where a result is waited for nothing is deflated; packs are when they are joined.
+
+    >>> zlib.decompress(stored(b"hello"))
+    b'hello'
+    """
+    size = len(content)
+    parts: list[Buffer] = [b"\x78\x01"]
+    for start in range(0, max(size, 1), _BLOCK):
+        length = min(_BLOCK, size - start)
+        last = start + length == size
+        parts.append(
+            b"%c%s%s"
+            % (last, length.to_bytes(2, "little"), (length ^ _BLOCK).to_bytes(2, "little"))
+        )
+        parts.append(memoryview(content)[start : start + length])
+    parts.append(zlib.adler32(content).to_bytes(4, "big"))
+    return b"".join(parts)
+
+
+def whole(kind: int, content: Buffer) -> bytes:
+    """An object as it stands in a pack, not as a delta and not deflated."""
+    return entry_header(kind, len(content)) + stored(content)

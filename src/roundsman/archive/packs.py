@@ -7,101 +7,224 @@ complete under its name, so a crash leaves at worst a `tmp_` file, or objects th
 import hashlib
 import os
 import struct
-import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final, NamedTuple, Self
 
-from roundsman.archive.files import sync_folder
-from roundsman.archive.objects import BLOB, COMPRESSION, PackedObject, header
+from roundsman.archive.files import Files, NewFile
+from roundsman.archive.objects import (
+    BLOB,
+    OFFSET_DELTA,
+    base_distance,
+    entry_header,
+    header,
+    stored,
+)
 
 TEMPORARY_PREFIX: Final = "tmp_pack_"
 """As git names its own, so that git's clean-up knows them too."""
 
+_READ_ONLY: Final = 0o444
 _PIECE: Final = 1 << 18
 _PROBE_BYTES: Final = 64 << 10
 _SMALL_OFFSET: Final = 1 << 31
+_HEADER: Final = 12
+_LEVEL: Final = 1
+"""zlib level of large blobs: they are deflated while somebody waits."""
 
 
 class SourceChangedError(OSError):
     """A spool file did not hold still while it was read."""
 
 
-class _PackFile:
-    """A pack being written: keeps the checksums, and what the index needs."""
+class Indexed(NamedTuple):
+    """What a pack's index says of an object."""
 
-    def __init__(self, file: BinaryIO, objects: int) -> None:
-        self._file = file
+    id: bytes
+    offset: int
+    crc: int
+
+
+class Pack:
+    """A pack in the making, in memory: what one batch writes."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = _HEADER
+        self._offsets: dict[bytes, int] = {}
+        self._entries: list[Indexed] = []
+
+    def __contains__(self, object_id: bytes) -> bool:
+        return object_id in self._offsets
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, object_id: bytes, raw: bytes) -> None:
+        """Add an object as it stands in a pack; nothing when it is there."""
+        if object_id in self._offsets:
+            return
+        self._offsets[object_id] = self._size
+        self._entries.append(Indexed(object_id, self._size, zlib.crc32(raw)))
+        self._parts.append(raw)
+        self._size += len(raw)
+
+    def add_delta(self, object_id: bytes, delta: bytes, base: bytes) -> None:
+        """Add an object as what makes it out of another of this pack."""
+        distance = base_distance(self._size - self._offsets[base])
+        self.add(object_id, entry_header(OFFSET_DELTA, len(delta)) + distance + stored(delta))
+
+    def encode(self) -> tuple[bytes, bytes]:
+        """The pack and its index."""
+        body = b"".join([_pack_header(len(self._entries)), *self._parts])
+        checksum = hashlib.sha1(body, usedforsecurity=False).digest()
+        return body + checksum, encode_index(self._entries, checksum)
+
+
+class PackWriter:
+    """A pack written straight to its file, for what memory should not hold.
+
+    Use as a context; unless `finish` was called, no pack is left of it.
+    """
+
+    def __init__(self, files: Files, folder: Path, objects: int) -> None:
+        """Begin a pack of so many objects in `folder`."""
+        self._files = files
+        self._folder = folder
+        self.name = f"pack-{os.urandom(20).hex()}"
+        self._temporary = folder / f"{TEMPORARY_PREFIX}{self.name[5:]}"
+        self._file = files.create(self._temporary, _READ_ONLY)
         self._digest = hashlib.sha1(usedforsecurity=False)
-        self._size = 0
+        self.size = 0
         self._crc = 0
-        self._entries: list[tuple[bytes, int, int]] = []
         self._begun = (b"", 0)
-        self._write(b"PACK" + struct.pack(">LL", 2, objects))
+        self._entries: list[Indexed] = []
+        self._pending = bytearray()
+        self._write(_pack_header(objects))
 
-    def begin(self, kind: int, object_id: bytes, size: int, base_offset: int | None = None) -> int:
-        """Start an object; returns its offset."""
-        offset = self._size
-        self._begun = (object_id, offset)
+    def __enter__(self) -> Self:
+        return self
+
+    def begin(self, object_id: bytes) -> int:
+        """Start an object; its offset."""
+        self._begun = (object_id, self.size)
         self._crc = 0
-        self._write(_entry_header(kind, size))
-        if base_offset is not None:
-            self._write(_base_distance(offset - base_offset))
-        return offset
+        return self.size
 
-    def body(self, data: bytes) -> None:
-        """Deflated content of the object begun last."""
+    def put(self, data: bytes) -> None:
+        """More of the object begun last, as it stands in a pack."""
+        self._crc = zlib.crc32(data, self._crc)
         self._write(data)
 
     def end(self) -> None:
         """The object begun last is complete."""
-        self._entries.append((*self._begun, self._crc))
+        self._entries.append(Indexed(*self._begun, self._crc))
 
-    def finish(self) -> tuple[bytes, bytes]:
-        """Close the pack with its checksum; returns that and the index."""
+    def finish(self, *, apart: bool = False) -> str:
+        """Flush it and give it its name, which is returned; `apart` marks it to be left alone."""
+        self._flush()
         checksum = self._digest.digest()
         self._file.write(checksum)
-        return checksum, _index(self._entries, checksum)
+        self._file.sync()
+        self._file.close()
+        index = self._temporary.with_name(self._temporary.name + "_idx")
+        try:
+            _write_file(self._files, index, encode_index(self._entries, checksum))
+            if apart:
+                self._files.create((self._folder / self.name).with_suffix(".keep")).close()
+            _rename(self._files, self._folder, [self._temporary, index], self.name)
+            self._files.sync_folder(self._folder)
+        finally:
+            forget(self._files, index)
+        return self.name
 
     def _write(self, data: bytes) -> None:
-        self._file.write(data)
+        self._pending += data
+        self.size += len(data)
+        if len(self._pending) >= _PIECE:
+            self._flush()
+
+    def _flush(self) -> None:
+        data, self._pending = bytes(self._pending), bytearray()
         self._digest.update(data)
-        self._crc = zlib.crc32(data, self._crc)
-        self._size += len(data)
+        self._file.write(data)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        forget(self._files, self._temporary)
 
 
-def write_pack(folder: Path, objects: Sequence[PackedObject]) -> None:
-    """Write objects, each id once and bases before what needs them, as one pack in `folder`."""
-    with _Temporary(folder) as temporary:
-        pack = _PackFile(temporary.file, len(objects))
-        offsets: dict[bytes, int] = {}
-        for item in objects:
-            base = None if item.base is None else offsets[item.base]
-            offsets[item.id] = pack.begin(item.kind, item.id, item.size, base)
-            pack.body(item.body)
-            pack.end()
-        temporary.keep(*pack.finish())
+class StagedPack:
+    """A pack and its index under temporary names, written but not flushed.
 
-
-def write_blob_pack(folder: Path, source: Path, blob: bytes, size: int, *, apart: bool) -> None:
-    """Write one large blob, streamed from `source`, as a pack of its own in `folder`.
-
-    A pack that is to stay `apart` is marked, as git does it, so that it is never consolidated.
+    Use as a context; unless `keep` was called, nothing is left of it.
     """
-    with _Temporary(folder) as temporary, source.open("rb") as content:
-        pack = _PackFile(temporary.file, 1)
-        pack.begin(BLOB, blob, size)
-        deflate = zlib.compressobj(COMPRESSION)
+
+    def __init__(self, files: Files, folder: Path, pack: Pack) -> None:
+        """Write both to `folder`."""
+        self._files = files
+        self._folder = folder
+        self._name = f"pack-{os.urandom(20).hex()}"
+        self._temporary = [
+            folder / f"{TEMPORARY_PREFIX}{self._name[5:]}{suffix}" for suffix in ("", "_idx")
+        ]
+        self.written: list[NewFile] = []
+        """To be flushed before `keep`."""
+        try:
+            for path, content in zip(self._temporary, pack.encode(), strict=True):
+                self.written.append(files.create(path, _READ_ONLY))
+                self.written[-1].write(content)
+        except BaseException:
+            self._drop()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def keep(self) -> None:
+        """Give them their names, durably."""
+        _rename(self._files, self._folder, self._temporary, self._name)
+        self._files.sync_folder(self._folder)
+
+    def __exit__(self, *_: object) -> None:
+        self._drop()
+
+    def _drop(self) -> None:
+        for file in self.written:
+            file.close()
+        for path in self._temporary:
+            forget(self._files, path)
+
+
+def write_pack(files: Files, folder: Path, pack: Pack) -> None:
+    """Write a pack to `folder`, flushed."""
+    with StagedPack(files, folder, pack) as staged:
+        files.sync_together(staged.written)
+        staged.keep()
+
+
+def write_blob_pack(
+    files: Files, folder: Path, source: Path, blob: bytes, size: int, *, apart: bool
+) -> str:
+    """Write one large blob, streamed from `source`, as a pack of its own; the pack's name.
+
+    A pack that is to stay `apart` is marked, as git does it, so that it is never joined.
+    """
+    with PackWriter(files, folder, 1) as pack, source.open("rb") as content:
+        pack.begin(blob)
+        pack.put(entry_header(BLOB, size))
+        deflate = zlib.compressobj(_LEVEL)
         digest = hashlib.sha1(header(BLOB, size), usedforsecurity=False)
         while piece := content.read(_PIECE):
             digest.update(piece)
-            pack.body(deflate.compress(piece))
-        pack.body(deflate.flush())
+            pack.put(deflate.compress(piece))
+        pack.put(deflate.flush())
         pack.end()
         if digest.digest() != blob:
             raise SourceChangedError(f"{source} changed while it was read")
-        temporary.keep(*pack.finish(), apart=apart)
+        return pack.finish(apart=apart)
 
 
 def blob_id(source: Path) -> tuple[bytes, int]:
@@ -118,78 +241,17 @@ def blob_id(source: Path) -> tuple[bytes, int]:
     return digest.digest(), size
 
 
-def probe(folder: Path) -> None:
+def probe(files: Files, folder: Path) -> None:
     """Find out whether a pack could be written to `folder` now. Raises `OSError` if not."""
-    with tempfile.NamedTemporaryFile(prefix=TEMPORARY_PREFIX, dir=folder) as file:
-        file.write(bytes(_PROBE_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
+    path = folder / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
+    try:
+        _write_file(files, path, bytes(_PROBE_BYTES))
+    finally:
+        forget(files, path)
 
 
-class _Temporary:
-    """Two files under temporary names, which are kept under their real ones or not at all."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=folder)
-        self._pack = Path(name)
-        self._index = Path(name + "_idx")
-        self.file: BinaryIO = os.fdopen(descriptor, "wb")
-
-    def __enter__(self) -> "_Temporary":
-        return self
-
-    def keep(self, checksum: bytes, index: bytes, *, apart: bool = False) -> None:
-        """Flush both and give them their names, the index last: with it the pack is found."""
-        _flush(self.file)
-        with self._index.open("xb") as file:
-            file.write(index)
-            _flush(file)
-        name = self._folder / f"pack-{checksum.hex()}"
-        if apart:
-            name.with_suffix(".keep").touch()
-        for temporary, suffix in ((self._pack, ".pack"), (self._index, ".idx")):
-            temporary.chmod(0o444)
-            temporary.rename(name.with_suffix(suffix))
-        sync_folder(self._folder)
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self.file.close()
-        finally:
-            self._pack.unlink(missing_ok=True)
-            self._index.unlink(missing_ok=True)
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _entry_header(kind: int, size: int) -> bytes:
-    """Kind and size: three bits and four in the first byte, seven in each that follows."""
-    byte = kind << 4 | size & 0x0F
-    size >>= 4
-    out = bytearray()
-    while size:
-        out.append(byte | 0x80)
-        byte = size & 0x7F
-        size >>= 7
-    out.append(byte)
-    return bytes(out)
-
-
-def _base_distance(distance: int) -> bytes:
-    """How far back the base begins: seven bits a byte, big end first, each carry less one."""
-    out = [distance & 0x7F]
-    while distance := distance >> 7:
-        distance -= 1
-        out.append(0x80 | distance & 0x7F)
-    return bytes(reversed(out))
-
-
-def _index(entries: list[tuple[bytes, int, int]], checksum: bytes) -> bytes:
-    """A pack index, version 2."""
+def encode_index(entries: Iterable[Indexed], checksum: bytes) -> bytes:
+    """A pack's index, version 2."""
     entries = sorted(entries)
     counts = [0] * 256
     for object_id, _, _ in entries:
@@ -199,8 +261,7 @@ def _index(entries: list[tuple[bytes, int, int]], checksum: bytes) -> bytes:
     for count in counts:
         total += count
         fan_out.append(total)
-    # A batch is far below 2 GB; the one object of a blob pack begins at its front.
-    assert all(offset < _SMALL_OFFSET for _, offset, _ in entries)  # noqa: S101 - a broken law of ours
+    small, large = _offsets([offset for _, offset, _ in entries])
     count = len(entries)
     body = b"".join(
         (
@@ -208,8 +269,47 @@ def _index(entries: list[tuple[bytes, int, int]], checksum: bytes) -> bytes:
             struct.pack(">L256L", 2, *fan_out),
             b"".join([object_id for object_id, _, _ in entries]),
             struct.pack(f">{count}L", *(crc for _, _, crc in entries)),
-            struct.pack(f">{count}L", *(offset for _, offset, _ in entries)),
+            struct.pack(f">{count}L", *small),
+            struct.pack(f">{len(large)}Q", *large),
             checksum,
         )
     )
     return body + hashlib.sha1(body, usedforsecurity=False).digest()
+
+
+def _offsets(offsets: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The two tables of an index: offsets of four bytes, and those that need eight."""
+    small: list[int] = []
+    large: list[int] = []
+    for offset in offsets:
+        if offset < _SMALL_OFFSET:
+            small.append(offset)
+        else:
+            small.append(_SMALL_OFFSET | len(large))
+            large.append(offset)
+    return small, large
+
+
+def _pack_header(objects: int) -> bytes:
+    return b"PACK" + struct.pack(">LL", 2, objects)
+
+
+def _rename(files: Files, folder: Path, temporary: Sequence[Path], name: str) -> None:
+    """Give a flushed pack its name; its index comes last, since with it git finds the pack."""
+    for path, suffix in zip(temporary, (".pack", ".idx"), strict=True):
+        files.rename(path, (folder / name).with_suffix(suffix))
+
+
+def _write_file(files: Files, path: Path, content: bytes) -> None:
+    file = files.create(path, _READ_ONLY)
+    try:
+        file.write(content)
+        file.sync()
+    finally:
+        file.close()
+
+
+def forget(files: Files, path: Path) -> None:
+    """Remove what is of no use, if it is there; where the disk does not let us, opening does it."""
+    with suppress(OSError):
+        files.unlink(path)

@@ -1,22 +1,38 @@
-"""What is done to a result before its turn at the writer: reading, naming, deflating.
+"""What is done to a result before its turn at the writer: reading and naming it.
 
-Many results are prepared at once, in threads. A small one waits for its batch deflated in memory; a
-large one goes straight to the disk, as a pack of its own that nothing refers to yet.
+A small one waits for its batch in memory, ready to be written; a large one is deflated straight to
+the disk, as a pack of its own that nothing refers to yet.
 """
 
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from roundsman.archive.command import LARGE_BLOB
-from roundsman.archive.interface import Entry
-from roundsman.archive.objects import BLOB, COMPRESSION, PackedObject, object_id
+from roundsman.archive.files import Files
+from roundsman.archive.interface import ArchiveUnavailableError, Entry
+from roundsman.archive.objects import BLOB, object_id, whole
 from roundsman.archive.packs import blob_id, write_blob_pack
 
 IN_MEMORY: Final = 256 << 10
 """Results up to this many bytes wait in memory."""
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A result whose content needs no more work."""
+
+    entry: Entry
+    blob: bytes
+    """Id of the content."""
+    raw: bytes | None = None
+    """The content as it stands in a pack; none when it is in a pack of its own, or was not written
+    since its path was seen to hold it."""
+    pack: str | None = None
+    """The pack of its own."""
+    seen_in: int | None = None
+    """The generation of the branch in which the path held this very content."""
 
 
 class Current(msgspec.Struct, frozen=True):
@@ -28,38 +44,43 @@ class Current(msgspec.Struct, frozen=True):
     """Raised whenever the branch was found to be moved by somebody else."""
 
 
-class Prepared(msgspec.Struct, frozen=True):
-    """A result whose content needs no more work."""
-
-    entry: Entry
-    blob: bytes
-    """Id of the content."""
-    packed: PackedObject | None = None
-    """The content, when the batch has to write it."""
-    seen_in: int | None = None
-    """The generation in which the path had this very content, when nothing was written for it."""
-
-
 def is_large(entry: Entry) -> bool:
-    """Whether preparing it is long work. Raises `OSError`."""
+    """Whether its content is streamed rather than held. Raises `OSError`."""
     return isinstance(entry.content, Path) and entry.content.stat().st_size > IN_MEMORY
 
 
-def prepare(entry: Entry, packs: Path, current: Current) -> Prepared:
-    """Read a result, once if it is small, and make its content ready. Raises `OSError`."""
-    if isinstance(entry.content, Path) and is_large(entry):
-        return _prepare_large(entry, entry.content, packs, current)
-    content = entry.read()
-    blob = object_id(BLOB, content)
-    if blob == current.blob:
-        return Prepared(entry, blob, seen_in=current.generation)
-    body = zlib.compress(content, COMPRESSION)
-    return Prepared(entry, blob, packed=PackedObject(BLOB, blob, len(content), body))
+def prepare_small(entries: Sequence[Entry]) -> list[Prepared | ArchiveUnavailableError]:
+    """Read and name results that fit into memory."""
+    return [_prepare_small(entry) for entry in entries]
 
 
-def _prepare_large(entry: Entry, content: Path, packs: Path, current: Current) -> Prepared:
-    blob, size = blob_id(content)
-    if blob == current.blob:
-        return Prepared(entry, blob, seen_in=current.generation)
-    write_blob_pack(packs, content, blob, size, apart=size >= LARGE_BLOB)
-    return Prepared(entry, blob)
+def _prepare_small(entry: Entry) -> Prepared | ArchiveUnavailableError:
+    try:
+        content = entry.read()
+    except OSError as error:
+        return unreadable(entry, error)
+    return Prepared(entry, object_id(BLOB, content), raw=whole(BLOB, content))
+
+
+def prepare_large(
+    entry: Entry, files: Files, packs: Path, current: Current
+) -> Prepared | ArchiveUnavailableError:
+    """Name a result, and write its content to the disk if its path does not hold it."""
+    assert isinstance(entry.content, Path)  # noqa: S101 - who asked `is_large` knows
+    try:
+        blob, size = blob_id(entry.content)
+        if blob == current.blob:
+            return Prepared(entry, blob, seen_in=current.generation)
+        apart = size >= LARGE_BLOB
+        pack = write_blob_pack(files, packs, entry.content, blob, size, apart=apart)
+    except OSError as error:
+        return unreadable(entry, error)
+    return Prepared(entry, blob, pack=pack)
+
+
+def unreadable(entry: Entry, error: OSError) -> ArchiveUnavailableError:
+    """What the file system said of a result, as the archive's own error."""
+    return ArchiveUnavailableError(
+        f"{entry.job} on {entry.device}: expected to read and keep the result, got: {error}",
+        remedy="free or mend the disk; results that wait are sent again",
+    )

@@ -3,12 +3,12 @@
 import re
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from roundsman.archive.command import Git
-from roundsman.archive.files import sync_file, sync_folder
+from roundsman.archive.files import Files
 from roundsman.archive.interface import ArchiveUnavailableError
-from roundsman.archive.packs import TEMPORARY_PREFIX
+from roundsman.archive.packs import TEMPORARY_PREFIX, forget
 
 DEFAULT_BRANCH: Final = "refs/heads/main"
 
@@ -20,11 +20,48 @@ class BranchMovedError(Exception):
     """Somebody else wrote to the branch; look again, and build on what is there."""
 
 
+class BranchMove:
+    """A branch about to name another commit: a file beside it, written but not flushed.
+
+    Use as a context; unless `keep` was called, the branch is as it was.
+    """
+
+    def __init__(self, files: Files, branch: Path) -> None:
+        """Take the branch's lock. Raises `FileExistsError` when somebody has it."""
+        self._files = files
+        self._branch = branch
+        self._lock = branch.with_name(branch.name + ".lock")
+        self.written = files.create(self._lock)
+        """To be flushed before `keep`."""
+        self._held = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def keep(self) -> None:
+        """Put it in the branch's place, durably."""
+        self.written.close()
+        self._files.rename(self._lock, self._branch)
+        self._held = False
+        self._files.sync_folder(self._branch.parent)
+
+    def drop(self) -> None:
+        """Give the lock back."""
+        self.written.close()
+        if self._held:
+            self._held = False
+            forget(self._files, self._lock)
+
+    def __exit__(self, *_: object) -> None:
+        self.drop()
+
+
 class Repository:
     """A bare repository, of which this process is the only writer."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: Files) -> None:
         self.folder = folder
+        self.files = files
         self.packs = folder / "objects" / "pack"
         self.git = Git(folder)
         self._branch = DEFAULT_BRANCH
@@ -59,52 +96,55 @@ class Repository:
         return bytes.fromhex(named)
 
     def advance(self, expected: bytes | None, commit: bytes) -> None:
-        """Make the branch name `commit`, durably, if it still names `expected`.
+        """Make the branch name `commit`, durably, if it still names `expected`."""
+        with self.advancing(expected, commit) as move:
+            self.files.sync_together([move.written])
+            move.keep()
 
-        Takes the lock that git takes. Raises `BranchMovedError` when it names another.
+    def advancing(self, expected: bytes | None, commit: bytes) -> "BranchMove":
+        """Take the lock that git takes, to make the branch name `commit`.
+
+        Raises `BranchMovedError` when it does not name `expected`.
         """
         branch = self.folder / self._branch
-        lock = branch.with_name(branch.name + ".lock")
-        branch.parent.mkdir(parents=True, exist_ok=True)
+        self.files.make_folder(branch.parent)
         try:
-            file = lock.open("xb")
+            move = BranchMove(self.files, branch)
         except FileExistsError as error:
             raise ArchiveUnavailableError(
-                f"{lock} exists: another git program is writing, or died while it was",
+                f"{branch}.lock exists: another git program is writing, or died while it was",
                 remedy="if none is running, remove that file or restart",
             ) from error
         try:
-            with file:
-                if self.tip() != expected:
-                    raise BranchMovedError
-                file.write(commit.hex().encode() + b"\n")
-            sync_file(lock)
-            lock.rename(branch)
-        finally:
-            lock.unlink(missing_ok=True)
-        sync_folder(branch.parent)
+            if self.tip() != expected:
+                raise BranchMovedError
+            move.written.write(commit.hex().encode() + b"\n")
+        except BaseException:
+            move.drop()
+            raise
+        return move
 
     def prove(self) -> None:
         """Flush the branch as it stands, and the names of the packs that it needs."""
-        sync_folder(self.packs)
+        self.files.sync_folder(self.packs)
         branch = self.folder / self._branch
         packed = self.folder / "packed-refs"
         for file in (branch, packed):
             if file.exists():
-                sync_file(file)
-                sync_folder(file.parent)
+                self.files.sync_file(file)
+                self.files.sync_folder(file.parent)
 
     def _create(self) -> None:
         """Make an empty repository beside the place, and put it there in one step."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.files.make_folder(self.folder.parent)
         fresh = self.folder.with_name(self.folder.name + ".new")
         shutil.rmtree(fresh, ignore_errors=True)
         Git(fresh).run("init", "--bare", "--quiet", "--initial-branch=main", "--template=")
         for path in sorted(fresh.rglob("*")):
-            (sync_folder if path.is_dir() else sync_file)(path)
-        sync_folder(fresh)
-        fresh.rename(self.folder)
-        sync_folder(self.folder.parent)
+            (self.files.sync_folder if path.is_dir() else self.files.sync_file)(path)
+        self.files.sync_folder(fresh)
+        self.files.rename(fresh, self.folder)
+        self.files.sync_folder(self.folder.parent)
 
     def _recognise(self) -> None:
         bare = self.git.succeeds("rev-parse", "--is-bare-repository") and (
@@ -116,7 +156,7 @@ class Repository:
                 + ("something else" if not bare else b" ".join(bare).decode()),
                 remedy="name another folder, or move this one away and a new one is created",
             )
-        self.packs.mkdir(parents=True, exist_ok=True)
+        self.files.make_folder(self.packs)
 
     def _settle_branch(self) -> None:
         """Write to the branch that HEAD names; in a repository without commits, to main."""
@@ -148,7 +188,11 @@ class Repository:
                 path for path in self.packs.glob(f"*{pack}") if not path.with_suffix(other).exists()
             ]
         for path in leftovers:
-            path.unlink(missing_ok=True)
+            self.files.unlink(path)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.files.close()
 
     def _packed_tip(self) -> str:
         try:

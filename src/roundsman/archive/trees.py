@@ -1,244 +1,200 @@
-"""Git trees that can be changed in one place without touching the rest.
+"""Git trees as ready bytes, in which one entry can be changed without touching the rest.
 
-The tree of a hundred thousand devices is 4 MB long, and each commit holds a new version of it. It
-is kept as a list of leaves of some dozens of entries, which are never changed but replaced: a copy
-of the tree costs a copy of the list, and two versions tell by identity where they differ. So what
-is written for a new version is a delta of some dozens of bytes, in git's own delta format.
+Each commit holds a new version of the tree of every folder above what it changed, and such a tree
+may be hundreds of kilobytes long. It is kept as git writes it; a new id is put in place of the old
+one, and what was changed since the version before is known, so that the version after it can be
+written as a delta of some dozens of bytes, in git's own delta format.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
-from operator import is_
-from typing import Final, Self
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple, Self
 
-import msgspec
+from roundsman.archive.objects import Buffer
 
 FILE_MODE: Final = b"100644"
 TREE_MODE: Final = b"40000"
 
-_LEAF_ENTRIES: Final = 64
+_ID: Final = 20
+_FEW: Final = 512
+"""Trees of up to so many bytes are searched from their front; for others it is noted where each
+name stands."""
 _COPY_LIMIT: Final = 0xFFFFFF  # the most that one copy instruction says, in bytes
 _INSERT_LIMIT: Final = 127  # the most that one insert instruction says, in bytes
 
 
-class TreeEntry(msgspec.Struct, frozen=True):
+class TreeEntry(NamedTuple):
     """What a tree says of one name."""
 
     mode: bytes
     id: bytes
 
 
-class _Leaf:
-    """Some neighbouring entries; never changed."""
+class _Hunk(NamedTuple):
+    """A part of the tree that stands in place of a part of an earlier version of it."""
 
-    __slots__ = ("entries", "raw")
-
-    def __init__(self, entries: Sequence[bytes]) -> None:
-        self.entries = entries
-        self.raw = b"".join(entries)
+    start: int
+    size: int
+    old_start: int
+    old_size: int
 
 
 class Tree:
     """A git tree."""
 
-    __slots__ = ("_firsts", "leaves")
+    __slots__ = ("_hunks", "_places", "raw")
 
-    def __init__(self, raw: bytes = b"") -> None:
-        """Read a tree as git keeps it; empty by default."""
-        entries = list(_split(raw))
-        self.leaves = [
-            _Leaf(entries[start : start + _LEAF_ENTRIES])
-            for start in range(0, len(entries), _LEAF_ENTRIES)
-        ]
-        self._firsts = [_sort_key(leaf.entries[0]) for leaf in self.leaves]
+    def __init__(self, raw: Buffer = b"") -> None:
+        """Take a tree as git keeps it; empty by default."""
+        self.raw = bytearray(raw)
+        """The tree as git keeps it; to be read only."""
+        self._places: dict[bytes, int] | None = None
+        self._hunks: list[_Hunk] = []
+
+    def __len__(self) -> int:
+        return len(self.raw)
 
     def copy(self) -> Self:
         """A tree that can be changed apart from this one."""
-        other = type(self)()
-        other.leaves = self.leaves.copy()
-        other._firsts = self._firsts.copy()
+        other = type(self)(self.raw)
+        other._places = self._places  # never changed, only replaced
+        other._hunks = [*self._hunks]
         return other
 
-    def raw(self) -> bytes:
-        """The tree as git keeps it."""
-        return b"".join([leaf.raw for leaf in self.leaves])
-
-    def replaced(self, other: "Tree") -> float:
-        """Which part of this tree's leaves another version has replaced, from 0 to 1."""
-        if len(self.leaves) != len(other.leaves):
-            return 1.0
-        kept = sum(map(is_, self.leaves, other.leaves))
-        return 1 - kept / max(1, len(self.leaves))
+    def entries(self) -> Iterator[tuple[bytes, TreeEntry]]:
+        """Every name with what is said of it, in git's order."""
+        for start, name in _names(self.raw):
+            yield name, self._entry(start, name)
 
     def get(self, name: bytes) -> TreeEntry | None:
         """The entry of a name, whatever its mode."""
-        for key in (name, name + b"/"):
-            place, index, found = self._find(key)
-            if found:
-                entry = self.leaves[place].entries[index]
-                return TreeEntry(entry.partition(b" ")[0], entry[-20:])
-        return None
+        start = self._find(name)
+        return None if start is None else self._entry(start, name)
 
     def set(self, name: bytes, mode: bytes, object_id: bytes) -> None:
         """Put an entry in place of what has that name."""
-        is_tree = mode == TREE_MODE
-        self._discard(name if is_tree else name + b"/")
-        key = name + b"/" if is_tree else name
-        entry = b"%s %s\0%s" % (mode, name, object_id)
-        place, index, found = self._find(key)
-        if place < 0:
-            self._replace(0, 0, [entry])
-            return
-        entries = [*self.leaves[place].entries]
-        entries[index : index + found] = [entry]
-        self._replace(place, 1, entries)
-
-    def _discard(self, key: bytes) -> None:
-        place, index, found = self._find(key)
-        if found:
-            entries = [*self.leaves[place].entries]
-            del entries[index]
-            self._replace(place, 1, entries)
-
-    def _find(self, key: bytes) -> tuple[int, int, bool]:
-        """Leaf, place in the leaf, and whether it is there; leaf -1 in an empty tree."""
-        if not self.leaves:
-            return -1, 0, False
-        place = max(0, bisect_right(self._firsts, key) - 1)
-        entries = self.leaves[place].entries
-        index = bisect_left(entries, key, key=_sort_key)
-        return place, index, index < len(entries) and _sort_key(entries[index]) == key
-
-    def _replace(self, place: int, count: int, entries: list[bytes]) -> None:
-        """Put one or two leaves, or none, of these entries in place of `count` leaves."""
-        half = len(entries) if len(entries) <= 2 * _LEAF_ENTRIES else len(entries) // 2
-        leaves = [_Leaf(part) for part in (entries[:half], entries[half:]) if part]
-        self.leaves[place : place + count] = leaves
-        self._firsts[place : place + count] = [_sort_key(leaf.entries[0]) for leaf in leaves]
-
-
-def delta(old: Tree, new: Tree) -> bytes:
-    """How `new` is made from `old`, as git's copy and insert instructions."""
-    starts = [0, *accumulate([len(leaf.raw) for leaf in old.leaves])]
-    script = _Script()
-    position = 0  # the leaf of `old` up to which `new` is said
-    for before, until, fresh in _differences(old.leaves, new.leaves):
-        script.copy(starts[position], starts[before] - starts[position])
-        gap = old.leaves[before:until]
-        if len(gap) == len(fresh) and all(map(_same_length, gap, fresh)):
-            script.change_entries(starts[before], gap, fresh)
-        else:
-            script.change(starts[before], _joined(gap), _joined(fresh))
-        position = until
-    script.copy(starts[position], starts[-1] - starts[position])
-    return _varint(starts[-1]) + _varint(script.size) + script.encode()
-
-
-def _differences(
-    old: Sequence[_Leaf], new: Sequence[_Leaf]
-) -> Iterator[tuple[int, int, Sequence[_Leaf]]]:
-    """Which leaves of `old`, from and until, are replaced by which of `new`; in order."""
-    if len(old) == len(new):
-        # Nearly always: no leaf came to be or was parted. A wrong guess costs some bytes only.
-        for index, (before, after) in enumerate(zip(old, new, strict=True)):
-            if before is not after:
-                yield index, index + 1, [after]
-        return
-    places = {id(leaf): index for index, leaf in enumerate(old)}
-    position = 0
-    fresh: list[_Leaf] = []
-    for leaf in new:
-        place = places.get(id(leaf))
-        if place is None:
-            fresh.append(leaf)
-            continue
-        if fresh or place != position:
-            yield position, place, fresh
-            fresh = []
-        position = place + 1
-    if fresh or position != len(old):
-        yield position, len(old), fresh
-
-
-def _same_length(first: _Leaf, second: _Leaf) -> bool:
-    return len(first.entries) == len(second.entries)
-
-
-def _joined(leaves: Sequence[_Leaf]) -> bytes:
-    return b"".join([leaf.raw for leaf in leaves])
-
-
-class _Script:
-    """Delta instructions, neighbouring copies joined."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._steps: list[tuple[int, int] | bytes] = []
-
-    def copy(self, offset: int, size: int) -> None:
-        if not size:
-            return
-        self.size += size
-        if self._steps and isinstance(self._steps[-1], tuple):
-            start, length = self._steps[-1]
-            if start + length == offset:
-                self._steps[-1] = (start, length + size)
+        start = self._find(name)
+        if start is not None:
+            if self.raw.startswith(mode + b" ", start):
+                self._change(start + len(mode) + len(name) + 2, _ID, object_id)
                 return
-        self._steps.append((offset, size))
+            self.remove(name)
+        at = self._position(name + b"/" if mode == TREE_MODE else name)
+        self._change(at, 0, b"%s %s\0%s" % (mode, name, object_id))
+        self._places = None
 
-    def insert(self, data: bytes) -> None:
-        if data:
-            self.size += len(data)
-            self._steps.append(data)
+    def remove(self, name: bytes) -> None:
+        """Take away the entry of a name, if there is one."""
+        start = self._find(name)
+        if start is not None:
+            end = self.raw.index(b"\0", start) + 1 + _ID
+            self._change(start, end - start, b"")
+            self._places = None
 
-    def change(self, offset: int, old: bytes, new: bytes) -> None:
-        """Say `new` where `old` stood at `offset`, sharing what both begin and end with."""
-        head = _common_prefix(old, new)
-        tail = _common_prefix(old[head:][::-1], new[head:][::-1])
-        self.copy(offset, head)
-        self.insert(new[head : len(new) - tail])
-        self.copy(offset + len(old) - tail, tail)
+    def take_delta(self) -> bytes:
+        """How this version is made from the one at the last call, and begin anew.
 
-    def change_entries(self, offset: int, old: Sequence[_Leaf], new: Sequence[_Leaf]) -> None:
-        """Say leaves whose entries stand for one another."""
-        for before, after in zip(old, new, strict=True):
-            position = offset
-            for index, entry in enumerate(after.entries):
-                was = before.entries[index]
-                if was is not entry:
-                    start = offset + sum(map(len, before.entries[:index]))
-                    self.copy(position, start - position)
-                    self.change(start, was, entry)
-                    position = start + len(was)
-            offset += len(before.raw)
-            self.copy(position, offset - position)
-
-    def encode(self) -> bytes:
-        parts: list[bytes] = []
-        for step in self._steps:
-            if isinstance(step, bytes):
-                for start in range(0, len(step), _INSERT_LIMIT):
-                    piece = step[start : start + _INSERT_LIMIT]
-                    parts.append(bytes([len(piece)]) + piece)
-                continue
-            offset, size = step
-            while size:
-                length = min(size, _COPY_LIMIT)
-                parts.append(_copy_instruction(offset, length))
-                offset += length
-                size -= length
+        Copy and insert instructions in git's format. The first call speaks of the tree as it was
+        taken.
+        """
+        hunks, self._hunks = self._hunks, []
+        size = len(self.raw)
+        old_size = size + sum(hunk.old_size - hunk.size for hunk in hunks)
+        parts = [_varint(old_size), _varint(size)]
+        position = 0
+        for hunk in hunks:
+            parts += _copies(position, hunk.old_start)
+            parts += _inserts(self.raw[hunk.start : hunk.start + hunk.size])
+            position = hunk.old_start + hunk.old_size
+        parts += _copies(position, old_size)
         return b"".join(parts)
 
+    def forget_changes(self) -> None:
+        """Begin anew, without asking what was changed."""
+        self._hunks = []
 
-def _copy_instruction(offset: int, size: int) -> bytes:
-    code = 0x80
-    arguments = bytearray()
-    for bit, value in enumerate((*offset.to_bytes(4, "little"), *size.to_bytes(3, "little"))):
-        if value:
-            code |= 1 << bit
-            arguments.append(value)
-    return bytes([code]) + arguments
+    def _entry(self, start: int, name: bytes) -> TreeEntry:
+        space = self.raw.index(b" ", start)
+        id_start = space + len(name) + 2
+        return TreeEntry(bytes(self.raw[start:space]), bytes(self.raw[id_start : id_start + _ID]))
+
+    def _find(self, name: bytes) -> int | None:
+        """Where the entry of a name starts."""
+        if len(self.raw) <= _FEW:
+            return next((start for start, found in _names(self.raw) if found == name), None)
+        if self._places is None:
+            self._places = {found: start for start, found in _names(self.raw)}
+        return self._places.get(name)
+
+    def _position(self, key: bytes) -> int:
+        """Where an entry of this sort key belongs; git orders a folder as if it ended in `/`."""
+        for start, name in _names(self.raw):
+            found = name + b"/" if self.raw.startswith(TREE_MODE + b" ", start) else name
+            if found > key:
+                return start
+        return len(self.raw)
+
+    def _change(self, at: int, removed: int, inserted: bytes) -> None:
+        """Put bytes in place of others, and note it."""
+        self.raw[at : at + removed] = inserted
+        end = at + removed
+        growth = len(inserted) - removed
+        before: list[_Hunk] = []
+        after: list[_Hunk] = []
+        touched: list[_Hunk] = []
+        shift = 0  # how much further on the bytes at `at` stand than they did in the old version
+        for hunk in self._hunks:
+            if hunk.start + hunk.size < at:
+                before.append(hunk)
+                shift += hunk.size - hunk.old_size
+            elif hunk.start > end:
+                after.append(hunk._replace(start=hunk.start + growth))
+            else:
+                touched.append(hunk)
+        start = min([at, *(hunk.start for hunk in touched)])
+        stop = max([end, *(hunk.start + hunk.size for hunk in touched)])
+        grown = sum(hunk.size - hunk.old_size for hunk in touched)
+        made = _Hunk(start, stop - start + growth, start - shift, stop - start - grown)
+        self._hunks = [*before, made, *after]
+
+
+def encode_tree(entries: Iterable[tuple[bytes, bytes, bytes]]) -> bytes:
+    """A tree of these names, modes and ids, in any order."""
+    ordered = sorted(
+        (name + b"/" if mode == TREE_MODE else name, b"%s %s\0%s" % (mode, name, object_id))
+        for name, mode, object_id in entries
+    )
+    return b"".join([entry for _, entry in ordered])
+
+
+def _names(raw: bytearray) -> Iterator[tuple[int, bytes]]:
+    """Where each entry starts, and its name."""
+    start = 0
+    size = len(raw)
+    while start < size:
+        end = raw.index(b"\0", start)
+        yield start, bytes(raw[raw.index(b" ", start) + 1 : end])
+        start = end + 1 + _ID
+
+
+def _copies(start: int, end: int) -> Iterator[bytes]:
+    """Instructions to copy a part of the old version."""
+    while start < end:
+        size = min(end - start, _COPY_LIMIT)
+        code = 0x80
+        arguments = bytearray()
+        for bit, value in enumerate((*start.to_bytes(4, "little"), *size.to_bytes(3, "little"))):
+            if value:
+                code |= 1 << bit
+                arguments.append(value)
+        yield bytes([code]) + arguments
+        start += size
+
+
+def _inserts(data: Buffer) -> Iterator[bytes]:
+    """Instructions to say new bytes."""
+    for start in range(0, len(data), _INSERT_LIMIT):
+        piece = data[start : start + _INSERT_LIMIT]
+        yield bytes([len(piece)]) + piece
 
 
 def _varint(number: int) -> bytes:
@@ -248,28 +204,3 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
-
-
-def _common_prefix(first: bytes, second: bytes) -> int:
-    low, high = 0, min(len(first), len(second))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if first[low:middle] == second[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _split(raw: bytes) -> Iterator[bytes]:
-    start = 0
-    while start < len(raw):
-        end = raw.index(b"\0", start) + 21
-        yield raw[start:end]
-        start = end
-
-
-def _sort_key(entry: bytes) -> bytes:
-    """Git orders a subtree as if its name ended with a slash."""
-    mode, _, rest = entry[:-21].partition(b" ")
-    return rest + b"/" if mode == TREE_MODE else rest

@@ -2,24 +2,29 @@
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Final
 
 from roundsman import logs
-from roundsman.archive.batch import Base, Batch, Change, State
+from roundsman.archive.batch import Batch, Change
 from roundsman.archive.command import ObjectReader
+from roundsman.archive.copies import Copies, Places
+from roundsman.archive.folders import Folders
 from roundsman.archive.history import History
-from roundsman.archive.interface import ArchiveUnavailableError, Stored
-from roundsman.archive.layout import ROOT
+from roundsman.archive.interface import ArchiveUnavailableError, Entry, Stored
+from roundsman.archive.layouts import Layouts
+from roundsman.archive.moving import moved
 from roundsman.archive.objects import COMMIT, TREE
-from roundsman.archive.packs import probe, write_pack
-from roundsman.archive.preparation import Current, Prepared
+from roundsman.archive.packs import Pack, StagedPack, probe, write_pack
+from roundsman.archive.preparation import Current, Prepared, prepare_small
 from roundsman.archive.repository import BranchMovedError, Repository
-from roundsman.archive.trees import TREE_MODE, Tree
+from roundsman.archive.trees import Tree
 from roundsman.clock import Clock
 
 Answer = Stored | ArchiveUnavailableError
 
 _ATTEMPTS: Final = 3
+_DEVICES: Final = b"by_device"
 
 log = logs.get(__name__)
 
@@ -27,20 +32,35 @@ log = logs.get(__name__)
 class Writer:
     """Writes batches. Its methods belong to one thread, but for `current`."""
 
-    def __init__(self, repository: Repository, history: History, clock: Clock) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        history: History,
+        clock: Clock,
+        layouts: Layouts,
+        *,
+        one_commit: bool,
+    ) -> None:
         self._repository = repository
+        self._files = repository.files
         self._history = history
         self._clock = clock
+        self._layouts = layouts
+        self._one_commit = one_commit
         self._reader = ObjectReader(repository.git)
-        self._state = State(None, Tree(), Tree(), {}, 0)
-        self._base: Base | None = None
+        self._tip: bytes | None = None
+        self._folders = Folders(Tree(), self._reader)
+        self._generation = 0
         self._flushed = True
+        self._copies = Copies(layouts)
 
     def open(self) -> None:
         """Open the repository and see where it stands. Raises `ArchiveUnavailableError`."""
         try:
             self._repository.open()
+            self._layouts.load()
             self._follow()
+            self._settle_paths()
         except (OSError, sqlite3.Error) as error:
             raise unavailable(self._repository, error) from error
 
@@ -48,24 +68,32 @@ class Writer:
         """Let go of everything."""
         self._reader.close()
         self._history.close()
+        self._repository.close()
 
     def check(self) -> None:
         """Raise `ArchiveUnavailableError` if the repository cannot be written now."""
         try:
             self._follow()
-            probe(self._repository.packs)
+            probe(self._files, self._repository.packs)
         except (OSError, sqlite3.Error) as error:
             raise unavailable(self._repository, error) from error
 
     def current(self, device: str, job: str) -> Current:
         """What a path holds, as far as it is known without reading."""
-        state = self._state
-        raw = state.devices.get(device.encode())
-        entry = None if raw is None else Tree(raw).get(job.encode())
-        return Current(None if entry is None else entry.id, state.generation)
+        generation, folders = self._generation, self._folders
+        folder, _, name = self._layouts.current.path(device, job).rpartition(b"/")
+        entry = folders.get(folder).get(name)
+        return Current(None if entry is None else entry.id, generation)
 
-    def write(self, batch: Sequence[Prepared]) -> list[Answer]:
+    def write(self, batch: Sequence[Entry | Prepared]) -> list[Answer]:
         """Keep results in their order; when this returns, those stored are flushed."""
+        small = [item for item in batch if isinstance(item, Entry)]
+        done = iter(prepare_small(small))
+        prepared = [next(done) if isinstance(item, Entry) else item for item in batch]
+        answers = iter(self._keep([item for item in prepared if isinstance(item, Prepared)]))
+        return [next(answers) if isinstance(item, Prepared) else item for item in prepared]
+
+    def _keep(self, batch: Sequence[Prepared]) -> Sequence[Answer]:
         failure = ArchiveUnavailableError(
             f"{self._repository.folder}: others move the branch all the time"
         )
@@ -84,9 +112,14 @@ class Writer:
 
     def _write(self, batch: Sequence[Prepared]) -> list[Answer]:
         self._follow()
-        self._read_devices([item.entry.device.encode() for item in batch])
-        work = Batch(self._state, self._base, results=len(batch), now=self._clock.now())
-        outcomes = [self._outcome(work, item) for item in batch]
+        self._settle_paths()
+        places = [self._copies.places(item.entry, self._folders) for item in batch]
+        self._folders.load({folder for place in places for folder in place.folders()})
+        work = Batch(self._tip, self._folders, now=self._clock.now(), one_commit=self._one_commit)
+        work.expect([place.path for place in places])
+        outcomes = [
+            self._outcome(work, item, place) for item, place in zip(batch, places, strict=True)
+        ]
         work.seal()
         self._flush(work)
         return [
@@ -97,16 +130,19 @@ class Writer:
         ]
 
     def _outcome(
-        self, work: Batch, item: Prepared
+        self, work: Batch, item: Prepared, places: Places
     ) -> tuple[Change, bool] | ArchiveUnavailableError:
         """The change that holds a result, and whether it is this result's own."""
-        if work.blob(item.entry) == item.blob:
-            return work.pending(item.entry) or self._kept(item), False
-        if item.seen_in not in (None, self._state.generation):
+        if work.blob(places.path) == item.blob:
+            if places.gone or any(work.blob(path) != item.blob for path in places.copies):
+                work.add(item, places, is_version=False)
+            pending = work.pending(places.path)
+            return pending if pending is not None else self._kept(item), False
+        if item.seen_in not in (None, self._generation):
             return ArchiveUnavailableError(
                 f"{self._repository.folder}: somebody else moved the branch meanwhile"
             )
-        return work.add(item), True
+        return work.add(item, places), True
 
     def _kept(self, item: Prepared) -> Change:
         """The change by which a path came to its content, long ago."""
@@ -114,7 +150,7 @@ class Writer:
         kept = self._history.latest(device, job)
         if kept is None or kept[1] != item.blob:
             log.warning("archive.history_rebuilt", device=device, job=job)
-            self._history.rebuild(self._state.tip)
+            self._history.rebuild(self._tip)
             kept = self._history.latest(device, job)
         if kept is None:
             raise ArchiveUnavailableError(
@@ -127,53 +163,67 @@ class Writer:
 
     def _flush(self, work: Batch) -> None:
         """Pack first, then the branch; only then is it so."""
-        if work.tip is None or (self._flushed and not work.versions):
+        if work.tip is None or (self._flushed and work.tip == self._tip):
             return
-        if work.objects:
-            write_pack(self._repository.packs, [*work.objects.values()])
-        # If this fails half way, the branch may have moved, but not for sure: move it again.
-        self._flushed = False
-        self._repository.advance(self._state.tip, work.tip)
-        self._flushed = True
-        self._state.devices.update(work.devices)
-        self._state = State(
-            work.tip, work.root, work.by_device, self._state.devices, self._state.generation
-        )
-        self._base = work.base
+        with ExitStack() as staged:
+            written = []
+            pack = None
+            if len(work.pack):
+                packs = self._repository.packs
+                pack = staged.enter_context(StagedPack(self._files, packs, work.pack))
+                written += pack.written
+            move = staged.enter_context(self._repository.advancing(self._tip, work.tip))
+            self._files.sync_together([*written, move.written])
+            if pack is not None:
+                pack.keep()
+            # If this fails half way, the branch may have moved, but not for sure: move it again.
+            self._flushed = False
+            move.keep()
+            self._flushed = True
+        self._tip = work.tip
+        self._folders.update(work.trees)
+        self._folders.trim()
+        for entry in work.entries:
+            self._copies.note(entry)
         try:
             self._history.add(work.versions, work.tip)
         except (OSError, sqlite3.Error) as error:  # it is kept; the list catches up from git
             log.warning("archive.history_behind", error=str(error))
 
+    def _settle_paths(self) -> None:
+        """Move all results to where the paths say, unless they are known to stand there."""
+        self._folders.load([_DEVICES])
+        if not self._layouts.noted:
+            self._layouts.recognise([name for name, _ in self._folders.get(_DEVICES).entries()])
+        self._layouts.shard_if_crowded(self._folders.size(_DEVICES))
+        if self._layouts.noted:
+            return
+        if self._tip is not None:
+            pack = Pack()
+            tip = moved(self._repository.git, self._tip, self._layouts, pack, now=self._clock.now())
+            if tip != self._tip:
+                write_pack(self._files, self._repository.packs, pack)
+                self._repository.advance(self._tip, tip)
+                log.info("archive.moved", paths=self._layouts.current.texts)
+                self._follow()
+        self._layouts.note()
+
     def _follow(self) -> None:
         """See whether somebody else moved the branch, and bring the list of versions up to it."""
         tip = self._repository.tip()
-        if tip != self._state.tip:
+        if tip != self._tip:
             self._load(tip)
         self._history.catch_up(tip)
 
     def _load(self, tip: bytes | None) -> None:
-        root, by_device = Tree(), Tree()
+        root = Tree()
         if tip is not None:
             commit = self._reader.read(COMMIT, [tip])[0]
-            root = self._tree(bytes.fromhex(commit[5:45].decode()))
-            entry = root.get(ROOT)
-            if entry is not None and entry.mode == TREE_MODE:
-                by_device = self._tree(entry.id)
-        self._base = None
-        self._state = State(tip, root, by_device, {}, self._state.generation + 1)
-
-    def _read_devices(self, devices: Sequence[bytes]) -> None:
-        for device in devices:
-            if device not in self._state.devices:
-                entry = self._state.by_device.get(device)
-                known = entry is not None and entry.mode == TREE_MODE
-                self._state.devices[device] = (
-                    self._reader.read(TREE, [entry.id])[0] if entry is not None and known else b""
-                )
-
-    def _tree(self, tree_id: bytes) -> Tree:
-        return Tree(self._reader.read(TREE, [tree_id])[0])
+            root = Tree(self._reader.read(TREE, [bytes.fromhex(commit[5:45].decode())])[0])
+        self._folders = Folders(root, self._reader)
+        self._copies.forget()
+        self._tip = tip
+        self._generation += 1
 
 
 def unavailable(repository: Repository, error: OSError | sqlite3.Error) -> ArchiveUnavailableError:

@@ -46,7 +46,7 @@ async def build_controller(
     return Controller(
         configuration,
         ledger=await open_ledger(data),
-        archive=GitArchive(data / ARCHIVE_FOLDER, clock),
+        archive=GitArchive(data / ARCHIVE_FOLDER, clock, configuration.controller.archive),
         clock=clock,
         data=data,
         load=read_again,

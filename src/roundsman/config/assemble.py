@@ -28,7 +28,7 @@ from roundsman.config.platforms import (
 )
 from roundsman.config.records import Configuration, ConfiguredSlot, ControllerSettings
 from roundsman.config.secrets import Secrets
-from roundsman.config.settings import build_settings
+from roundsman.config.settings import build_settings, clash_findings
 from roundsman.documents.problems import Finding, Path, and_more, did_you_mean, one_of
 from roundsman.wire.device import Device
 from roundsman.wire.job import DetectedSecrets, Job
@@ -102,6 +102,8 @@ class Assembly:
                 devices[name] = device
             for slot in self._build_slots(name, device, expanded):
                 slots[name, slot.job.name] = slot
+        findings = clash_findings(controller.archive.paths, devices.values(), jobs)
+        self._place(findings, (Layer(("controller",), self._document.get("controller") or {}),))
         for finding in (*self._job_generics.findings, *self._device_generics.findings):
             self.findings[finding] = None
         self._report_unset()

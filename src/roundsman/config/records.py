@@ -101,6 +101,27 @@ class BreakerSettings(_FromFile, frozen=True, kw_only=True):
     """But never longer than this. Up to a quarter is added by chance."""
 
 
+class CommitPer(StrEnum):
+    """What a commit of the archive holds."""
+
+    RESULT = "result"
+    """One changed result."""
+    BATCH = "batch"
+    """All results that are written together."""
+
+
+class ArchiveSettings(_FromFile, frozen=True, kw_only=True):
+    """How results stand in git."""
+
+    paths: tuple[str, ...] = ()
+    """Templates of the paths of a result, each with `{device}` and `{job}`; `{tag}` stands for each
+    tag of the device in turn, `{shard}` for two hexadecimal digits that follow from its name. At
+    least one without `{tag}`. Default: `by_device/{device}/{job}`, and above 4,000 devices
+    `by_device/{shard}/{device}/{job}`."""
+    commit_per: CommitPer = CommitPer.RESULT
+    """What a commit holds: `result`, one changed result; `batch`, all that are written together."""
+
+
 class LogFormat(StrEnum):
     """How events are written."""
 
@@ -134,6 +155,8 @@ class ControllerSettings(_FromFile, frozen=True, kw_only=True):
     """Ceilings of the worker API."""
     breaker: BreakerSettings = BreakerSettings()
     """When devices are held back."""
+    archive: ArchiveSettings = ArchiveSettings()
+    """How results stand in git."""
     log: LogSettings = LogSettings()
     """Its logs."""
     detected_secrets: DetectedSecrets = DetectedSecrets.REPORT

@@ -1,6 +1,7 @@
 """The controller's own settings."""
 
 import re
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -11,9 +12,18 @@ from roundsman.config.devices import is_host, tag_findings
 from roundsman.config.records import ControllerSettings, Tls, Token
 from roundsman.documents.check import as_path
 from roundsman.documents.problems import Finding, did_you_mean, one_of
+from roundsman.wire.device import Device
 from roundsman.wire.names import NAME_RULE, is_valid_name
+from roundsman.wire.paths import (
+    DEFAULT_PATH,
+    PathTemplate,
+    PathTemplateError,
+    escape,
+    find_clash,
+)
 
 _HASH: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_LONGEST: Final = 240
 _LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -34,7 +44,31 @@ def build_settings(
         *_listen_findings(settings),
         *_token_findings(settings.tokens),
         *_level_findings(settings.log.level),
+        *_path_findings(settings.archive.paths),
     ]
+
+
+def clash_findings(
+    paths: Sequence[str], devices: Iterable[Device], jobs: Iterable[str]
+) -> list[Finding]:
+    """What is wrong with templates of paths, all right by themselves, for these names."""
+    try:
+        templates = [PathTemplate.parse(text) for text in paths]
+    except PathTemplateError:
+        return []
+    tags = {tag for device in devices for tag in device.tags}
+    values = {"device": {device.name for device in devices}, "job": set(jobs), "tag": tags}
+    where = ("archive", "paths")
+    findings = []
+    reason = find_clash(templates, values)
+    if reason is not None:
+        fix = "begin each template with a folder of its own"
+        findings.append(Finding("config.path_clash", where, reason, fix))
+    longest = max(tags, key=lambda tag: len(escape(tag)), default="")
+    if any(template.uses("tag") for template in templates) and len(escape(longest)) > _LONGEST:
+        text = f'the tag "{longest}" makes a name of more than {_LONGEST} bytes in the archive'
+        findings.append(Finding("config.path_length", where, text, "shorten the tag"))
+    return findings
 
 
 def is_loopback(host: str) -> bool:
@@ -105,3 +139,23 @@ def _level_findings(level: str) -> list[Finding]:
         return []
     text = f'{one_of(_LEVELS)}, got "{level[:50]}"'
     return [Finding("config.unknown_value", ("log", "level"), text, did_you_mean(level, _LEVELS))]
+
+
+def _path_findings(paths: Sequence[str]) -> list[Finding]:
+    findings = []
+    templates: list[PathTemplate] = []
+    for position, text in enumerate(paths):
+        where = ("archive", "paths", position)
+        try:
+            template = PathTemplate.parse(text)
+        except PathTemplateError as error:
+            findings.append(Finding("config.path", where, str(error)))
+            continue
+        if template in templates:
+            findings.append(Finding("config.path", where, f'"{text}" is there before'))
+        templates.append(template)
+    if templates and all(template.uses("tag") for template in templates):
+        text = "expected a template without {tag} among them: a device may have no tag"
+        fix = f'add "{DEFAULT_PATH}"'
+        findings.append(Finding("config.path", ("archive", "paths"), text, fix))
+    return findings

@@ -143,7 +143,7 @@ class Intake:
             lease = await self._hold(completion, content, standing.lease, principal)
             if lease is None:
                 raise await self._refuse(completion, result.digest, principal)
-            run = await self._keep(completion, content, lease, result.digest)
+            run = await self._keep(completion, content, lease, result.digest, slot.device.tags)
             return await self._finish(run, lease, slot)
 
     def _slot_of(self, completion: Completion, principal: Principal) -> ConfiguredSlot:
@@ -213,6 +213,7 @@ class Intake:
         content: Received | None,
         lease: LeasedSlot,
         digest: str,
+        tags: tuple[str, ...],
     ) -> Run:
         """Keep the content, and return the run's row, yet to be written."""
         run = _run(completion, content, lease, digest, self._clock.now())
@@ -231,6 +232,7 @@ class Intake:
                 ended_at=completion.ended_at,
                 worker_id=lease.worker_id,
                 run_id=run.run_id,
+                tags=tags,
             )
         )
         return msgspec.structs.replace(run, version=stored.version, changed=stored.changed)

@@ -1,0 +1,94 @@
+"""The paths in use and those that were in use before, noted in the repository.
+
+Without templates of one's own the paths are `by_device/{device}/{job}`; once that folder is crowded
+they are `by_device/{shard}/{device}/{job}`, and stay so.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from roundsman.archive.files import Files
+from roundsman.archive.layout import FLAT, SHARDED, Layout
+
+CROWDED: Final = 160 << 10
+"""Bytes of the tree of the folder of all devices, about 4,000 of them: it is hashed for each
+commit, and repeated in each pack."""
+
+_SHARDS_SEEN: Final = 200
+"""Of the 256 that there can be: a fleet that was sharded had thousands of devices."""
+_SHARD: Final = re.compile(rb"[0-9a-f]{2}")
+
+
+class _Noted(msgspec.Struct, frozen=True):
+    paths: tuple[str, ...]
+    former: tuple[tuple[str, ...], ...] = ()
+
+
+class Layouts:
+    """Which paths are in use."""
+
+    def __init__(self, folder: Path, files: Files, wanted: Sequence[str]) -> None:
+        """Wanted are the templates of the configuration; none for the default."""
+        self._file = folder / "layout.json"
+        self._files = files
+        self._wanted = tuple(wanted)
+        self.current = Layout(self._wanted or (FLAT,))
+        self.former = [Layout((FLAT,)), Layout((SHARDED,))]
+        """Newest first; without a note it may have been either."""
+        self.noted = False
+        """Whether all results are known to stand where `current` says."""
+
+    def load(self) -> None:
+        """Read the note. Raises `OSError`; what is no note is as none."""
+        try:
+            noted = msgspec.json.decode(self._file.read_bytes(), type=_Noted)
+            known = [Layout(texts) for texts in (noted.paths, *noted.former)]
+        except (FileNotFoundError, msgspec.MsgspecError, ValueError, StopIteration):
+            self.noted = False
+            return
+        if not self._wanted and noted.paths in ((FLAT,), (SHARDED,)):
+            self.current = known[0]
+        self.noted = self.current.texts == noted.paths
+        self.former = known[1:] if self.noted else known
+
+    def recognise(self, names: Sequence[bytes]) -> None:
+        """Without a note: see by the names of the first folder which of the defaults is in use."""
+        many = not self._wanted and len(names) >= _SHARDS_SEEN
+        if many and all(map(_SHARD.fullmatch, names)):
+            self.current = Layout((SHARDED,))
+
+    def shard_if_crowded(self, size: int) -> None:
+        """Put a level above the devices, where their folder's tree is so many bytes long."""
+        if not self._wanted and self.current.texts == (FLAT,) and size > CROWDED:
+            self.former = [self.current, *self.former]
+            self.current = Layout((SHARDED,))
+            self.noted = False
+
+    def note(self) -> None:
+        """Write down that all results stand where `current` says."""
+        former = dict.fromkeys(layout.texts for layout in self.former)
+        former.pop(self.current.texts, None)
+        noted = _Noted(self.current.texts, tuple(former))
+        self._files.make_folder(self._file.parent)
+        self._files.replace(self._file, msgspec.json.encode(noted) + b"\n")
+        self.noted = True
+
+    def pair(self, path: bytes) -> tuple[str, str] | None:
+        """Whose result was looked for at a path at any time."""
+        for layout in (self.current, *self.former):
+            pair = layout.pair(path)
+            if pair is not None:
+                return pair
+        return None
+
+    def owner(self, path: bytes) -> tuple[str, str] | None:
+        """Whose result stood at a path at any time, copies included."""
+        for layout in (self.current, *self.former):
+            owner = layout.owner(path)
+            if owner is not None:
+                return owner
+        return None
