@@ -19,8 +19,8 @@ test: venv ## all tests, with coverage (ARGS="tests/ledger -k claim" for some)
 	@scripts/system-packages
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --cov --cov-report=term $(ARGS)
 
-corpus: venv ## every recorded device, whole and in pieces, with pauses, misled and cut off (takes hours)
-	ROUNDSMAN_CORPUS_ALL=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 tests/worker/sessions/test_corpus.py $(ARGS)
+corpus: venv ## every recorded device, whole and in pieces, with pauses, misled and cut off (40 minutes)
+	$(BIN)/python -m tests.worker.sessions.sweep $(ARGS)
 
 check: venv ## formatting, lint, types, import rules, forbidden words
 	$(BIN)/ruff format --check $(CODE)

@@ -24,7 +24,7 @@ class Faults:
     resets_after_bytes: int | None = None
     """Drops the connection after so many bytes of a session: greeting, echoes and prompts too."""
     doubles_prompt: bool = False
-    """Each prompt is written twice, on two lines."""
+    """Each prompt is written twice, on two lines; questions are not."""
     echoes_while_busy: bool = False
     """What is typed while output runs is echoed into it at once, and once more when it is read: as
     terminals of Unix do."""

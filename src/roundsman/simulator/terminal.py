@@ -9,6 +9,7 @@ from roundsman.simulator.faults import Faults
 
 _ENTER = b"\r\n"
 _ERASE = b"\b\x7f"
+_QUESTION_ENDS = (b":", b"?", b"]")
 _BLOCK = 1 << 16
 
 
@@ -228,7 +229,9 @@ class Terminal:
 
     async def _write_prompt(self) -> None:
         prompt = self._dialogue.prompt()
-        double = self._faults.doubles_prompt and prompt
+        if not prompt:
+            return
+        double = self._faults.doubles_prompt and not prompt.rstrip().endswith(_QUESTION_ENDS)
         await self._outlet.write(prompt + _ENTER + prompt if double else prompt)
 
 

@@ -1,118 +1,57 @@
-"""Every recorded device is read exactly, or not at all.
+"""Every recorded device is read exactly, or not at all: a sample.
 
-`make corpus` (ROUNDSMAN_CORPUS_ALL=1) plays all of them in every way; the suite plays a sample.
+`make corpus` plays all of them in every way.
 """
 
-import os
 from pathlib import Path
 
 import pytest
 import yaml
 
 from roundsman.platforms.load import by_name
-from roundsman.simulator.faults import Faults
 from roundsman.simulator.recorded import unescape
-from roundsman.wire.device import Device
-from roundsman.wire.run import FailureClass
-from roundsman.worker.runners.interface import RunFailedError
 from roundsman.worker.sessions.manners import Manners
-from tests.worker.sessions import corpus
-from tests.worker.sessions.conftest import Bench, commands
-from tests.worker.sessions.corpus import Dialogue
+from tests.worker.sessions import cases, corpus
+from tests.worker.sessions.cases import Case, Verdict
 
-ALL = bool(os.environ.get("ROUNDSMAN_CORPUS_ALL"))
 RECORDINGS = corpus.recordings()
-SHORT = 12_000
-"""Bytes. In the suite only recordings up to this size come in pieces of one byte."""
-
-WAYS = {
-    "whole": Faults(),
-    "7 bytes": Faults(piece_bytes=7),
-    "1 byte": Faults(piece_bytes=1),
-    "7 bytes with pauses": Faults(piece_bytes=7, piece_seconds=0.02),
-    "1 byte with pauses": Faults(piece_bytes=1, piece_seconds=0.02),
-}
+LARGEST = {None: 1 << 30, 7: 60_000, 1: 12_000}
+"""Bytes, by size of pieces: so large are the recordings of the sample."""
+LARGEST_PAUSED = 1200
+FEW = RECORDINGS[::8]
 
 pytestmark = pytest.mark.skipif(
     not RECORDINGS, reason=f"no recordings in {corpus.OXIDIZED}: set ROUNDSMAN_CORPUS"
 )
 
 
-def ways() -> list[tuple[Path, str]]:
-    """Which recordings are played in which way."""
-    largest = {"whole": 1 << 30, "7 bytes": 60_000, "1 byte": SHORT, "7 bytes with pauses": 1200}
-    return [
-        (path, way)
-        for path in RECORDINGS
-        for way in WAYS
-        if path.stat().st_size <= (1 << 30 if ALL else largest.get(way, 0))
-    ]
+def sample() -> list[Case]:
+    chosen: list[Case] = []
+    for path in RECORDINGS:
+        size = path.stat().st_size
+        plain = cases.whole_and_in_pieces(path, paused=False)
+        chosen += [case for case in plain if size <= LARGEST[case.faults.piece_bytes]]
+        if size <= LARGEST_PAUSED:
+            paused = cases.whole_and_in_pieces(path, paused=True)
+            chosen += [case for case in paused if case.faults.piece_bytes == 7]
+        chosen += [case for case in cases.lured(path) if case.faults.piece_bytes is None]
+        chosen += cases.cut(path, positions=30 if path in FEW and size < 20_000 else 2)
+    for path in FEW:
+        chosen += cases.varied(path)
+    return chosen
 
 
-async def read_all(bench: Bench, dialogue: Dialogue, device: Device) -> bytes:
-    job = commands(*dialogue.commands, ends_with=None, command_timeout=3600 if ALL else 15)
-    return await bench.run(device, job)
+def titled(case: Case) -> str:
+    at = case.faults.resets_after_bytes
+    return f"{case.recording} {case.way} {case.protocol}{f' {case.commands[0]} {at}' if at else ''}"
 
 
-def expected(dialogue: Dialogue) -> bytes:
-    return b"".join(map(dialogue.expected, dialogue.commands))
-
-
-@pytest.mark.timeout(0 if ALL else 120)
-@pytest.mark.parametrize(("path", "way"), ways(), ids=lambda value: getattr(value, "stem", value))
-async def test_a_recorded_device_is_read_exactly(bench: Bench, path: Path, way: str) -> None:
-    dialogue = corpus.read(path)
-    assert dialogue.commands
-    async with corpus.played(dialogue, WAYS[way]) as device:
-        assert await read_all(bench, dialogue, device) == expected(dialogue)
-
-
-@pytest.mark.parametrize("pieces", [1, 7, 1 << 16] if ALL else [61])
-@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
-async def test_lines_like_prompts_do_not_end_anything(
-    bench: Bench, path: Path, pieces: int
-) -> None:
-    """Fault 14. Where the prompt itself stands in the output it may be refused, never cut."""
-    dialogue = corpus.with_prompt_like_lines(corpus.read(path))
-    async with corpus.played(dialogue, Faults(piece_bytes=pieces)) as device:
-        try:
-            result = await read_all(bench, dialogue, device)
-        except RunFailedError as error:
-            if error.failure_class is not FailureClass.PROMPT:
-                raise
-        else:
-            assert result == expected(dialogue)
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("path", RECORDINGS if ALL else RECORDINGS[::8], ids=lambda path: path.stem)
-async def test_a_connection_that_is_cut_is_never_a_success(bench: Bench, path: Path) -> None:
-    dialogue = corpus.read(path)
-    if dialogue.exec:  # each command has a count of its own: see the next test
-        return
-    length = len(dialogue.greeting) + sum(
-        len(part) for line in dialogue.commands for part in dialogue.replies[line].parts
-    )
-    for position in range(1, length, max(1, length // 50)):
-        async with corpus.played(dialogue, Faults(resets_after_bytes=position)) as device:
-            with pytest.raises(RunFailedError) as caught:
-                await read_all(bench, dialogue, device)
-            assert caught.value.failure_class in {FailureClass.CLOSED_EARLY, FailureClass.REFUSED}
-
-
-@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
-async def test_a_command_without_a_shell_that_is_cut_is_never_a_success(
-    bench: Bench, path: Path
-) -> None:
-    dialogue = corpus.read(path)
-    if not dialogue.exec:
-        return
-    for command in dialogue.commands:
-        length = len(dialogue.replies[command].parts[0])
-        for position in range(1, length, max(1, length // (50 if ALL else 5))):
-            async with corpus.played(dialogue, Faults(resets_after_bytes=position)) as device:
-                failure, _ = await bench.fail(device, commands(command, ends_with=None))
-                assert failure is FailureClass.CLOSED_EARLY
+@pytest.mark.parametrize("case", sample(), ids=titled)
+async def test_a_recorded_device_is_read_exactly_or_not_at_all(case: Case) -> None:
+    """Fault 14: lines lost, prompt-like lines taken for the end, always as a success."""
+    assert case.commands
+    verdict, why = await case.judge()
+    assert verdict is not Verdict.WRONG, why
 
 
 PROMPTS = sorted(corpus.OXIDIZED.glob("*prompt.yaml"))
