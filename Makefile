@@ -34,6 +34,7 @@ format: venv ## format, and repair what ruff can
 	$(BIN)/ruff check --fix $(CODE)
 
 bench: venv ## the measurements
+	@scripts/bench-peers
 	$(BIN)/python -m bench $(ARGS)
 
 # Any machine and any mirror may refresh the lock: versions and hashes go in, hosts do not.
@@ -43,9 +44,10 @@ COMPILE := scripts/bootstrap uv pip compile --quiet --universal --python-version
 lock: ## requirements/ from pyproject.toml (UPGRADE=1: to the newest versions)
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) pyproject.toml --group dev -c requirements/runtime.txt -o requirements/development.txt
+	$(COMPILE) --group peers -o requirements/peers.txt
 	$(COMPILE) --group tools -o requirements/tools.txt
 
 clean: ## remove .venv, caches and reports
-	rm -rf .venv .tools .bootstrap.lock .coverage .coverage.* htmlcov coverage.xml build dist
+	rm -rf .venv .peers .tools .bootstrap.lock .coverage .coverage.* htmlcov coverage.xml build dist
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

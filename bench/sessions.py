@@ -1,155 +1,145 @@
-"""Device sessions per second, and what one costs the worker.
+"""Device sessions per second, and what one costs, beside other programs.
 
-Each session logs in by password over SSH, learns the prompt, runs two commands, one of which prints
-20 KB, proves both outputs, and logs out. The devices run in a process of their own. The floor is
-asyncssh alone, which logs in, runs the same commands and takes whatever ends like a prompt for one.
+In one run, against the same simulated routers: every program in a process of its own logs in by
+password, turns paging off, reads a configuration of 20 KB and logs out, with many sessions at
+once. The programs take turns, round by round, so that all see the same machine. Ratios are taken
+within a round; shown is the median of the rounds.
 """
 
-import asyncio
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from statistics import median
+from typing import Final, NamedTuple
 
-import asyncssh
-
+from bench.peers.harness import Round
 from bench.report import Row
-from roundsman.secret import Secret
-from roundsman.simulator.fleet import SimulatedFleet
-from roundsman.simulator.kinds import IOS
-from roundsman.wire.device import Credentials, Device, Prompt, Protocol, Ssh
-from roundsman.wire.execution import Execution
-from roundsman.wire.job import InlineCommands, Job, Schedule
-from roundsman.worker.runners.device import SessionRunner
-from roundsman.worker.runners.interface import ResultFile
-from roundsman.worker.sessions import algorithms
-from roundsman.worker.sessions.host_keys import HostKeyStore
-from roundsman.worker.settings import HostKeyPolicy
+from bench.routers import Running, running
 
-CONFIG_BYTES = 20_000
-COMMANDS = ("terminal length 0", "show running-config")
+ROUTERS: Final = 100
+PEERS_PYTHON: Final = Path(".peers/bin/python")
+"""Made by scripts/bench-peers."""
+
+
+class Peer(NamedTuple):
+    """One program."""
+
+    name: str
+    module: str
+    argument: str = ""
+    own: bool = False
+    """Whether it runs in the project's environment."""
+
+
+OURS: Final = Peer("ours, proven and filtered", "ours", own=True)
+OURS_TELNET: Final = Peer("ours over Telnet", "ours", "telnet", own=True)
+SSH: Final = (
+    OURS,
+    Peer("netmiko, 30 threads", "netmiko_threads"),
+    Peer("scrapli (libssh2), 30 at once", "scrapli_async"),
+    Peer("paramiko, 30 threads", "paramiko_threads"),
+    Peer("OpenSSH's client, 30 processes", "openssh", own=True),
+    Peer("asyncssh alone", "asyncssh_alone", own=True),
+    Peer("ssh2-python (C), 30 threads", "ssh2_threads"),
+)
+TELNET: Final = (OURS_TELNET, Peer("telnetlib3 alone", "telnetlib3_alone", own=True))
+
+
+class Measured(NamedTuple):
+    """One peer's round, and what the routers used meanwhile."""
+
+    round: Round
+    routers_cpu: float
+
+    @property
+    def rate(self) -> float:
+        """Sessions a second."""
+        return self.round.done / self.round.seconds
+
+    @property
+    def cpu(self) -> float:
+        """CPU milliseconds of the client, a session."""
+        return 1000 * self.round.cpu_seconds / max(1, self.round.done)
 
 
 def run(quick: bool) -> list[Row]:
-    """100 devices at once, five times over (quick: once)."""
+    """200 sessions each, five times over (quick: once)."""
+    with running(ROUTERS) as routers, ExitStack() as stack:
+        started = {peer: stack.enter_context(_peer(peer, routers)) for peer in (*SSH, *TELNET)}
+        missing = [peer for peer, process in started.items() if process is None]
+        there = {peer: process for peer, process in started.items() if process is not None}
+        for process in there.values():
+            _round(process, routers)  # not counted: modules and caches warm up
+        rounds: dict[Peer, list[Measured]] = {peer: [] for peer in there}
+        for _ in range(1 if quick else 5):
+            for peer, process in there.items():
+                rounds[peer].append(_round(process, routers))
+    rows = [*_rows(SSH, rounds), *_rows(TELNET, rounds)]
+    return rows + [Row(name=f"{peer.name}: not installed", value=0, unit="") for peer in missing]
+
+
+def _rows(peers: tuple[Peer, ...], rounds: dict[Peer, list[Measured]]) -> Iterator[Row]:
+    first = rounds[peers[0]]
+    for peer in peers:
+        if peer not in rounds:
+            continue
+        own = rounds[peer]
+        for unit, figures, theirs in (
+            ("sessions/s", [one.rate for one in own], [one.rate for one in first]),
+            ("ms CPU/session", [one.cpu for one in own], [one.cpu for one in first]),
+        ):
+            ratios = [one / other for one, other in zip(figures, theirs, strict=True)]
+            yield Row(
+                name=peer.name,
+                value=median(figures),
+                unit=unit,
+                compared_to=None if peer is peers[0] else peers[0].name,
+                ratio=None if peer is peers[0] else median(ratios),
+            )
+        yield Row(
+            name=peer.name,
+            value=median(one.routers_cpu / one.round.seconds for one in own),
+            unit="of a core by the routers",
+        )
+        if failures := [text for one in own for text in one.round.failures]:
+            yield Row(
+                name=f"{peer.name}: {failures[0][:60]}",
+                value=len(failures) / len(own),
+                unit="failures/round",
+            )
+
+
+@contextmanager
+def _peer(peer: Peer, routers: Running) -> Iterator["subprocess.Popen[str] | None"]:
+    """A program, ready to have sessions; none where it is not installed."""
+    python = sys.executable if peer.own else str(PEERS_PYTHON)
+    if not Path(python).exists():
+        yield None
+        return
     with subprocess.Popen(
-        [sys.executable, "-m", "bench.sessions", "100"],
+        [python, "-m", f"bench.peers.{peer.module}", peer.argument],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
-    ) as fleet:
-        assert fleet.stdin is not None
-        assert fleet.stdout is not None
-        devices = [_device(fields) for fields in json.loads(fleet.stdout.readline())]
-        floor, floor_cpu = asyncio.run(_measure(_floor, devices, 1 if quick else 5))
-        with TemporaryDirectory() as folder:
-            keys = HostKeyStore(Path(folder) / "known_hosts", HostKeyPolicy.TRUST_ON_FIRST_USE)
-            with closing(SessionRunner(keys)) as runner:
-
-                async def session(device: Device) -> int:
-                    return await _session(runner, device, Path(folder))
-
-                rate, cpu = asyncio.run(_measure(session, devices, 1 if quick else 5))
-        fleet.stdin.close()
-    against = "asyncssh alone, unproven"
-    return [
-        Row(name=against, value=floor, unit="sessions/s"),
-        Row(name=against, value=floor_cpu, unit="ms CPU/session"),
-        Row(
-            name="100 devices at once, 20 KB proven",
-            value=rate,
-            unit="sessions/s",
-            compared_to=against,
-            ratio=rate / floor,
-        ),
-        Row(
-            name="100 devices at once, 20 KB proven",
-            value=cpu,
-            unit="ms CPU/session",
-            compared_to=against,
-            ratio=cpu / floor_cpu,
-        ),
-    ]
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps([asdict(router) for router in routers.routers]) + "\n")
+        process.stdin.flush()
+        yield process if process.stdout.readline() else None
+        process.kill()
 
 
-async def _measure(
-    session: Callable[[Device], Awaitable[int]], devices: list[Device], rounds: int
-) -> tuple[float, float]:
-    """Sessions per second and CPU milliseconds per session; a first round is not counted."""
-    await asyncio.gather(*map(session, devices))
-    began, used = time.perf_counter(), time.process_time()
-    for _ in range(rounds):
-        sizes = await asyncio.gather(*map(session, devices))
-        assert min(sizes) >= CONFIG_BYTES
-    count = rounds * len(devices)
-    spent, used = time.perf_counter() - began, time.process_time() - used
-    return count / spent, 1000 * used / count
-
-
-async def _session(runner: SessionRunner, device: Device, folder: Path) -> int:
-    job = Job(
-        name="show_run",
-        schedule=Schedule(fixed=0),
-        command=InlineCommands(inline=COMMANDS),
-        prompt=Prompt(ends_with="#"),
-    )
-    with (folder / device.name).open("wb") as file:
-        result = ResultFile(file, max_bytes=1 << 30, scratch_folder=folder)
-        await runner.run(Execution(device=device, job=job, timestamp=0), result)
-        return result.size
-
-
-async def _floor(device: Device) -> int:
-    assert device.credentials is not None
-    assert device.credentials.password is not None
-    async with asyncssh.connect(
-        device.host,
-        device.protocol.ssh.port,
-        username=device.credentials.user,
-        password=device.credentials.password.reveal(),
-        known_hosts=None,
-        client_keys=None,
-        agent_path=None,
-        config=None,
-        kex_algs=algorithms.KEY_EXCHANGE,
-        encryption_algs=algorithms.CIPHERS,
-    ) as connection:
-        stdin, stdout, _ = await connection.open_session(term_type="dumb", encoding=None)
-        size = 0
-        # How often the prompt's text comes: the configuration's banner holds it, too.
-        for command, times in ((None, 1), (COMMANDS[0], 1), (COMMANDS[1], 2)):
-            if command is not None:
-                stdin.write(f"{command}\n".encode())
-            for _ in range(times):
-                size += len(await stdout.readuntil(f"{device.name}#".encode()))
-        return size
-
-
-def _device(fields: dict[str, Any]) -> Device:
-    return Device(
-        name=fields["name"],
-        host="127.0.0.1",
-        protocol=Protocol(ssh=Ssh(port=fields["port"])),
-        credentials=Credentials(user="admin", password=Secret(fields["password"])),
-    )
-
-
-async def _serve(count: int) -> None:
-    """Be the fleet, until standard input is closed."""
-    fleet = SimulatedFleet(count, kinds=[IOS], with_faults=False, config_bytes=CONFIG_BYTES)
-    async with fleet:
-        devices = [
-            {"name": device.name, "port": device.port, "password": device.password}
-            for device in fleet.devices
-        ]
-        print(json.dumps(devices), flush=True)
-        await asyncio.to_thread(sys.stdin.read)
-
-
-if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+def _round(process: "subprocess.Popen[str]", routers: Running) -> Measured:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    before = routers.cpu_seconds()
+    process.stdin.write("\n")
+    process.stdin.flush()
+    answer = Round(**json.loads(process.stdout.readline()))
+    return Measured(answer, routers.cpu_seconds() - before)

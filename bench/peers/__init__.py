@@ -1,0 +1,1 @@
+"""Programs that log in to routers, each in a process of its own: see `harness`."""
