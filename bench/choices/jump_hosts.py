@@ -8,7 +8,9 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,18 +18,28 @@ from typing import Any
 import asyncssh
 import msgspec
 
-from bench.sessions import _device, _measure, _session
 from roundsman.secret import Secret
 from roundsman.simulator.device import HOST
 from roundsman.simulator.fleet import SimulatedFleet
 from roundsman.simulator.kinds import IOS
-from roundsman.wire.device import Credentials, Device, JumpHost, Protocol, Ssh
+from roundsman.wire.device import Credentials, Device, JumpHost, Prompt, Protocol, Ssh
+from roundsman.wire.execution import Execution
+from roundsman.wire.job import InlineCommands, Job, Schedule
 from roundsman.worker.runners.device import SessionRunner
+from roundsman.worker.runners.interface import ResultFile
 from roundsman.worker.sessions import jump_hosts
 from roundsman.worker.sessions.host_keys import HostKeyStore
 from roundsman.worker.settings import HostKeyPolicy
 
 DEVICES = 100
+ROUNDS = 2
+CONFIG_BYTES = 20_000
+JOB = Job(
+    name="show_run",
+    schedule=Schedule(fixed=0),
+    command=InlineCommands(inline=("terminal length 0", "show running-config")),
+    prompt=Prompt(ends_with="#"),
+)
 SHARING = (1, 10, 50, 1000)
 
 
@@ -52,7 +64,7 @@ async def serve() -> None:
     server = await asyncssh.listen(HOST, 0, server_factory=Bastion, server_host_keys=[key])
     async with (
         server,
-        SimulatedFleet(DEVICES, kinds=[IOS], with_faults=False, config_bytes=20_000) as fleet,
+        SimulatedFleet(DEVICES, kinds=[IOS], with_faults=False, config_bytes=CONFIG_BYTES) as fleet,
     ):
         devices = [
             {"name": d.name, "port": d.port, "user": d.user, "password": d.password}
@@ -71,7 +83,19 @@ def measure(devices: list[Device], most: int) -> tuple[float, float]:
     async def run(folder: Path) -> tuple[float, float]:
         keys = HostKeyStore(folder / "known_hosts", HostKeyPolicy.TRUST_ON_FIRST_USE)
         with closing(SessionRunner(keys)) as runner:
-            return await _measure(lambda device: _session(runner, device, folder), devices, 2)
+
+            async def session(device: Device) -> None:
+                result = ResultFile(BytesIO(), max_bytes=1 << 30, scratch_folder=folder)
+                await runner.run(Execution(device=device, job=JOB, timestamp=0), result)
+                assert result.size >= CONFIG_BYTES
+
+            await asyncio.gather(*map(session, devices))  # not counted
+            began, used = time.perf_counter(), time.process_time()
+            for _ in range(ROUNDS):
+                await asyncio.gather(*map(session, devices))
+            count = ROUNDS * len(devices)
+            spent, used = time.perf_counter() - began, time.process_time() - used
+            return count / spent, 1000 * used / count
 
     with TemporaryDirectory() as folder:
         return asyncio.run(run(Path(folder)))
@@ -87,7 +111,15 @@ def main() -> None:
         assert other.stdin is not None
         assert other.stdout is not None
         told: dict[str, Any] = json.loads(other.stdout.readline())
-        straight = [_device(fields) for fields in told["devices"]]
+        straight = [
+            Device(
+                name=fields["name"],
+                host=HOST,
+                protocol=Protocol(ssh=Ssh(port=fields["port"])),
+                credentials=Credentials(user=fields["user"], password=Secret(fields["password"])),
+            )
+            for fields in told["devices"]
+        ]
         hop = JumpHost(
             name="bastion",
             host=HOST,
