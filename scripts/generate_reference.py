@@ -55,6 +55,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("`files` of a job, each", schema.File),
     ("`scrubbers` of a job, each", schema.Scrubber),
     ("`retries` of a job", schema.Retries),
+    ("`shrink_guard` of a job", schema.ShrinkGuard),
     ("`controller`", records.ControllerSettings),
     ("`controller.listen`", records.Listen),
     ("`controller.listen.tls`", records.Tls),

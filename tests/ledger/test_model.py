@@ -15,12 +15,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from roundsman.errors import NotFoundError
 from roundsman.ledger.fairness import Turns
 from roundsman.ledger.interface import (
+    Extent,
     Finish,
+    KeptResult,
     LeasedSlot,
     Ledger,
     Pause,
     PauseKind,
     PlannedSlot,
+    Quarantined,
     Resumption,
     RunQuery,
     SlotQuery,
@@ -172,6 +175,7 @@ class Ledgers(RuleBasedStateMachine):
             retry_at=None if retry is None else self.now + retry,
             breaker=self.some_breaker(leased.device, said),
             answered=said == "answered",
+            result=self.some_result(run.run_id) if said != "nothing" else None,
         )
         self.finished.append(ending)
         self.both(lambda ledger: ledger.finish([ending], self.now))
@@ -187,6 +191,22 @@ class Ledgers(RuleBasedStateMachine):
             failed_at=self.now,
             opened_at=self.now if said == "opened" else None,
             probe_at=self.now + 60 if said == "opened" else None,
+        )
+
+    def some_result(self, run_id: str) -> KeptResult:
+        extent = Extent(lines=None, size=self.now)
+        quarantined = Quarantined(run_id=run_id, digest="x", extent=extent)
+        return KeptResult(extent=extent, quarantined=quarantined)
+
+    @precondition(lambda self: self.finished)
+    @rule(pick=st.integers(0, 99))
+    def accept(self, pick: int) -> None:
+        run = self.finished[-1 - pick % len(self.finished)].run
+        run_id = "unknown" if run is None else run.run_id
+        self.both(
+            lambda ledger: ledger.accept(
+                run_id, version="abc", changed=True, by="alice", now=self.now
+            )
         )
 
     @rule(device=DEVICES)
@@ -269,12 +289,14 @@ async def knowledge(ledger: Ledger, now: float) -> list[object]:
     leases = [await lease_of(ledger, slot.device, slot.job) for slot in slots.items]
     runs = await ledger.runs(RunQuery(limit=10_000))
     breakers = [await ledger.breaker(f"d{number}") for number in range(4)]
+    results = [await ledger.result_of(slot.device, slot.job) for slot in slots.items]
     held = [*breakers, *await ledger.open_breakers()]
     return [
         slots,
         by_state,
         leases,
         held,
+        results,
         await ledger.pauses(),
         sorted(map(described, runs.items)),
     ]

@@ -11,6 +11,7 @@ from roundsman.client.retry import CallKind
 from roundsman.client.transport import Query, Transport, decode
 from roundsman.wire import codec
 from roundsman.wire.manage import (
+    AcceptAnswer,
     DeviceDetail,
     DeviceSummary,
     JobDetail,
@@ -52,6 +53,7 @@ _pauses = codec.decoder(Page[Pause])
 _run_now = codec.decoder(RunNowAnswer)
 _pause = codec.decoder(PauseAnswer)
 _resume = codec.decoder(ResumeAnswer)
+_accept = codec.decoder(AcceptAnswer)
 _release = codec.decoder(ReleaseAnswer)
 _reload = codec.decoder(ReloadAnswer)
 
@@ -229,6 +231,10 @@ class ManageApi:
     async def release(self, device: str) -> ReleaseAnswer:
         """Close a device's breaker."""
         return await self._post(_release, f"/devices/{_part(device)}/release")
+
+    async def accept(self, run_id: str) -> AcceptAnswer:
+        """Store a result that waits in quarantine. `StaleError` when it does not, or no longer."""
+        return await self._post(_accept, f"/runs/{_part(run_id)}/accept")
 
     async def reload(self) -> ReloadAnswer:
         """Have the configuration read anew; `RefusedError` when it is bad."""

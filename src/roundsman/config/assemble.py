@@ -183,6 +183,7 @@ class Assembly:
                     schedule=template.planned.times,
                     plan=template.planned.plan,
                     retries=template.retries,
+                    shrink_guard=template.shrink_guard,
                 )
 
     def _build_slot(

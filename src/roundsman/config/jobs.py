@@ -8,7 +8,7 @@ import regex
 
 from roundsman.config.contents import commands_of, expressions_of, files_of, texts_of
 from roundsman.config.plans import Planned, Schedules
-from roundsman.config.records import Retries
+from roundsman.config.records import Retries, ShrinkGuard
 from roundsman.config.template import fill, variables
 from roundsman.documents.problems import Finding, Path
 from roundsman.wire import job as wire
@@ -45,6 +45,8 @@ class JobTemplate:
         """Whether what the platform knows to be secret stays in the result."""
         self.retries = Retries(**says.get("retries", {}))
         """How often a failed run is tried again."""
+        self.shrink_guard = ShrinkGuard(**says.get("shrink_guard", {}))
+        """When a result that shrank is not believed at once."""
         self.planned = self._plan(schedules)
         self._check_type()
         self._check_prompt()

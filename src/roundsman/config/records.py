@@ -173,6 +173,15 @@ class Retries(_FromFile, frozen=True, kw_only=True):
     """Seconds until the first of them; each further one waits twice as long, up to an hour."""
 
 
+class ShrinkGuard(_FromFile, frozen=True, kw_only=True):
+    """When a result that lost much of what was there is not believed at once."""
+
+    percent: Annotated[int, Meta(ge=1, le=100)] = 50
+    """When it lost more than so many percent of the lines; 100: never."""
+    least_lines: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
+    """What had fewer lines than this may lose any of them."""
+
+
 class ConfiguredSlot(msgspec.Struct, frozen=True, kw_only=True):
     """One (device, job) pair."""
 
@@ -186,6 +195,8 @@ class ConfiguredSlot(msgspec.Struct, frozen=True, kw_only=True):
     """Short fingerprint of the schedule; changes when the due times do."""
     retries: Retries = Retries()
     """How often it is tried again."""
+    shrink_guard: ShrinkGuard = ShrinkGuard()
+    """When a result that shrank is not believed at once."""
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):

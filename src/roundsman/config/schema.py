@@ -117,6 +117,16 @@ class Retries(_Record):
     a quarter is added by chance. Default: 60."""
 
 
+class ShrinkGuard(_Record):
+    """When a result that lost much of what was there is kept aside until it is confirmed."""
+
+    percent: Annotated[int, Meta(ge=1, le=100)] | None = None
+    """When it lost more than so many percent of the lines of the version before (of what is no
+    text, of the bytes); 100: never. Default: 50."""
+    least_lines: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    """A version that had fewer lines than this may lose any of them. Default: 10."""
+
+
 class JobOverride(_Record):
     """What a device says of a job: it goes before what the job says."""
 
@@ -164,6 +174,9 @@ class JobOverride(_Record):
     """With `missed: all`, at most so many overdue times are run. Default: 24."""
     missed_grace_seconds: Annotated[int, Meta(ge=0, le=604_800)] | None = None
     """With `missed: none`, how late a run may still begin. Default: 60."""
+    shrink_guard: ShrinkGuard | None = None
+    """When a result that lost much of what was there is not believed at once: it is kept aside, the
+    job is run again, and it is stored when the next result or a person confirms it."""
     retries: Retries | None = None
     """How often a run is tried again that failed for a reason which may pass, such as a device that
     did not answer; each time only if that comes before the next due time."""

@@ -5,7 +5,8 @@
 - `planner`: which slots there are, and what comes after each run.
 - `dispatch`: hands out what is due. `intake`: takes in what came of it, by way of `spool`;
   `evidence` keeps what failed runs left behind. `ending`: writes the run, and what follows from it;
-  `judgement` says what that is.
+  `judgement` says what that is. `shrinkage`: the shrink guard; `acceptance`: what a person
+  confirms.
 - `workers`: who runs things. `fleet`: commands on them.
 - `inspection`: what is configured and how it stands; `history`: what came of it and was kept.
 - `operations`: run now, pause, resume, release. `reloading`: another configuration, while serving.

@@ -14,7 +14,7 @@ from roundsman.config.records import ConfiguredSlot
 from roundsman.controller.batching import Batches
 from roundsman.controller.judgement import Health, health_after, retry_at
 from roundsman.controller.planner import LONG_OVERDUE_SECONDS, Next, Planner, after_run
-from roundsman.ledger.interface import Finish, FinishAnswer, LeasedSlot, Ledger
+from roundsman.ledger.interface import Finish, FinishAnswer, KeptResult, LeasedSlot, Ledger
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.run import Outcome, Run
 
@@ -36,22 +36,25 @@ class Ending:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def end(
-        self, run: Run, lease: LeasedSlot, slot: ConfiguredSlot
+        self, run: Run, lease: LeasedSlot, slot: ConfiguredSlot, result: KeptResult | None
     ) -> tuple[Run, FinishAnswer]:
-        """Write the run, and what it comes to; the row as it is written."""
+        """Write the run, and what it comes to; the row as it is written.
+
+        `result` is what is known of the slot's result from now on, if that is new.
+        """
         # A reload meanwhile counts: the slot goes on by its new schedule.
         slot = self._planner.find(lease.device, lease.job) or slot
         following = await self._after(lease, slot)
         if run.outcome is not Outcome.FAILED:
             health = Health(answered=True)
-            answer = await self._finish(run, lease, following, health)
+            answer = await self._finish(run, lease, following, health, result)
         else:
             # One at a time for each device, so that of failures at once each is counted.
             turn = self._turns.setdefault(run.device, asyncio.Lock())
             async with turn:
                 health = await self._health(run)
                 run = self._judge(run, slot, following.due, health)
-                answer = await self._finish(run, lease, following, health)
+                answer = await self._finish(run, lease, following, health, result)
         if answer is FinishAnswer.KEPT:
             _tell(health, lease)
         return run, answer
@@ -63,7 +66,12 @@ class Ending:
         return after_run(lease, slot.schedule, slot.job, now)
 
     async def _finish(
-        self, run: Run, lease: LeasedSlot, following: Next, health: Health
+        self,
+        run: Run,
+        lease: LeasedSlot,
+        following: Next,
+        health: Health,
+        result: KeptResult | None,
     ) -> FinishAnswer:
         return await self._finishes.do(
             Finish(
@@ -74,6 +82,7 @@ class Ending:
                 retry_at=run.retry_at,
                 breaker=health.breaker,
                 answered=health.answered,
+                result=result,
             )
         )
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from roundsman.archive.interface import Archive, VersionNotFoundError
 from roundsman.clock import Clock
+from roundsman.controller.acceptance import RunNotFoundError
 from roundsman.controller.evidence import Evidence
 from roundsman.controller.intake import SlotNotFoundError
 from roundsman.errors import NotFoundError
@@ -15,12 +16,6 @@ from roundsman.wire.page import Page
 from roundsman.wire.process import Process, ProcessState
 from roundsman.wire.run import Outcome, Run, Slot, SlotState
 from roundsman.wire.version import Version
-
-
-class RunNotFoundError(NotFoundError):
-    """No run has this id."""
-
-    code = "run.not_found"
 
 
 class EvidenceNotFoundError(NotFoundError):
@@ -115,7 +110,7 @@ class History:
         """One run. Raises `RunNotFoundError`."""
         run = await self._ledger.run(run_id)
         if run is None:
-            raise RunNotFoundError(f"no run has the id {run_id!r}")
+            raise RunNotFoundError(run_id)
         return run
 
     async def evidence(self, run_id: str) -> Path:

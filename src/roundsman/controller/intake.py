@@ -23,9 +23,17 @@ from roundsman.controller.batching import Batches
 from roundsman.controller.ending import AT_ONCE, Ending
 from roundsman.controller.evidence import Evidence
 from roundsman.controller.planner import Planner
+from roundsman.controller.shrinkage import known_before, weigh
 from roundsman.controller.spool import Received
 from roundsman.errors import ConflictError, NotFoundError
-from roundsman.ledger.interface import FinishAnswer, LeasedSlot, Ledger, ResultKey
+from roundsman.ledger.interface import (
+    FinishAnswer,
+    KeptResult,
+    LeasedSlot,
+    Ledger,
+    ResultKey,
+    Standing,
+)
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.run import FailureClass, Outcome, Run, SecretFinding
 
@@ -88,6 +96,18 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When it is tried again, Unix seconds."""
 
 
+class Turns:
+    """One at a time for each slot."""
+
+    def __init__(self) -> None:
+        """Nobody is at it."""
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, device: str, job: str) -> asyncio.Lock:
+        """What to hold while a slot's result is dealt with."""
+        return self._locks.setdefault((device, job), asyncio.Lock())
+
+
 class Intake:
     """Keeps results: in the archive, beside the run, and in the ledger.
 
@@ -103,6 +123,7 @@ class Intake:
         archive: Archive,
         evidence: Evidence,
         clock: Clock,
+        turns: Turns,
     ) -> None:
         """Keep what comes in for the planner's slots."""
         self._planner = planner
@@ -110,7 +131,7 @@ class Intake:
         self._archive = archive
         self._evidence = evidence
         self._clock = clock
-        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._turns = turns
         self._standings = Batches(ledger.standings, most=AT_ONCE)
         self._small = Batches(archive.store_all, most=AT_ONCE)
         self._ending = Ending(planner=planner, ledger=ledger, clock=clock)
@@ -133,18 +154,17 @@ class Intake:
         )
         # One at a time for each slot, so that of two different results of one execution the
         # second finds the lease gone before it touches the archive.
-        turn = self._turns.setdefault((completion.device, completion.job), asyncio.Lock())
-        async with turn:
+        async with self._turns.of(completion.device, completion.job):
             standing = await self._standings.do(result)
-            if standing.repeated is not None:
+            if standing.repeated is not None and not _is_next(completion, standing):
                 run_id = standing.repeated.run_id
                 log.info("intake.repeated", execution=completion.title, run_id=run_id)
                 return _kept(standing.repeated)
             lease = await self._hold(completion, content, standing.lease, principal)
             if lease is None:
                 raise await self._refuse(completion, result.digest, principal)
-            run = await self._keep(completion, content, lease, result.digest, slot.device.tags)
-            return await self._finish(run, lease, slot)
+            run, known = await self._keep(completion, content, lease, slot, result.digest)
+            return await self._finish(run, lease, slot, known)
 
     def _slot_of(self, completion: Completion, principal: Principal) -> ConfiguredSlot:
         """The slot this completion is about, if the caller may serve it."""
@@ -212,16 +232,21 @@ class Intake:
         completion: Completion,
         content: Received | None,
         lease: LeasedSlot,
+        slot: ConfiguredSlot,
         digest: str,
-        tags: tuple[str, ...],
-    ) -> Run:
-        """Keep the content, and return the run's row, yet to be written."""
+    ) -> tuple[Run, KeptResult | None]:
+        """Keep the content; the run's row, yet to be written, and what is known of the result."""
         run = _run(completion, content, lease, digest, self._clock.now())
         if content is None:
-            return run
+            return run, None
         if completion.failure is not None:
             await self._evidence.keep(run.run_id, content)
-            return msgspec.structs.replace(run, evidence=True)
+            return msgspec.structs.replace(run, evidence=True), None
+        before = await known_before(lease, slot.shrink_guard, self._archive)
+        weighed = weigh(run.run_id, content, before, slot.shrink_guard)
+        if weighed.loss is not None:
+            await self._evidence.keep(run.run_id, content)
+            return _shrunk(run, weighed.loss), weighed.kept
         stored = await self._store(
             Entry(
                 device=completion.device,
@@ -232,10 +257,11 @@ class Intake:
                 ended_at=completion.ended_at,
                 worker_id=lease.worker_id,
                 run_id=run.run_id,
-                tags=tags,
+                tags=slot.device.tags,
             )
         )
-        return msgspec.structs.replace(run, version=stored.version, changed=stored.changed)
+        run = msgspec.structs.replace(run, version=stored.version, changed=stored.changed)
+        return run, weighed.kept
 
     async def _store(self, entry: Entry) -> Stored:
         """Keep a result in the archive: the small ones together, a large one on its own."""
@@ -243,8 +269,10 @@ class Intake:
             return await self._small.do(entry)
         return await self._archive.store(entry)
 
-    async def _finish(self, run: Run, lease: LeasedSlot, slot: ConfiguredSlot) -> Kept:
-        run, answer = await self._ending.end(run, lease, slot)
+    async def _finish(
+        self, run: Run, lease: LeasedSlot, slot: ConfiguredSlot, known: KeptResult | None
+    ) -> Kept:
+        run, answer = await self._ending.end(run, lease, slot, known)
         if answer is FinishAnswer.STALE:
             if run.evidence:
                 self._evidence.drop(run.run_id)
@@ -263,6 +291,22 @@ class Intake:
             run_id=run.run_id,
         )
         return _kept(run)
+
+
+def _is_next(completion: Completion, standing: Standing) -> bool:
+    """Whether it reads like an attempt before, and yet belongs to the one that is out now.
+
+    So it may, of a client that tells no epoch, and whose clock stands still or is coarse.
+    """
+    repeated, lease = standing.repeated, standing.lease
+    return (
+        completion.epoch is None
+        and repeated is not None
+        and repeated.outcome is Outcome.RETRIED
+        and lease is not None
+        and lease.due == completion.due
+        and lease.epoch != repeated.epoch
+    )
 
 
 def _belongs(completion: Completion, lease: LeasedSlot, principal: Principal) -> bool:
@@ -311,6 +355,17 @@ def _run(
         on_demand=lease.on_demand,
         detected_secrets=completion.detected_secrets,
         attempt=lease.attempts + 1,
+    )
+
+
+def _shrunk(run: Run, loss: str) -> Run:
+    """The run, as one whose result is in quarantine."""
+    return msgspec.structs.replace(
+        run,
+        outcome=Outcome.FAILED,
+        failure=loss,
+        failure_class=FailureClass.SHRUNK,
+        evidence=True,
     )
 
 

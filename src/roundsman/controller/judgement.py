@@ -21,6 +21,7 @@ MAY_PASS: Final = frozenset(
         FailureClass.TIMED_OUT,
         FailureClass.CLOSED_EARLY,
         FailureClass.INTERNAL,
+        FailureClass.SHRUNK,
     }
 )
 """What may go better the next time. Whatever is not here would only fail again; a wrong password

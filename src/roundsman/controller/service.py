@@ -8,13 +8,14 @@ import msgspec
 from roundsman.archive.interface import Archive
 from roundsman.clock import Clock
 from roundsman.config.records import Configuration
+from roundsman.controller.acceptance import Acceptance
 from roundsman.controller.access import Access
 from roundsman.controller.dispatch import Dispatch
 from roundsman.controller.evidence import Evidence
 from roundsman.controller.fleet import Fleet
 from roundsman.controller.history import History
 from roundsman.controller.inspection import Inspection
-from roundsman.controller.intake import Intake
+from roundsman.controller.intake import Intake, Turns
 from roundsman.controller.operations import Operations
 from roundsman.controller.planner import Planner
 from roundsman.controller.reloading import Reloading
@@ -70,12 +71,22 @@ class Controller:
         self.spool = Spool(data / "spool")
         self.evidence = Evidence(data / "evidence")
         self.dispatch = Dispatch(planner=self.planner, ledger=ledger, clock=clock)
+        turns = Turns()
         self.intake = Intake(
             planner=self.planner,
             ledger=ledger,
             archive=archive,
             evidence=self.evidence,
             clock=clock,
+            turns=turns,
+        )
+        self.acceptance = Acceptance(
+            planner=self.planner,
+            ledger=ledger,
+            archive=archive,
+            evidence=self.evidence,
+            clock=clock,
+            turns=turns,
         )
         self.reloading = Reloading(
             planner=self.planner, ledger=ledger, access=self.access, clock=clock, load=load

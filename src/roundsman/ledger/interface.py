@@ -86,6 +86,34 @@ class TagFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Extent(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a content is."""
+
+    lines: int | None
+    """Its line ends; none: it is no text."""
+    size: int
+    """Its bytes."""
+
+
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
+    """A result that waits to be confirmed."""
+
+    run_id: str
+    """The run that brought it."""
+    digest: str
+    """Of the content, SHA-256, hexadecimal."""
+    extent: Extent
+
+
+class KeptResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of the result of a slot, so that the next one can be held against it."""
+
+    extent: Extent | None = None
+    """Of the latest version; none: not known."""
+    quarantined: Quarantined | None = None
+    """The result that came after it and is not believed yet."""
+
+
 class LeasedSlot(msgspec.Struct, frozen=True, kw_only=True):
     """A slot under a lease."""
 
@@ -111,6 +139,8 @@ class LeasedSlot(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its device's breaker had it offered later than it was due."""
     device_held: bool = False
     """Whether the device's breaker is open now; only in what `standings` returns."""
+    result: KeptResult | None = None
+    """What is known of the slot's result, if anything is; only in what `standings` returns."""
 
 
 class ResultKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +160,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How things stand for a result that has come."""
 
     repeated: Run | None
-    """The kept run that it repeats; none: it is new."""
+    """The kept run that it repeats, the last if there are several; none: it is new."""
     lease: LeasedSlot | None
     """The current lease of its slot, expired or not; none when nobody holds it."""
 
@@ -163,6 +193,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     """What the device's failures have come to with this one; none: as before."""
     answered: bool = False
     """Whether the device showed that it is well: its failures are forgotten, its breaker closed."""
+    result: KeptResult | None = None
+    """What is known of the slot's result from now on; none: as before."""
 
 
 class FinishAnswer(StrEnum):
@@ -317,6 +349,20 @@ class Ledger(ABC):
     @abstractmethod
     async def record_stale(self, run: Run) -> None:
         """Write a run with outcome `STALE`: a result that came too late and was refused."""
+
+    @abstractmethod
+    async def result_of(self, device: str, job: str) -> KeptResult | None:
+        """What is known of a slot's result; none when nothing is, or there is no such slot."""
+
+    @abstractmethod
+    async def accept(
+        self, run_id: str, *, version: str, changed: bool, by: str, now: float
+    ) -> bool:
+        """Write that the result which this run brought into quarantine is a version now.
+
+        In one transaction with its slot, whose result it becomes. False when no slot has it in
+        quarantine.
+        """
 
     @abstractmethod
     async def run_now(self, device: str, job: str, now: int) -> RunNow:

@@ -19,6 +19,7 @@ from roundsman.ledger.holds import Holdable, arrange
 from roundsman.ledger.interface import (
     Finish,
     FinishAnswer,
+    KeptResult,
     LeasedSlot,
     Ledger,
     LedgerUnavailableError,
@@ -64,6 +65,7 @@ class _Row:
     epoch: int
     attempts: int = 0
     was_held: bool = False
+    result: KeptResult | None = None
     lease_expires_at: float | None = None
     """None: no lease is open. One that expired stays open until claim or finish."""
     worker_id: str | None = None
@@ -282,13 +284,14 @@ class MemoryLedger(Ledger):
 
     def _standing(self, result: ResultKey) -> Standing:
         row = self._slots.get((result.device, result.job))
-        kept = self._kept(result.device, result.job, result.due, result.digest)
+        kept = reversed(list(self._kept(result.device, result.job, result.due, result.digest)))
         breaker = self._breakers.get(result.device)
         held = breaker is not None and breaker.open
         lease = None if row is None or row.lease_expires_at is None else _leased(row)
         return Standing(
             repeated=next((run for run in kept if result.epoch in (None, run.epoch)), None),
-            lease=lease and msgspec.structs.replace(lease, device_held=held),
+            lease=lease
+            and msgspec.structs.replace(lease, device_held=held, result=row and row.result),
         )
 
     async def finish(self, finishes: Sequence[Finish], now: float) -> list[FinishAnswer]:
@@ -311,6 +314,7 @@ class MemoryLedger(Ledger):
                 row.set_due(finish.next_due)
             else:
                 row.try_again(finish.retry_at)
+            row.result = finish.result or row.result
             self._hold({row.device}, now)
             return FinishAnswer.KEPT
         if run is not None:
@@ -344,6 +348,30 @@ class MemoryLedger(Ledger):
     async def record_stale(self, run: Run) -> None:
         self._must_be_open()
         self._add_stale(run)
+
+    async def result_of(self, device: str, job: str) -> KeptResult | None:
+        self._must_be_open()
+        row = self._slots.get((device, job))
+        return None if row is None else row.result
+
+    async def accept(
+        self, run_id: str, *, version: str, changed: bool, by: str, now: float
+    ) -> bool:
+        self._must_be_open()
+        for row in self._slots.values():
+            waiting = row.result.quarantined if row.result is not None else None
+            if waiting is not None and waiting.run_id == run_id:
+                row.result = KeptResult(extent=waiting.extent)
+                self._runs = [
+                    msgspec.structs.replace(
+                        run, version=version, changed=changed, accepted_by=by, accepted_at=now
+                    )
+                    if run.run_id == run_id
+                    else run
+                    for run in self._runs
+                ]
+                return True
+        return False
 
     async def run_now(self, device: str, job: str, now: int) -> RunNow:
         self._must_be_open()
@@ -502,6 +530,9 @@ class MemoryLedger(Ledger):
             due=row.due,
             ready=row.ready,
             attempts=row.attempts,
+            quarantined=row.result.quarantined.run_id
+            if row.result is not None and row.result.quarantined is not None
+            else None,
             state=state,
             epoch=row.epoch,
             on_demand=row.on_demand,

@@ -159,6 +159,15 @@ class ReleaseAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """False when the device was not held back."""
 
 
+class AcceptAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What accepting a quarantined result did."""
+
+    version: str
+    """Commit in the archive that holds the result."""
+    changed: bool
+    """Whether it differed from the version before."""
+
+
 class ReloadAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What a reload brought."""
 

@@ -61,6 +61,8 @@ class FailureClass(StrEnum):
     """The execution itself could not be understood by the worker."""
     INTERNAL = "internal"
     """A fault in the worker itself."""
+    SHRUNK = "shrunk"
+    """The result lost much of what was there before: it waits in quarantine to be confirmed."""
     OTHER = "other"
     """Not said: a client of the published contract sends only a text."""
 
@@ -125,6 +127,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Which attempt at its due time it was, from 1."""
     retry_at: int | None = None
     """For retried: from when on the next attempt is handed out, Unix seconds."""
+    accepted_by: str | None = None
+    """For shrunk: who had its result stored all the same; it is `version` then."""
+    accepted_at: float | None = None
+    """When that was, Unix seconds."""
     detected_secrets: tuple[SecretFinding, ...] = ()
     """What looked like a secret in the result although every filter had run."""
 
@@ -166,6 +172,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     attempt or to be its device's probe; none when it is held or its schedule has ended."""
     attempts: int = 0
     """How many attempts at `due` have failed so far."""
+    quarantined: str | None = None
+    """`run_id` of the run whose result waits in quarantine to be confirmed."""
     on_demand: bool = False
     """Whether `due` was asked for by a person, beside the schedule."""
     worker_id: str | None = None

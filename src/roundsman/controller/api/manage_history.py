@@ -9,7 +9,7 @@ from litestar.params import PathParameter, QueryParameter
 from litestar.response import File
 
 from roundsman.controller.api.guards import READERS
-from roundsman.controller.api.parameters import After, Device, Job, Limit, Since, Until
+from roundsman.controller.api.parameters import After, Device, Job, Limit, RunId, Since, Until
 from roundsman.controller.service import Controller
 from roundsman.wire.page import Page
 from roundsman.wire.process import Process, ProcessState
@@ -18,7 +18,6 @@ from roundsman.wire.run import Outcome, Run, Slot, SlotState
 OfDevice = Annotated[str | None, QueryParameter(description="Only those of this device.")]
 OfJob = Annotated[str | None, QueryParameter(description="Only those of this job.")]
 OfWorker = Annotated[str | None, QueryParameter(description="Only those of the worker of this id.")]
-RunId = Annotated[str, PathParameter(description="Id of a run.")]
 ProcessId = Annotated[str, PathParameter(description="Id of a process, `job_id` to `/start`.")]
 
 

@@ -9,10 +9,11 @@ from litestar.openapi.datastructures import ResponseSpec
 from roundsman.controller.access import Principal
 from roundsman.controller.api.errors import sentence
 from roundsman.controller.api.guards import ADMINISTRATORS, READERS
-from roundsman.controller.api.parameters import After, Device, Job, Limit
+from roundsman.controller.api.parameters import After, Device, Job, Limit, RunId
 from roundsman.controller.service import Controller
 from roundsman.documents.problems import ConfigurationError
 from roundsman.wire.manage import (
+    AcceptAnswer,
     ConfigurationProblem,
     PauseAnswer,
     ReleaseAnswer,
@@ -47,6 +48,28 @@ async def run_now(
 ) -> RunNowAnswer:
     """Make the slot due now, beside its schedule; the next worker that asks for it runs it."""
     return await controller.operations.run_now(device, job, by=principal)
+
+
+@post(
+    "/runs/{run_id:str}/accept",
+    guards=[ADMINISTRATORS],
+    summary="Store a result that waits in quarantine",
+    status_code=200,
+    responses={
+        409: ResponseSpec(
+            ErrorAnswer,
+            description="It does not wait there, or no longer: a later result took its place.",
+            generate_examples=False,
+        )
+    },
+)
+async def accept_run(
+    run_id: RunId,
+    controller: NamedDependency[Controller],
+    principal: NamedDependency[Principal],
+) -> AcceptAnswer:
+    """Make it the latest version, with the times at which it was read."""
+    return await controller.acceptance.accept(run_id, by=principal)
 
 
 @get("/pauses", guards=[READERS], summary="Every pause in force")
@@ -180,6 +203,7 @@ ROUTES: Final = Router(
     tags=["operations"],
     route_handlers=[
         run_now,
+        accept_run,
         list_pauses,
         pause_device,
         resume_device,

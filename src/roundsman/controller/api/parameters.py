@@ -49,6 +49,7 @@ Until = Annotated[
 ]
 Device = Annotated[str, PathParameter(description="Name of a device.")]
 Job = Annotated[str, PathParameter(description="Name of a job.")]
+RunId = Annotated[str, PathParameter(description="Id of a run.")]
 WorkerId = Annotated[str, PathParameter(description="Id of a worker, as given at enrolment.")]
 
 

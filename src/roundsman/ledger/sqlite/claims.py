@@ -18,7 +18,7 @@ from roundsman.ledger.interface import (
     TagFilter,
 )
 from roundsman.ledger.spans import NewId
-from roundsman.ledger.sqlite import holds, runs
+from roundsman.ledger.sqlite import holds, results, runs
 from roundsman.ledger.sqlite.lanes import DueOffers, Lanes
 from roundsman.ledger.sqlite.statements import load
 from roundsman.wire.execution import LeaseKey
@@ -82,6 +82,7 @@ def _leased(
     worker_id: str | None,
     claimed_at: float,
     device_held: bool = False,
+    result: str | None = None,
 ) -> LeasedSlot:
     device, job, due, on_demand, resume_due, ready, attempts, was_held = slot
     return LeasedSlot(
@@ -100,6 +101,7 @@ def _leased(
         attempts=attempts,
         was_held=bool(was_held),
         device_held=device_held,
+        result=results.decode(result),
     )
 
 
@@ -116,14 +118,17 @@ def standings(connection: sqlite3.Connection, results: Sequence[ResultKey]) -> l
             worker_id=worker_id,
             claimed_at=claimed_at,
             device_held=bool(held),
+            result=result,
         )
-        for place, tags, epoch, expires_at, worker_id, claimed_at, held, *slot in (
+        for place, tags, epoch, expires_at, worker_id, claimed_at, held, result, *slot in (
             connection.execute(SQL["leases_of"], {"slots": slots}).fetchall()
         )
     }
     return [
         Standing(
-            repeated=next((run for run in same if result.epoch in (None, run.epoch)), None),
+            repeated=next(
+                (run for run in reversed(same) if result.epoch in (None, run.epoch)), None
+            ),
             lease=leases.get(place),
         )
         for place, (result, same) in enumerate(zip(results, kept, strict=True))
@@ -191,6 +196,7 @@ def _finish(
             "epoch": key.epoch,
             "next_due": ending.next_due,
             "retry_at": ending.retry_at,
+            "result": results.encode(ending.result),
         },
     ).fetchone()
     if ready is None or paused:

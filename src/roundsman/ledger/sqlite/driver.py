@@ -13,6 +13,7 @@ from roundsman.ledger.fairness import Turns
 from roundsman.ledger.interface import (
     Finish,
     FinishAnswer,
+    KeptResult,
     LeasedSlot,
     Ledger,
     LedgerUnavailableError,
@@ -33,7 +34,17 @@ from roundsman.ledger.interface import (
     TagFilter,
 )
 from roundsman.ledger.spans import NewId
-from roundsman.ledger.sqlite import claims, holds, lists, pauses, processes, runs, sync, workers
+from roundsman.ledger.sqlite import (
+    claims,
+    holds,
+    lists,
+    pauses,
+    processes,
+    results,
+    runs,
+    sync,
+    workers,
+)
 from roundsman.ledger.sqlite.database import connect
 from roundsman.ledger.sqlite.failures import translate
 from roundsman.ledger.sqlite.lanes import Lanes
@@ -190,6 +201,16 @@ class SqliteLedger(Ledger):
 
     async def record_stale(self, run: Run) -> None:
         await self._writer.do(lambda c: runs.add_stale(c, run))
+
+    async def result_of(self, device: str, job: str) -> KeptResult | None:
+        return await self._readers.do(lambda c: results.of(c, device, job))
+
+    async def accept(
+        self, run_id: str, *, version: str, changed: bool, by: str, now: float
+    ) -> bool:
+        return await self._writer.do(
+            lambda c: results.accept(c, run_id, version=version, changed=changed, by=by, now=now)
+        )
 
     async def run_now(self, device: str, job: str, now: int) -> RunNow:
         done = await self._writer.do(lambda c: claims.run_now(c, self._lanes, device, job, now))

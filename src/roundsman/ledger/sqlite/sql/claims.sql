@@ -19,7 +19,7 @@ ON CONFLICT (slot_id) DO UPDATE SET
 -- The open leases of slots, each with the place at which its slot was asked for.
 SELECT
     json_each.key, tags, leases.epoch, expires_at, worker_id, claimed_at,
-    EXISTS (SELECT 1 FROM breakers WHERE breakers.device = slots.device AND opened_at IS NOT NULL),
+    EXISTS (SELECT 1 FROM breakers WHERE breakers.device = slots.device AND opened_at IS NOT NULL), result,
     device, job, due, on_demand, resume_due, ready, attempts, was_held
 FROM json_each(:slots)
 CROSS JOIN slots ON device = json_extract(json_each.value, '$[0]') AND job = json_extract(json_each.value, '$[1]')
@@ -42,13 +42,15 @@ RETURNING slot_id
 
 -- name: move_on
 -- The slot goes on to its next due time.
-UPDATE slots SET due = :next_due, ready = :next_due, attempts = 0, was_held = 0, epoch = :epoch, on_demand = 0, resume_due = NULL
+UPDATE slots SET
+    due = :next_due, ready = :next_due, attempts = 0, was_held = 0, epoch = :epoch, on_demand = 0, resume_due = NULL,
+    result = coalesce(:result, result)
 WHERE slot_id = :slot_id
 RETURNING lane_id, due, ready, paused
 
 -- name: try_again
 -- The slot keeps its due time for another attempt.
-UPDATE slots SET ready = :retry_at, attempts = attempts + 1, epoch = :epoch
+UPDATE slots SET ready = :retry_at, attempts = attempts + 1, epoch = :epoch, result = coalesce(:result, result)
 WHERE slot_id = :slot_id
 RETURNING lane_id, due, ready, paused
 

@@ -1,7 +1,7 @@
 -- name: list_slots
 -- By device and job, after a place. The source follows one filter, the rows are narrowed by the others.
 SELECT
-    device, job, tags, due, ready, attempts, coalesce(leases.epoch, slots.epoch) AS epoch, on_demand,
+    device, job, tags, due, ready, attempts, json_extract(result, '$.quarantined.run_id') AS quarantined, coalesce(leases.epoch, slots.epoch) AS epoch, on_demand,
     CASE
         WHEN expires_at > :now THEN 'leased'
         WHEN paused = 1 THEN 'paused'
