@@ -1,10 +1,13 @@
 """What a platform adds to devices and jobs."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
+from roundsman.config import netmiko
 from roundsman.platforms import load
 from roundsman.wire.job import (
     DetectedSecrets,
@@ -115,6 +118,63 @@ def test_a_standard_job_over_ssh_is_none_of_telnet(tmp_path: Path) -> None:
     }
     (problem,) = problems(tmp_path, said)
     assert problem.startswith("config.transfer: site.yaml:1 jobs.a: ups1: the files come by sftp")
+
+
+def test_a_driver_of_netmiko(tmp_path: Path) -> None:
+    said = {
+        "jobs": {"a": {**HOURLY, "commands": ["show config"]}},
+        "devices": {
+            "cpe1": {"jobs": ["a"], "platform": "netmiko:accedian"},
+            "cpe2": {"jobs": ["a"], "platform": "netmiko:accedian"},
+        },
+    }
+    read = loaded(tmp_path, said)
+    device = read.slots["cpe1", "a"].device
+    assert (device.netmiko, device.platform) == ("accedian", None)
+    (warning,) = (text for text in read.warnings if "netmiko" in text)
+    assert warning.startswith("cpe1 and 1 more: read by netmiko, which takes a pattern")
+
+
+@pytest.mark.parametrize(
+    ("driver", "text"),
+    [
+        ("acedian", 'netmiko has no driver "acedian"; did you mean "accedian"?'),
+        ("", "the name of a driver of netmiko is missing; such as netmiko:accedian"),
+        ("cisco_ios_telnet", "leave out _telnet, and set protocol.type: telnet"),
+        ("cisco_ios_serial", "leave out _serial: workers have no serial line"),
+    ],
+)
+def test_what_is_no_driver_of_netmiko(tmp_path: Path, driver: str, text: str) -> None:
+    (problem,) = problems(tmp_path, {"devices": {"cpe1": {"platform": f"netmiko:{driver}"}}})
+    assert problem.startswith("config.unknown_platform: site.yaml:1 devices.cpe1.platform: ")
+    assert problem.endswith(text)
+
+
+def test_without_netmiko_any_driver_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "netmiko", None)
+    netmiko._known_drivers.cache_clear()
+    said = {"devices": {"cpe1": {"platform": "netmiko:anything"}}}
+    assert loaded(tmp_path, said).devices["cpe1"].netmiko == "anything"
+    netmiko._known_drivers.cache_clear()
+
+
+def test_netmiko_goes_through_no_jump_hosts(tmp_path: Path) -> None:
+    said = {
+        "jump_hosts": {"j1": {"credentials": {"user": "x", "pass": "y"}}},
+        "devices": {"cpe1": {"platform": "netmiko:accedian", "jump_hosts": "j1"}},
+    }
+    (problem,) = problems(tmp_path, said)
+    assert "devices.cpe1.jump_hosts: netmiko goes through no jump hosts" in problem
+
+
+def test_netmiko_has_no_standard_jobs(tmp_path: Path) -> None:
+    said = {
+        "jobs": {"a": {**HOURLY, "standard": "backup"}},
+        "devices": {"cpe1": {"jobs": ["a"], "platform": "netmiko:accedian"}},
+    }
+    (problem,) = problems(tmp_path, said)
+    assert problem.startswith("config.no_standard_job: ")
+    assert "netmiko has none; give the job commands of its own" in problem
 
 
 def test_a_platform_of_ones_own(tmp_path: Path) -> None:

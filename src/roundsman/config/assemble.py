@@ -19,6 +19,7 @@ from roundsman.config.inherit import (
     origin,
 )
 from roundsman.config.jobs import Built, JobTemplate
+from roundsman.config.netmiko import driver_warnings
 from roundsman.config.plans import Schedules
 from roundsman.config.platforms import (
     NoStandardJob,
@@ -110,7 +111,13 @@ class Assembly:
         for finding in self._platform_jobs.findings():
             self.findings[finding] = None
         self._report_over_telnet()
-        return Configuration(devices=devices, jobs=jobs, slots=slots, controller=controller)
+        return Configuration(
+            devices=devices,
+            jobs=jobs,
+            slots=slots,
+            controller=controller,
+            warnings=driver_warnings([d.name for d in devices.values() if d.netmiko is not None]),
+        )
 
     def _section(self, name: str) -> dict[str, Plain]:
         return {key: says or {} for key, says in (self._document.get(name) or {}).items()}

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from roundsman.config.jobs import prompt_findings
+from roundsman.config.netmiko import driver_findings, driver_of
 from roundsman.config.platforms import Platforms
 from roundsman.config.secrets import Secrets
 from roundsman.documents.problems import Finding, Path, did_you_mean, one_of
@@ -51,7 +52,14 @@ class Devices:
         findings += wrong
         jump_hosts, wrong = self._way(says.get("jump_hosts", ()))
         findings += wrong
-        platform = self._platforms.find(says["platform"]) if "platform" in says else None
+        driver = driver_of(says.get("platform"))
+        findings += driver_findings(driver) if driver is not None else []
+        if driver is not None and jump_hosts:
+            text = "netmiko goes through no jump hosts: give the device a platform, or none of them"
+            findings.append(Finding("config.conflict", ("jump_hosts",), text))
+        platform = None
+        if "platform" in says and driver is None:
+            platform = self._platforms.find(says["platform"])
         if isinstance(platform, Finding):
             findings.append(platform)
             return None, findings
@@ -62,6 +70,7 @@ class Devices:
             tags=tags,
             platform=platform.session if platform else None,
             jump_hosts=jump_hosts,
+            netmiko=driver,
         ), findings
 
     def add_jump_host(self, name: str, says: Mapping[str, Any]) -> list[Finding]:

@@ -31,7 +31,8 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Configuration:
     if findings:
         raise ConfigurationError([*read.error(findings).problems, *platforms.problems])
     return msgspec.structs.replace(
-        configuration, warnings=tuple(read.warnings(holds_secrets=secrets.literal))
+        configuration,
+        warnings=(*read.warnings(holds_secrets=secrets.literal), *configuration.warnings),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from roundsman.config.netmiko import driver_of
 from roundsman.documents.problems import (
     ConfigurationError,
     Finding,
@@ -69,6 +70,12 @@ _NO_PLATFORM: Final = NoStandardJob(
 )
 
 
+_NETMIKO: Final = NoStandardJob(
+    "the commands of a standard job come from the device's platform, and netmiko has none",
+    "give the job commands of its own on these devices",
+)
+
+
 class PlatformJobs:
     """Jobs with what platforms add to them; one record for all devices of a platform."""
 
@@ -80,6 +87,8 @@ class PlatformJobs:
 
     def make(self, job: Job, reference: str | None, *, keep_secrets: bool) -> Job | NoStandardJob:
         """The job as it is on devices that name this platform."""
+        if driver_of(reference) is not None:
+            return _NETMIKO if job.standard is not None else job
         platform = self._platforms.find(reference) if reference is not None else None
         if not isinstance(platform, Platform):
             return _NO_PLATFORM if job.standard is not None else job

@@ -314,7 +314,8 @@ class Device(_Record):
     """Workers choose devices by these."""
     platform: str | None = None
     """Its operating system: a name or alias (`roundsman platform list` shows them), or the path of
-    a platform file of your own, such as `./mine.yaml`."""
+    a platform file of your own, such as `./mine.yaml`. Where there is none,
+    `netmiko:<device_type>` names one of netmiko's drivers: see docs/how-to/platforms.md."""
     credentials: Credentials | list[Credentials] | None = None
     """How to log in; none where the device asks for nothing. Of a list, one after the other is
     tried; what worked goes first the next time."""

@@ -56,7 +56,7 @@ class DialogueServer:
         self.host_key = host_key or asyncssh.generate_private_key("ssh-ed25519")
         self._dialogue = dialogue
         self._server: asyncssh.SSHAcceptor | asyncio.Server | telnetlib3.server.Server | None = None
-        self._connections: set[asyncio.WriteTransport] = set()
+        self.connections: set[asyncio.WriteTransport | asyncssh.SSHServerConnection] = set()
         self._port = port
 
     @property
@@ -106,8 +106,8 @@ class DialogueServer:
         """Listen no more, and drop every connection."""
         if self._server is None:
             return
-        for transport in self._connections:
-            transport.abort()
+        for connection in [*self.connections]:
+            connection.abort()
         self._server.close()
         await self._server.wait_closed()
         self._server = None
@@ -153,7 +153,7 @@ class DialogueServer:
         writer: "telnetlib3.TelnetWriter",
     ) -> None:
         connection = _Telnet(reader, writer)
-        self._connections.add(connection.transport)
+        self.connections.add(connection.transport)
         try:
             writer.iac(telnetlib3.WILL, telnetlib3.ECHO)
             writer.iac(telnetlib3.WILL, telnetlib3.SGA)
@@ -163,7 +163,7 @@ class DialogueServer:
         except (HungUp, OSError):
             pass
         finally:
-            self._connections.discard(connection.transport)
+            self.connections.discard(connection.transport)
             writer.close()
 
     async def _logged_in(self, connection: "_Telnet") -> bool:
@@ -181,10 +181,10 @@ class DialogueServer:
     async def _say_nothing(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self._connections.add(writer.transport)
+        self.connections.add(writer.transport)
         while await reader.read(_BLOCK):
             pass
-        self._connections.discard(writer.transport)
+        self.connections.discard(writer.transport)
         writer.close()
 
 
@@ -193,6 +193,13 @@ class _Door(asyncssh.SSHServer):
 
     def __init__(self, server: DialogueServer) -> None:
         self._server = server
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+        self._server.connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.connections.discard(self._connection)
 
     def begin_auth(self, username: str) -> bool:
         return self._server.login is not None

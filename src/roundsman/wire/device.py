@@ -164,3 +164,6 @@ class Device(Host, frozen=True, kw_only=True, omit_defaults=True):
     """What is known of its operating system."""
     jump_hosts: tuple[JumpHost, ...] = ()
     """The way to it: the worker connects to the first, and from each to the next."""
+    netmiko: str | None = None
+    """Such as `accedian`: its commands are run by netmiko's driver of this name, for operating
+    systems that have no platform."""

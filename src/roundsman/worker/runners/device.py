@@ -15,6 +15,7 @@ from roundsman.worker.patterns import PatternError
 from roundsman.worker.runners.files import fetch_files
 from roundsman.worker.runners.interface import ResultFile, RunFailedError
 from roundsman.worker.runners.keeping import EVIDENCE_BYTES, Keeper, PatternThreads
+from roundsman.worker.runners.netmiko import NetmikoRun, NetmikoThreads
 from roundsman.worker.runners.steps import Step, check, read_steps
 from roundsman.worker.runners.time_limits import within
 from roundsman.worker.scrubbers import Scrubbers
@@ -77,11 +78,13 @@ class SessionRunner:
             connect_seconds=self._limits.connect,
             login_seconds=self._limits.login,
         )
+        self._netmiko = NetmikoThreads()
 
     def close(self) -> None:
         """Let go of the threads and the connections to jump hosts, without waiting for them."""
         self._threads.close()
         self._access.close()
+        self._netmiko.close()
 
     async def run(self, execution: Execution, result: ResultFile) -> None:
         """See `DeviceRunner`."""
@@ -95,7 +98,20 @@ class SessionRunner:
             detected_secrets=job.detected_secrets,
         )
         manners = _read_manners(device, title)
-        session = _Session(execution, read_steps(job, title), manners, keeper, self._limits)
+        steps = read_steps(job, title)
+        session: _Session | NetmikoRun
+        if steps and device.netmiko is not None:
+            session = NetmikoRun(
+                execution,
+                steps,
+                keeper,
+                self._netmiko,
+                max_bytes=result.max_bytes + EVIDENCE_BYTES,
+                connect_seconds=self._limits.connect,
+                login_seconds=self._limits.login,
+            )
+        else:
+            session = _Session(execution, steps, manners, keeper, self._limits)
         with result.scratch() as file:
             transcript = Transcript(
                 file,

@@ -30,6 +30,8 @@ class Access:
         `connect_seconds` bounds the wait for an answer, `login_seconds` all between that and being
         logged in, at each step of the way.
         """
+        self.host_keys = host_keys
+        """The keys that devices and jump hosts may show."""
         self.credentials = CredentialOrder()
         """What to log in with first."""
         self._client = SshClient(host_keys=host_keys, credentials=self.credentials, agent=agent)

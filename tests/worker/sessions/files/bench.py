@@ -35,6 +35,7 @@ class FileBench:
         password: str = PASSWORD,
         host: str = HOST,
         max_bytes: int = 1 << 30,
+        further: tuple[str, ...] = (),
         **protocol: Any,
     ) -> bytes:
         """What the files hold together."""
@@ -43,6 +44,9 @@ class FileBench:
             host=host,
             protocol=Protocol(**protocol),
             credentials=Credentials(user=USER, password=Secret(password)),
+            further_credentials=tuple(
+                Credentials(user=USER, password=Secret(text)) for text in further
+            ),
         )
         files = FileSet(files=tuple(File(name=name) for name in names), transfer=transfer)
         job = Job(

@@ -115,6 +115,19 @@ async def test_a_wrong_password(site: FileBench, handler: Handler) -> None:
     assert "did not accept the credentials of user 'admin'" in text
 
 
+async def test_credentials_are_tried_in_order(site: FileBench) -> None:
+    async with serving(digest) as port:
+        http = Http(port=port)
+        got = await site.run(
+            Transfer.HTTP, "/x", password="old", further=("older", PASSWORD), http=http
+        )
+        assert got == CONTENT
+        failure, _ = await site.fail(
+            Transfer.HTTP, "/x", password="old", further=("older",), http=http
+        )
+    assert failure is FailureClass.AUTHENTICATION
+
+
 async def test_what_is_not_there(site: FileBench) -> None:
     async with serving(plain) as port:
         failure, text = await site.fail(Transfer.HTTP, "/other", http=Http(port=port))

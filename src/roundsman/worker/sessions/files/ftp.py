@@ -12,7 +12,8 @@ from typing import Final
 import aioftp
 from aioftp.common import SSLSessionBoundContext
 
-from roundsman.wire.device import Device
+from roundsman.wire.device import Device, Protocol
+from roundsman.worker.sessions import tcp
 from roundsman.worker.sessions.errors import (
     AuthenticationError,
     ClosedEarlyError,
@@ -43,23 +44,21 @@ async def open_files(
     where = f"{host} port {port}"
     context = client_context(device.protocol.tls) if tls else None
     implicit = tls and port == _IMPLICIT_PORT
-    client = _Client(ssl=context if implicit else None, connection_timeout=connect_seconds)
+    client = _Client(device.protocol, connect_seconds, context if implicit else None)
     try:
         try:
             async with asyncio.timeout(connect_seconds + login_seconds):
                 await _begin(client, device, None if implicit else context)
         except aioftp.StatusCodeError as error:
             raise _refused(error, device, where) from None
-        except TimeoutError as error:
-            if not client.is_connected:
-                raise explain(error, where, connect_seconds) from None
+        except TimeoutError:
             raise TimedOutError(
                 f"{where} accepted the connection, but logging in did not end within "
                 f"{login_seconds:g} s"
             ) from None
         except OSError as error:
             raise explain(error, where, connect_seconds) from None
-        yield FtpFiles(client, context, connect_seconds)
+        yield FtpFiles(client, context)
     finally:
         client.close()
 
@@ -93,6 +92,14 @@ class _Client(aioftp.Client):
     Most servers take up TLS there only when they have been told what to send.
     """
 
+    def __init__(
+        self, settings: Protocol, connect_seconds: float, implicit: ssl.SSLContext | None
+    ) -> None:
+        super().__init__(ssl=implicit)
+        self._settings = settings
+        self._connect_seconds = connect_seconds
+        self._implicit = implicit
+
     @property
     def is_connected(self) -> bool:
         """Whether the device answered."""
@@ -101,10 +108,11 @@ class _Client(aioftp.Client):
     async def _open_connection(
         self, host: str, port: int
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if not self.is_connected:
-            return await super()._open_connection(host, port)
-        async with asyncio.timeout(self.connection_timeout):
-            return await asyncio.open_connection(host, port)
+        connected = await tcp.connect(host, port, self._settings, seconds=self._connect_seconds)
+        context = None if self.is_connected else self._implicit
+        return await asyncio.open_connection(
+            sock=connected, ssl=context, server_hostname=host if context else None
+        )
 
     def data_context(self, context: ssl.SSLContext) -> ssl.SSLContext:
         """For a data connection: in the session of the control connection, as many servers ask."""
@@ -117,12 +125,9 @@ class _Client(aioftp.Client):
 class FtpFiles:
     """`Files` over one FTP login."""
 
-    def __init__(
-        self, client: _Client, context: ssl.SSLContext | None, connect_seconds: float
-    ) -> None:
+    def __init__(self, client: _Client, context: ssl.SSLContext | None) -> None:
         self._client = client
         self._context = context
-        self._connect_seconds = connect_seconds
 
     async def fetch(self, name: str, write: Write) -> None:
         """See `Files`. The end is proven by the reply after it, and the length where it is told."""
@@ -147,10 +152,7 @@ class FtpFiles:
         return int(told) if code == "213" and told.isdigit() else None
 
     async def _receive(self, name: str, write: Write) -> int:
-        try:
-            reader, writer = await self._client.get_passive_connection("I")
-        except OSError as error:
-            raise explain(error, "the port for the data", self._connect_seconds) from None
+        reader, writer = await self._client.get_passive_connection("I")
         try:
             await self._client.command(f"RETR {name}", "1xx")
             if self._context is not None:

@@ -37,7 +37,11 @@ async def open_files(
     port = settings.https.port if tls else settings.http.port
     base = URL.build(scheme="https" if tls else "http", host=device.host, port=port)
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=client_context(settings.tls), limit=1),
+        connector=aiohttp.TCPConnector(
+            ssl=client_context(settings.tls),
+            limit=1,
+            local_addr=(settings.local_address, 0) if settings.local_address else None,
+        ),
         cookie_jar=aiohttp.CookieJar(unsafe=True),  # of this device alone, for this run
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
         headers={"Accept-Encoding": "identity", "User-Agent": "roundsman"},

@@ -54,6 +54,7 @@ class TftpFiles:
     def __init__(self, device: Device, connect_seconds: float) -> None:
         self._host = device.host
         self._port = device.protocol.tftp.port
+        self._local_address = device.protocol.local_address
         self._connect_seconds = connect_seconds
 
     async def fetch(self, name: str, write: Write) -> None:
@@ -75,9 +76,9 @@ class TftpFiles:
             (family, _, _, _, address), *_ = await loop.getaddrinfo(
                 self._host, self._port, type=socket.SOCK_DGRAM
             )
+            anywhere = "::" if family is socket.AF_INET6 else "0.0.0.0"  # noqa: S104 - as a client
             transport, protocol = await loop.create_datagram_endpoint(
-                _Received,
-                local_addr=("::" if family is socket.AF_INET6 else "0.0.0.0", 0),  # noqa: S104 - the answer's address is checked
+                _Received, local_addr=(self._local_address or anywhere, 0)
             )
         except OSError as error:
             raise explain(error, where, self._connect_seconds) from None
