@@ -780,6 +780,32 @@ async def test_no_room_for_what_is_announced_is_503_before_the_body(
     assert b"retry-after: 30\r\n" in head.lower()
 
 
+async def test_the_short_way_and_the_route_table_answer_alike(two: Served) -> None:
+    """`/worker/complete/` is the same to the framework, and goes through all of it."""
+    await lease(two)
+    cases = [
+        multipart.completion("edge0", "show", DUE, b"x"),
+        multipart.completion("edge0", "show", DUE, b"another"),
+        multipart.completion("edge9", "show", DUE, b"x"),
+        multipart.completion("edge1", "show", DUE, b"x" * 100_001),
+        b"nothing",
+    ]
+    for headers in ({}, {"Origin": "https://example.com"}, {"Authorization": "Bearer wrong"}):
+        for body in cases:
+            answers = []
+            for path in ("/worker/complete", "/worker/complete/"):
+                async with two.http.post(
+                    path, data=body, headers={**multipart.HEADERS, **headers}
+                ) as response:
+                    told = {
+                        name.lower(): value
+                        for name, value in response.headers.items()
+                        if name.lower() not in ("date", "content-length")
+                    }
+                    answers.append((response.status, told, await response.json()))
+            assert answers[0] == answers[1]
+
+
 async def test_500_at_once_are_all_kept(tmp_path: Path, clock: ManualClock) -> None:
     """Fault 4: 500 completions at once, all answered 200, all of them kept."""
     archive = MemoryArchive(clock)

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -196,7 +197,7 @@ class Access:
         if headers.get("authorization", "").lower().startswith("bearer "):
             return
         host = headers.get("host", "")
-        if self.open and not is_loopback(_host_name(host)):
+        if self.open and not _is_local(host):
             # A name that an attacker made resolve to this machine (DNS rebinding).
             raise OriginError(
                 "an open controller answers only to localhost",
@@ -212,11 +213,13 @@ class Access:
             raise OriginError("requests from pages of other sites are not answered")
 
 
-def _host_name(host: str) -> str:
+@lru_cache(maxsize=64)
+def _is_local(host: str) -> bool:
+    """Whether a `Host` header names this machine; asked with each call."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
     except ValueError:
-        return ""
+        return False
 
 
 def _configured(tokens: Sequence[Token]) -> Iterable[tuple[str, Principal]]:

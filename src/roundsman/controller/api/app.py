@@ -1,13 +1,22 @@
 """The HTTP application: every surface's route table, put together once."""
 
-from typing import Final
+from typing import Final, cast
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.types import (
+    LifeSpanReceive,
+    LifeSpanScope,
+    LifeSpanSend,
+    Receive,
+    Scope,
+    Send,
+)
 
 from roundsman.controller.access import Principal
 from roundsman.controller.api import (
+    completing,
     control,
     documentation,
     errors,
@@ -34,6 +43,24 @@ SURFACES: Final[tuple[Router, ...]] = (
 BODY_BYTES: Final = 1 << 20
 
 
+class App(Litestar):
+    """The application: the framework, and a short way for completions."""
+
+    async def __call__(
+        self,
+        scope: Scope | LifeSpanScope,
+        receive: Receive | LifeSpanReceive,
+        send: Send | LifeSpanSend,
+    ) -> None:
+        """Answer one call."""
+        if completing.is_completion(scope):
+            await completing.answer(
+                self.state.controller, scope, cast("Receive", receive), cast("Send", send)
+            )
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def build_app(controller: Controller) -> Litestar:
     """The ASGI application that serves a controller.
 
@@ -44,7 +71,7 @@ def build_app(controller: Controller) -> Litestar:
     async def provide_controller() -> Controller:
         return controller
 
-    return Litestar(
+    return App(
         route_handlers=[*SURFACES, documentation.ROUTES],
         dependencies={
             "controller": Provide(provide_controller),

@@ -9,6 +9,7 @@ from litestar.types import HTTPReceiveMessage, Receive
 from msgspec import Meta
 
 from roundsman.controller.api.multipart import (
+    OVERHEAD_BYTES,
     Form,
     FormError,
     ResultTooLargeError,
@@ -19,8 +20,6 @@ from roundsman.controller.spool import Received
 from roundsman.errors import RoundsmanError
 from roundsman.wire.run import FailureClass, SecretFinding
 
-OVERHEAD_BYTES: Final = 1 << 20
-"""What a body may be longer than its file: fields, headers and boundaries."""
 SILENCE_SECONDS: Final = 60.0
 """A client that sends nothing for so long has gone, or means harm."""
 

@@ -36,6 +36,10 @@ STATUSES: Final[dict[type[RoundsmanError], int]] = {
 }
 REALM: Final = 'realm="roundsman", charset="UTF-8"'
 
+FAULT: Final = ErrorAnswer(
+    error="internal error; the controller's log has the details", code="internal"
+)
+
 _HTTP_CODES: Final = {
     400: "http.bad_request",
     404: "http.not_found",
@@ -66,15 +70,21 @@ def answer(
     )
 
 
-def on_roundsman_error(_: Request[Any, Any, Any], error: RoundsmanError) -> Response[ErrorAnswer]:
-    """Answer an error that was raised on purpose."""
+def explain(error: RoundsmanError) -> tuple[int, dict[str, str]]:
+    """Status and headers of the answer to an error that was raised on purpose."""
     headers: dict[str, str] = {}
     if isinstance(error, UnavailableError):
         headers["Retry-After"] = str(error.retry_after_seconds)
     elif isinstance(error, UnauthenticatedError):
         # Both in one header, as RFC 9110 allows: Litestar keeps one value a name.
         headers["WWW-Authenticate"] = f"Bearer {REALM}, Basic {REALM}"
-    return answer(status_of(error), sentence(error), error.code, headers)
+    return status_of(error), headers
+
+
+def on_roundsman_error(_: Request[Any, Any, Any], error: RoundsmanError) -> Response[ErrorAnswer]:
+    """Answer an error that was raised on purpose."""
+    status, headers = explain(error)
+    return answer(status, sentence(error), error.code, headers)
 
 
 def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorAnswer]:
@@ -88,7 +98,7 @@ def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[E
 def on_fault(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorAnswer]:
     """Answer a fault of ours, without telling its insides; they are in the log."""
     log.error("http.fault", method=request.method, path=request.url.path, exc_info=error)
-    return answer(500, "internal error; the controller's log has the details", "internal")
+    return answer(500, FAULT.error, FAULT.code)
 
 
 HANDLERS: Final[ExceptionHandlersMap] = {

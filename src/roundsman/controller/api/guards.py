@@ -1,5 +1,6 @@
 """Who may call a route: the guards that the route tables name."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from litestar import Request
@@ -8,7 +9,7 @@ from litestar.datastructures import State
 from litestar.handlers.base import BaseRouteHandler
 
 from roundsman.config.records import Role
-from roundsman.controller.access import Principal
+from roundsman.controller.access import Access, Principal
 from roundsman.controller.service import Controller
 
 # A request behind a guard: `request.user` is the calling principal.
@@ -27,10 +28,14 @@ class Allow:
     ) -> None:
         """Raises `UnauthenticatedError`, `ForbiddenError`."""
         controller: Controller = connection.app.state.controller
-        controller.access.check_origin(connection.headers)
-        principal = controller.access.authenticate(connection.headers.get("authorization"))
+        connection.scope["user"] = self.admit(controller.access, connection.headers)
+
+    def admit(self, access: Access, headers: Mapping[str, str]) -> Principal:
+        """Who calls with these headers. Raises `UnauthenticatedError`, `ForbiddenError`."""
+        access.check_origin(headers)
+        principal = access.authenticate(headers.get("authorization"))
         principal.require(*self.roles)
-        connection.scope["user"] = principal
+        return principal
 
 
 ADMINISTRATORS: Final = Allow(Role.ADMINISTRATOR)

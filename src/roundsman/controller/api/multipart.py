@@ -3,9 +3,12 @@
 from collections.abc import Set
 from typing import Final
 
-from python_multipart import MultipartParser
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import parse_options_header
+from multipart import (
+    MultipartError,
+    MultipartSegment,
+    PushMultipartParser,
+    parse_options_header,
+)
 
 from roundsman.controller.spool import Received
 from roundsman.errors import InvalidError, TooLargeError
@@ -13,6 +16,8 @@ from roundsman.errors import InvalidError, TooLargeError
 FIELD_BYTES: Final = 64 << 10
 PARTS: Final = 64
 FILE: Final = "file"
+OVERHEAD_BYTES: Final = 1 << 20
+"""What a body may be longer than its file: fields, headers and boundaries."""
 
 
 class FormError(InvalidError):
@@ -37,7 +42,7 @@ class ResultTooLargeError(TooLargeError):
 class Form:
     """One multipart body, taken in piece by piece."""
 
-    def __init__(self, boundary: bytes, content: Received, *, names: Set[str], limit: int) -> None:
+    def __init__(self, boundary: str, content: Received, *, names: Set[str], limit: int) -> None:
         """Keep the fields of these names, and the file's content, at most `limit` bytes."""
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
@@ -45,27 +50,14 @@ class Form:
         self._names = names
         self._content = content
         self._limit = limit
-        self._ended = False
+        self._came = 0
         self._parts = 0
-        self._header = (bytearray(), bytearray())
         self._name: str | None = None
-        self._value = bytearray()
-        self._pieces: list[bytes] = []
+        self._value = b""
         try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._on_part_begin,
-                    "on_header_field": self._on_header_field,
-                    "on_header_value": self._on_header_value,
-                    "on_header_end": self._on_header_end,
-                    "on_part_data": self._on_part_data,
-                    "on_part_end": self._on_part_end,
-                    "on_end": self._on_end,
-                },
-            )
-        except FormParserError as error:
-            raise FormError(f"body: {error}") from error
+            self._parser = PushMultipartParser(boundary)
+        except MultipartError as error:
+            raise FormError(f"Content-Type: {error}") from error
 
     @property
     def file_bytes(self) -> int:
@@ -74,78 +66,74 @@ class Form:
 
     async def take(self, data: bytes) -> None:
         """Read more of the body. Raises `FormError`, `ResultTooLargeError` and spool errors."""
+        if not data:
+            return
         try:
-            self._parser.write(data)
-        except FormParserError as error:
+            for event in self._parser.parse(data):
+                if isinstance(event, MultipartSegment):
+                    self._begin(event)
+                elif event is None:
+                    self._end()
+                elif self._name != FILE:
+                    self._add(event)
+                elif self._add_to_file(event):
+                    await self._content.flush()
+        except MultipartError as error:
             raise FormError(f"body: not multipart/form-data: {error}") from error
-        pieces, self._pieces = self._pieces, []
-        for piece in pieces:
-            if self._content.size + len(piece) > self._limit:
-                raise ResultTooLargeError(self._limit)
-            if self._content.take(piece):
-                await self._content.flush()
+        self._came += len(data)
+        if self._came - self._content.size > OVERHEAD_BYTES:
+            raise FormError(f"body: more than {OVERHEAD_BYTES} bytes beside the file")
 
     async def finish(self) -> None:
         """Nothing follows. Raises `FormError` when the body did not end as it should."""
-        if not self._ended:
-            raise FormError("body: it ended before its last boundary; nothing was kept")
+        try:
+            self._parser.close()
+        except MultipartError as error:
+            if not self._parts and self._came:
+                text = "body: not multipart/form-data: its boundary does not occur"
+            else:
+                text = "body: it ended before its last boundary; nothing was kept"
+            raise FormError(text) from error
         if self.has_file:
             await self._content.finish()
 
-    def _on_part_begin(self) -> None:
+    def _begin(self, part: MultipartSegment) -> None:
         self._parts += 1
         if self._parts > PARTS:
             raise FormError(f"body: more than {PARTS} parts")
-        self._name = None
-        self._value = bytearray()
-
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header[0].extend(data[start:end])
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header[1].extend(data[start:end])
-
-    def _on_header_end(self) -> None:
-        name, value = bytes(self._header[0]), bytes(self._header[1])
-        self._header = (bytearray(), bytearray())
-        if name.lower() == b"content-disposition":
-            self._on_disposition(value)
-
-    def _on_disposition(self, value: bytes) -> None:
-        _, options = parse_options_header(value)
-        name = options.get(b"name", b"").decode("latin-1")
+        name = part.name or ""
+        self._name = name if name in self._names or name == FILE else None
+        self._value = b""
         if name == FILE:
             if self.has_file:
                 raise FormError("file: given twice")
             self.has_file = True
-            self.filename = _text(FILE, options.get(b"filename", b"")) or None
-        elif name not in self._names:
-            return
+            self.filename = part.filename or None
         elif name in self.fields:
             raise FormError(f"{name}: given twice")
-        self._name = name
 
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._name == FILE:
-            self._pieces.append(data[start:end])
-        elif self._name is not None:
-            self._value += data[start:end]
+    def _add(self, data: bytes) -> None:
+        if self._name is not None:
+            self._value += data
             if len(self._value) > FIELD_BYTES:
                 raise FormError(f"{self._name}: longer than {FIELD_BYTES} bytes")
 
-    def _on_part_end(self) -> None:
+    def _add_to_file(self, data: bytes) -> bool:
+        """Whether the content is to be flushed before more of it is taken."""
+        if self._content.size + len(data) > self._limit:
+            raise ResultTooLargeError(self._limit)
+        return self._content.take(data)
+
+    def _end(self) -> None:
         if self._name is not None and self._name != FILE:
-            self.fields[self._name] = _text(self._name, bytes(self._value))
-
-    def _on_end(self) -> None:
-        self._ended = True
+            self.fields[self._name] = _text(self._name, self._value)
 
 
-def parse_content_type(header: str) -> bytes:
+def parse_content_type(header: str) -> str:
     """The boundary that a `Content-Type` header names. Raises `FormError`."""
     kind, options = parse_options_header(header)
-    boundary = options.get(b"boundary")
-    if kind != b"multipart/form-data" or not boundary:
+    boundary: str | None = options.get("boundary")
+    if kind != "multipart/form-data" or not boundary:
         raise FormError(
             f"Content-Type: expected multipart/form-data with a boundary, got {header[:100]!r}"
         )

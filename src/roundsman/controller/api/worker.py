@@ -22,7 +22,7 @@ from litestar.openapi.spec import (
 )
 
 from roundsman.controller.access import Principal
-from roundsman.controller.api import completion
+from roundsman.controller.api import completing
 from roundsman.controller.api.guards import WORKERS, CallerRequest
 from roundsman.controller.dispatch import Offer, Wanted
 from roundsman.controller.intake import Kept
@@ -176,16 +176,9 @@ async def next_executions(
 )
 async def complete(request: CallerRequest) -> Kept:
     """200: kept for good. 409: the lease is lost, drop the result. 503: send it again later."""
-    controller: Controller = request.app.state.controller  # injecting it costs as much as all else
-    async with controller.spool.receive() as content:
-        received, file = await completion.receive(
-            request.receive,
-            content_type=request.headers.get("content-type", ""),
-            content_length=request.content_length,
-            content=content,
-            limit=controller.configuration.controller.limits.result_bytes,
-        )
-        return await controller.intake.complete(received, file, request.user)
+    return await completing.complete(
+        request.app.state.controller, request.receive, request.headers, request.user
+    )
 
 
 ROUTES: Final = Router(
