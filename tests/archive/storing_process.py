@@ -6,7 +6,7 @@ from pathlib import Path
 from unittest import mock
 
 from roundsman import logs
-from roundsman.archive import consolidation, git
+from roundsman.archive import maintenance, maintenance_plan
 from roundsman.archive.git import GitArchive
 from roundsman.clock import SystemClock
 from roundsman.testing.archive_conformance import Spool
@@ -32,6 +32,10 @@ async def main(folder: Path, life: int) -> None:
 
 
 logs.configure(level="warning")
-# So that kills hit consolidation too.
-with mock.patch.object(git, "PACKS_ADDED", 4), mock.patch.object(consolidation, "PACKS_ADDED", 4):
+# So that kills hit maintenance too.
+with (
+    mock.patch.object(maintenance, "PACKS_ADDED", 4),
+    mock.patch.object(maintenance_plan, "_FEW", 4),
+    mock.patch.object(maintenance_plan, "_YOUNG_BYTES", 1 << 20),
+):
     asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from roundsman.archive import batch, consolidation, git
+from roundsman.archive import batch
 from roundsman.archive.git import GitArchive
 from roundsman.archive.interface import ArchiveUnavailableError
 from roundsman.clock import SystemClock
@@ -288,28 +288,6 @@ async def test_when_the_tree_is_large_results_share_commits(
         assert stock.show(stored[number].version, f"d{number}") == b"1\n"
         versions = await archive.versions(f"d{number}", "show_run", limit=9)
         assert versions[0].version == stored[number].version
-    stock.fsck()
-
-
-async def test_packs_are_joined_while_results_come_and_go(
-    archive: GitArchive,
-    folder: Path,
-    stock: StockGit,
-    spool: Spool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(git, "PACKS_ADDED", 8)
-    monkeypatch.setattr(consolidation, "PACKS_ADDED", 8)
-    stored = []
-    for number in range(120):
-        stored.append(await archive.store(spool.entry(b"%d\n" % number, device=f"d{number % 7}")))
-        looked_at = number // 2
-        device = f"d{looked_at % 7}"
-        content = await content_of(archive, device, version=stored[looked_at].version)
-        assert content == b"%d\n" % looked_at
-    await archive.close()
-    assert len(list((folder / "objects" / "pack").glob("*.pack"))) < 60
-    assert stock.commits("main") == [item.version for item in reversed(stored)]
     stock.fsck()
 
 

@@ -3,8 +3,8 @@
 General layout, in the order in which a result passes: `preparation` reads and names it; `layouts`
 and `copies` say where it stands; `writer` takes what waits as one `batch`, keeping the `trees` of
 `folders` in memory; `packs` writes it; `repository` moves the branch; `history` notes the versions.
-`consolidation` joins packs beside all that, and `command` is the git program, which reads. All that
-changes the disk goes through `files`.
+`maintenance` joins and compacts packs beside all that, and `command` is the git program, which
+reads. All that changes the disk goes through `files`.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from typing import Final, TypeVar, TypeVarTuple
 from weakref import WeakValueDictionary
 
 from roundsman import logs
-from roundsman.archive.consolidation import PACKS_ADDED, consolidate
 from roundsman.archive.files import Files
 from roundsman.archive.history import History
 from roundsman.archive.interface import (
     Archive,
     ArchiveNameError,
+    ArchiveState,
     ArchiveUnavailableError,
     Entry,
     Stored,
@@ -32,6 +32,8 @@ from roundsman.archive.interface import (
     VersionNotFoundError,
 )
 from roundsman.archive.layouts import Layouts
+from roundsman.archive.maintenance import Maintainer
+from roundsman.archive.packs import new_pack_name
 from roundsman.archive.preparation import Prepared, is_large, prepare_large, unreadable
 from roundsman.archive.reading import blob_pieces
 from roundsman.archive.repository import Repository
@@ -88,8 +90,7 @@ class GitArchive(Archive):
         self._waiting: deque[tuple[Entry | Prepared, asyncio.Future[Stored]]] = deque()
         self._turns = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
         self._writing: asyncio.Task[None] | None = None
-        self._consolidating: asyncio.Task[None] | None = None
-        self._packs_added = PACKS_ADDED  # what an earlier life left is looked at first
+        self._maintainer = Maintainer(self._repository, clock, self._between_batches)
 
     async def open(self) -> None:
         if self._opened:
@@ -102,6 +103,7 @@ class GitArchive(Archive):
         except BaseException:
             await self.close()
             raise
+        self._maintainer.start()
 
     async def close(self) -> None:
         if not self._opened:
@@ -109,9 +111,7 @@ class GitArchive(Archive):
         self._opened = False
         for _ in range(_IN_HAND):  # all of them: nothing is in hand any more
             await self._in_hand.acquire()
-        if self._consolidating is not None:
-            self._consolidating.cancel()
-            await asyncio.wait([self._consolidating])
+        await self._maintainer.stop()
         await self._by_writer(self._writer.close)
         for threads in (self._writer_thread, self._large):
             threads.shutdown()
@@ -177,6 +177,12 @@ class GitArchive(Archive):
             self._writing = asyncio.create_task(self._write_what_waits())
         return stored
 
+    async def state(self) -> ArchiveState:
+        self._expect_open()
+        with self._reporting():
+            size, packs, loose = await asyncio.to_thread(self._repository.measure)
+        return ArchiveState(bytes=size, packs=packs, loose=loose, maintenance=self._maintainer.last)
+
     async def versions(self, device: str, job: str, *, limit: int) -> list[Version]:
         self._expect_open()
         with self._reporting():
@@ -202,12 +208,23 @@ class GitArchive(Archive):
 
     async def _prepare(self, entry: Entry) -> Prepared:
         current = self._writer.current(entry.device, entry.job)
-        packs = self._repository.packs
-        prepared = await asyncio.get_running_loop().run_in_executor(
-            self._large, prepare_large, entry, self._files, packs, current
-        )
-        if isinstance(prepared, ArchiveUnavailableError):
-            raise prepared
+        name = new_pack_name()
+        self._maintainer.pending.add(name)
+        try:
+            prepared = await asyncio.get_running_loop().run_in_executor(
+                self._large,
+                prepare_large,
+                entry,
+                self._files,
+                self._repository.packs,
+                name,
+                current,
+            )
+            if isinstance(prepared, ArchiveUnavailableError):
+                raise prepared
+        except BaseException:
+            self._maintainer.pending.discard(name)
+            raise
         return prepared
 
     async def _write_what_waits(self) -> None:
@@ -225,23 +242,14 @@ class GitArchive(Archive):
                     stored.set_result(answer)
                 else:
                     stored.set_exception(answer)
-            self._note_pack()
+            for item, _ in batch:
+                if isinstance(item, Prepared):
+                    self._maintainer.pending.discard(item.pack)
+            self._maintainer.note_batch()
         self._writing = None
 
-    def _note_pack(self) -> None:
-        self._packs_added += 1
-        if self._packs_added >= PACKS_ADDED and self._consolidating is None:
-            self._packs_added = 0
-            self._consolidating = asyncio.create_task(self._consolidate())
-
-    async def _consolidate(self) -> None:
-        try:
-            joined = await consolidate(self._repository)
-            log.debug("archive.consolidated", packs=joined)
-        except (OSError, ArchiveUnavailableError) as error:  # tried again after some more packs
-            log.warning("archive.consolidation_failed", error=str(error))
-        finally:
-            self._consolidating = None
+    async def _between_batches(self, call: Callable[[], list[Path]]) -> list[Path]:
+        return await self._by_writer(self._writer.when_settled, call)
 
     def _by_writer(self, call: Callable[[*Ts], T], *args: *Ts) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._writer_thread, call, *args)

@@ -89,6 +89,34 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it differed from what was there."""
 
 
+class Maintenance(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done last to keep the archive small."""
+
+    work: str
+    """`join`, `compact` or `prune`."""
+    at: float
+    """When it ended, Unix seconds."""
+    seconds: float
+    """How long it took."""
+    packs: int
+    """How many packs it was given."""
+    failure: str | None = None
+    """Why it came to nothing."""
+
+
+class ArchiveState(msgspec.Struct, frozen=True, kw_only=True):
+    """How the archive stands."""
+
+    bytes: int
+    """Size on disk."""
+    packs: int
+    """Packs of objects; each is looked into when an object is read."""
+    loose: int
+    """Objects in files of their own, brought by others."""
+    maintenance: Maintenance | None = None
+    """What was done last; none before the first time."""
+
+
 class Archive(ABC):
     """The store of results. See the module for the laws."""
 
@@ -120,6 +148,10 @@ class Archive(ABC):
             return await self.store(entry)
         except RoundsmanError as error:
             return error
+
+    @abstractmethod
+    async def state(self) -> ArchiveState:
+        """How it stands. Raises `ArchiveUnavailableError`."""
 
     @abstractmethod
     async def versions(self, device: str, job: str, *, limit: int) -> list[Version]:

@@ -35,6 +35,11 @@ _LEVEL: Final = 1
 """zlib level of large blobs: they are deflated while somebody waits."""
 
 
+def new_pack_name() -> str:
+    """A name that no pack ever had: what is given up is never mistaken for what is needed."""
+    return f"pack-{os.urandom(20).hex()}"
+
+
 class SourceChangedError(OSError):
     """A spool file did not hold still while it was read."""
 
@@ -89,12 +94,11 @@ class PackWriter:
     Use as a context; unless `finish` was called, no pack is left of it.
     """
 
-    def __init__(self, files: Files, folder: Path, objects: int) -> None:
-        """Begin a pack of so many objects in `folder`."""
+    def __init__(self, files: Files, pack: Path, objects: int) -> None:
+        """Begin a pack of so many objects, which is to have this path, suffixes aside."""
         self._files = files
-        self._folder = folder
-        self.name = f"pack-{os.urandom(20).hex()}"
-        self._temporary = folder / f"{TEMPORARY_PREFIX}{self.name[5:]}"
+        self._pack = pack
+        self._temporary = pack.with_name(TEMPORARY_PREFIX + pack.name.removeprefix("pack-"))
         self._file = files.create(self._temporary, _READ_ONLY)
         self._digest = hashlib.sha1(usedforsecurity=False)
         self.size = 0
@@ -122,8 +126,8 @@ class PackWriter:
         """The object begun last is complete."""
         self._entries.append(Indexed(*self._begun, self._crc))
 
-    def finish(self, *, apart: bool = False) -> str:
-        """Flush it and give it its name, which is returned; `apart` marks it to be left alone."""
+    def finish(self, *, apart: bool = False) -> None:
+        """Flush it and give it its name; `apart` marks it to be left alone."""
         self._flush()
         checksum = self._digest.digest()
         self._file.write(checksum)
@@ -133,12 +137,11 @@ class PackWriter:
         try:
             _write_file(self._files, index, encode_index(self._entries, checksum))
             if apart:
-                self._files.create((self._folder / self.name).with_suffix(".keep")).close()
-            _rename(self._files, self._folder, [self._temporary, index], self.name)
-            self._files.sync_folder(self._folder)
+                self._files.create(self._pack.with_suffix(".keep")).close()
+            _rename(self._files, [self._temporary, index], self._pack)
+            self._files.sync_folder(self._pack.parent)
         finally:
             forget(self._files, index)
-        return self.name
 
     def _write(self, data: bytes) -> None:
         self._pending += data
@@ -165,11 +168,9 @@ class StagedPack:
     def __init__(self, files: Files, folder: Path, pack: Pack) -> None:
         """Write both to `folder`."""
         self._files = files
-        self._folder = folder
-        self._name = f"pack-{os.urandom(20).hex()}"
-        self._temporary = [
-            folder / f"{TEMPORARY_PREFIX}{self._name[5:]}{suffix}" for suffix in ("", "_idx")
-        ]
+        self._pack = folder / new_pack_name()
+        temporary = TEMPORARY_PREFIX + self._pack.name.removeprefix("pack-")
+        self._temporary = [folder / temporary, folder / f"{temporary}_idx"]
         self.written: list[NewFile] = []
         """To be flushed before `keep`."""
         try:
@@ -185,8 +186,8 @@ class StagedPack:
 
     def keep(self) -> None:
         """Give them their names, durably."""
-        _rename(self._files, self._folder, self._temporary, self._name)
-        self._files.sync_folder(self._folder)
+        _rename(self._files, self._temporary, self._pack)
+        self._files.sync_folder(self._pack.parent)
 
     def __exit__(self, *_: object) -> None:
         self._drop()
@@ -206,25 +207,25 @@ def write_pack(files: Files, folder: Path, pack: Pack) -> None:
 
 
 def write_blob_pack(
-    files: Files, folder: Path, source: Path, blob: bytes, size: int, *, apart: bool
-) -> str:
-    """Write one large blob, streamed from `source`, as a pack of its own; the pack's name.
+    files: Files, pack: Path, source: Path, blob: bytes, size: int, *, apart: bool
+) -> None:
+    """Write one large blob, streamed from `source`, as a pack of its own.
 
     A pack that is to stay `apart` is marked, as git does it, so that it is never joined.
     """
-    with PackWriter(files, folder, 1) as pack, source.open("rb") as content:
-        pack.begin(blob)
-        pack.put(entry_header(BLOB, size))
+    with PackWriter(files, pack, 1) as writer, source.open("rb") as content:
+        writer.begin(blob)
+        writer.put(entry_header(BLOB, size))
         deflate = zlib.compressobj(_LEVEL)
         digest = hashlib.sha1(header(BLOB, size), usedforsecurity=False)
         while piece := content.read(_PIECE):
             digest.update(piece)
-            pack.put(deflate.compress(piece))
-        pack.put(deflate.flush())
-        pack.end()
+            writer.put(deflate.compress(piece))
+        writer.put(deflate.flush())
+        writer.end()
         if digest.digest() != blob:
             raise SourceChangedError(f"{source} changed while it was read")
-        return pack.finish(apart=apart)
+        writer.finish(apart=apart)
 
 
 def blob_id(source: Path) -> tuple[bytes, int]:
@@ -294,10 +295,10 @@ def _pack_header(objects: int) -> bytes:
     return b"PACK" + struct.pack(">LL", 2, objects)
 
 
-def _rename(files: Files, folder: Path, temporary: Sequence[Path], name: str) -> None:
+def _rename(files: Files, temporary: Sequence[Path], pack: Path) -> None:
     """Give a flushed pack its name; its index comes last, since with it git finds the pack."""
     for path, suffix in zip(temporary, (".pack", ".idx"), strict=True):
-        files.rename(path, (folder / name).with_suffix(suffix))
+        files.rename(path, pack.with_suffix(suffix))
 
 
 def _write_file(files: Files, path: Path, content: bytes) -> None:

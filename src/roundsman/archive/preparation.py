@@ -29,8 +29,8 @@ class Prepared(msgspec.Struct, frozen=True):
     raw: bytes | None = None
     """The content as it stands in a pack; none when it is in a pack of its own, or was not written
     since its path was seen to hold it."""
-    pack: str | None = None
-    """The pack of its own."""
+    pack: str = ""
+    """Name of the pack of its own."""
     seen_in: int | None = None
     """The generation of the branch in which the path held this very content."""
 
@@ -63,19 +63,19 @@ def _prepare_small(entry: Entry) -> Prepared | ArchiveUnavailableError:
 
 
 def prepare_large(
-    entry: Entry, files: Files, packs: Path, current: Current
+    entry: Entry, files: Files, packs: Path, name: str, current: Current
 ) -> Prepared | ArchiveUnavailableError:
-    """Name a result, and write its content to the disk if its path does not hold it."""
+    """Name a result, and write its content as a pack of this name if its path does not hold it."""
     assert isinstance(entry.content, Path)  # noqa: S101 - who asked `is_large` knows
     try:
         blob, size = blob_id(entry.content)
         if blob == current.blob:
-            return Prepared(entry, blob, seen_in=current.generation)
+            return Prepared(entry, blob, pack=name, seen_in=current.generation)
         apart = size >= LARGE_BLOB
-        pack = write_blob_pack(files, packs, entry.content, blob, size, apart=apart)
+        write_blob_pack(files, packs / name, entry.content, blob, size, apart=apart)
     except OSError as error:
         return unreadable(entry, error)
-    return Prepared(entry, blob, pack=pack)
+    return Prepared(entry, blob, pack=name)
 
 
 def unreadable(entry: Entry, error: OSError) -> ArchiveUnavailableError:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -12,6 +13,8 @@ from roundsman.archive.packs import TEMPORARY_PREFIX, forget
 
 DEFAULT_BRANCH: Final = "refs/heads/main"
 
+_FAN_OUT: Final = 2
+_LOOSE: Final = 38
 _SYMBOLIC: Final = re.compile(r"ref: (refs/heads/[^\s]+)\n?")
 _OBJECT_ID: Final = re.compile(r"[0-9a-f]{40}")
 
@@ -123,6 +126,16 @@ class Repository:
             move.drop()
             raise
         return move
+
+    def measure(self) -> tuple[int, int, int]:
+        """Bytes on disk, how many packs, how many loose objects. Raises `OSError`."""
+        size = packs = loose = 0
+        for path in self.folder.rglob("*"):
+            with suppress(FileNotFoundError):  # maintenance replaced it meanwhile
+                size += path.lstat().st_size
+                packs += path.suffix == ".pack"
+                loose += len(path.parent.name) == _FAN_OUT and len(path.name) == _LOOSE
+        return size, packs, loose
 
     def prove(self) -> None:
         """Flush the branch as it stands, and the names of the packs that it needs."""

@@ -1,9 +1,9 @@
 """The one writer: follows the branch, and moves it on by a batch at a time."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import Final, TypeVar
 
 from roundsman import logs
 from roundsman.archive.batch import Batch, Change
@@ -21,6 +21,7 @@ from roundsman.archive.repository import BranchMovedError, Repository
 from roundsman.archive.trees import Tree
 from roundsman.clock import Clock
 
+T = TypeVar("T")
 Answer = Stored | ArchiveUnavailableError
 
 _ATTEMPTS: Final = 3
@@ -77,6 +78,14 @@ class Writer:
             probe(self._files, self._repository.packs)
         except (OSError, sqlite3.Error) as error:
             raise unavailable(self._repository, error) from error
+
+    def when_settled(self, call: Callable[[], T]) -> T:
+        """Make a call while every pack is complete, and either referred to or given up."""
+        if not self._flushed:
+            raise ArchiveUnavailableError(
+                f"{self._repository.folder}: it is not known yet whether the last batch is kept"
+            )
+        return call()
 
     def current(self, device: str, job: str) -> Current:
         """What a path holds, as far as it is known without reading."""

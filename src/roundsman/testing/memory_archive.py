@@ -8,6 +8,7 @@ import msgspec
 from roundsman.archive.interface import (
     Archive,
     ArchiveNameError,
+    ArchiveState,
     ArchiveUnavailableError,
     Entry,
     Stored,
@@ -69,6 +70,10 @@ class MemoryArchive(Archive):
         )
         versions.append(KeptVersion(version=version, entry=entry, content=content))
         return Stored(version=version.version, changed=True)
+
+    async def state(self) -> ArchiveState:
+        size = sum(len(item.content) for kept in self.kept.values() for item in kept)
+        return ArchiveState(bytes=size, packs=0, loose=0)
 
     async def versions(self, device: str, job: str, *, limit: int) -> list[Version]:
         kept = self.kept.get((device, job), [])

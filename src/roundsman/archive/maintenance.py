@@ -1,0 +1,295 @@
+"""What keeps the repository small and quick to read, beside the writer and without its help.
+
+**Joining**: a batch leaves a pack; the young ones are joined by copying (`joining`), small ones
+first, so that each object is copied about as often as the repository doubles. **Compacting**: what
+was joined is given to git, which finds deltas between versions, together with the compact packs
+that are not much larger; so again each object's turn comes seldom. **Pruning**, once in a while:
+the whole repository is compacted, without what nothing refers to.
+
+All three write a new pack, flushed, and only then are the old ones removed, so each may be cut off
+at any moment. They run as processes of low priority. Results do not wait for them.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, cast
+
+import msgspec
+
+from roundsman import logs
+from roundsman.archive.interface import ArchiveUnavailableError, Maintenance
+from roundsman.archive.maintenance_plan import PackFile, Plan, Work, make_plan
+from roundsman.archive.pack_reading import PackDamagedError, PackReader, packs_in
+from roundsman.archive.repository import Repository
+from roundsman.clock import Clock
+
+PACKS_ADDED: Final = 64
+"""Packs added before it is worth a look."""
+
+_LOOK_SECONDS: Final = 600
+"""How often it looks by itself."""
+_SETTLE_SECONDS: Final = 60
+"""Before pruning: whoever brought a pack from outside has moved a branch by then."""
+_UNREFERENCED: Final = "2.weeks.ago"
+_NICE: Final = ("nice", "-n", "10")
+
+log = logs.get(__name__)
+
+
+class _Noted(msgspec.Struct):
+    """What outlives the process."""
+
+    compact: set[str] = msgspec.field(default_factory=set)
+    """Names of packs in which git looked for deltas."""
+    pruned_at: float = 0
+    compacted_at: float = 0
+    last: Maintenance | None = None
+
+
+class Maintainer:
+    """Looks after one repository. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        clock: Clock,
+        listing: Callable[[Callable[[], list[Path]]], Awaitable[list[Path]]],
+    ) -> None:
+        """`listing` makes a call between two batches, when every pack is complete."""
+        self._repository = repository
+        self._files = repository.files
+        self._clock = clock
+        self._listing = listing
+        self._file = repository.folder / "roundsman" / "maintenance.json"
+        self._noted = _Noted()
+        self._wanted = asyncio.Event()
+        self._packs_added = PACKS_ADDED  # what an earlier life left is looked at first
+        self._task: asyncio.Task[None] | None = None
+        self.pending: set[str] = set()
+        """Packs that a result which is not stored yet will need."""
+
+    @property
+    def last(self) -> Maintenance | None:
+        """What was done last."""
+        return self._noted.last
+
+    def start(self) -> None:
+        """Begin to look after it."""
+        try:
+            self._noted = msgspec.json.decode(self._file.read_bytes(), type=_Noted)
+        except (OSError, msgspec.MsgspecError):
+            self._noted = _Noted(pruned_at=self._clock.now())
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Leave it as it is, cutting off what runs."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    def note_batch(self) -> None:
+        """A batch was written."""
+        self._packs_added += 1
+        if self._packs_added >= PACKS_ADDED:
+            self._wanted.set()
+
+    async def _run(self) -> None:
+        if self._packs_added >= PACKS_ADDED:
+            self._wanted.set()
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._wanted.wait()
+            self._wanted.clear()
+            self._packs_added = 0
+            await self.look()
+
+    async def look(self) -> None:
+        """Do what is worth doing now; what fails is tried again at the next look."""
+        while True:
+            begun = self._clock.monotonic()
+            plan = Plan(Work.NOTHING)
+            failure = None
+            try:
+                plan = await self._plan()
+                if plan.work is Work.NOTHING:
+                    return
+                await self._do(plan)
+            except (OSError, ArchiveUnavailableError) as error:
+                failure = str(error)
+                log.warning("archive.maintenance_failed", work=plan.work, error=failure)
+            self._noted.last = Maintenance(
+                work=plan.work,
+                at=self._clock.now(),
+                seconds=self._clock.monotonic() - begun,
+                packs=len(plan.packs),
+                failure=failure,
+            )
+            if failure is not None:
+                return
+            log.info(
+                "archive.maintained",
+                work=plan.work,
+                packs=len(plan.packs),
+                seconds=round(self._noted.last.seconds, 3),
+            )
+            await asyncio.to_thread(self._note)
+
+    async def _plan(self) -> Plan:
+        found = await self._listing(lambda: [*packs_in(self._repository.packs)])
+        # What was pending when the packs were listed and is no more is referred to by now.
+        free = [
+            path
+            for path in found
+            if path.stem not in self.pending and not path.with_suffix(".keep").exists()
+        ]
+        packs = [
+            PackFile(path.stem, path.stat().st_size, path.stem in self._noted.compact)
+            for path in free
+        ]
+        return make_plan(
+            packs,
+            now=self._clock.now(),
+            compacted_at=self._noted.compacted_at,
+            pruned_at=self._noted.pruned_at,
+        )
+
+    async def _do(self, plan: Plan) -> None:
+        packs = [self._repository.packs / f"{name}.pack" for name in plan.packs]
+        if plan.work is Work.JOIN:
+            made = await self._join(plan.packs)
+        elif plan.work is Work.COMPACT:
+            made = await self._compact(packs)
+        else:
+            large = await self._large()
+            await self._clock.sleep(_SETTLE_SECONDS)
+            await self._forget_unneeded(large)
+            made = await self._prune()
+        await asyncio.to_thread(self._replace, packs, made)
+        now = self._clock.now()
+        if plan.work is not Work.JOIN:
+            self._noted.compact = (self._noted.compact - {*plan.packs}) | made
+            self._noted.compacted_at = now
+            await self._git("commit-graph", "write", "--reachable", "--split", "--no-progress")
+        if plan.work is Work.PRUNE:
+            self._noted.pruned_at = now
+            await self._git("prune-packed", "--quiet")
+            await self._git("prune", f"--expire={_UNREFERENCED}")
+
+    async def _join(self, names: Sequence[str]) -> set[str]:
+        """Join packs in a process of its own."""
+        said = await self._process(
+            (sys.executable, "-m", "roundsman.archive.joining", str(self._repository.packs)),
+            "\n".join(names).encode(),
+        )
+        return {said.decode().strip()}
+
+    async def _compact(self, packs: Sequence[Path]) -> set[str]:
+        """Have git write all objects of these packs, as deltas where it can.
+
+        It believes of two objects of one pack that a delta was looked for; joining did not.
+        """
+        others = {*packs_in(self._repository.packs)}.difference(packs)
+        lines = [*(path.name for path in packs), *("^" + path.name for path in others), ""]
+        return await self._pack_objects("\n".join(lines), "--stdin-packs", "--no-reuse-delta")
+
+    async def _prune(self) -> set[str]:
+        """Have git write all objects that any branch or tag needs, as deltas where it can."""
+        return await self._pack_objects("", "--revs", "--all", "--honor-pack-keep")
+
+    async def _large(self) -> dict[bytes, Path]:
+        """The packs that are left alone since they hold one large blob, by its id."""
+        found = await self._listing(lambda: [*packs_in(self._repository.packs)])
+        free = [path for path in found if path.stem not in self.pending]
+        return await asyncio.to_thread(_large_blobs, free)
+
+    async def _forget_unneeded(self, large: dict[bytes, Path]) -> None:
+        """Remove the large blobs that no branch or tag needs."""
+        if not large:
+            return
+        git = self._repository.git
+        process = await asyncio.create_subprocess_exec(
+            *_NICE,
+            *git.arguments("rev-list", "--objects", "--all"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=git.environment,
+        )
+        try:
+            async for line in cast("asyncio.StreamReader", process.stdout):
+                large.pop(bytes.fromhex(line[:40].decode()), None)
+            if status := await process.wait():
+                raise git.failure("rev-list", status, b"")
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        await asyncio.to_thread(self._replace, [*large.values()], set())
+
+    async def _pack_objects(self, said: str, *options: str) -> set[str]:
+        made = await self._git(
+            *("pack-objects", "--quiet", "--delta-base-offset", *options),
+            str(self._repository.packs / "pack"),
+            said=said,
+        )
+        return {f"pack-{checksum}" for checksum in made.decode().split()}
+
+    async def _git(self, *arguments: str, said: str = "") -> bytes:
+        git = self._repository.git
+        return await self._process(
+            git.arguments(*arguments), said.encode(), environment=git.environment
+        )
+
+    async def _process(
+        self, arguments: Sequence[str], said: bytes, *, environment: dict[str, str] | None = None
+    ) -> bytes:
+        """Run a program at low priority; what it prints."""
+        process = await asyncio.create_subprocess_exec(
+            *_NICE,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+        try:
+            printed, complaint = await process.communicate(said)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode:
+            raise self._repository.git.failure("maintenance", process.returncode, complaint)
+        return printed
+
+    def _replace(self, packs: Sequence[Path], made: set[str]) -> None:
+        """Remove packs whose objects stand in those that were made, once these are sure to stay."""
+        self._files.sync_folder(self._repository.packs)
+        for path in packs:
+            if path.stem not in made:
+                # The index first: without it git does not look for the pack.
+                for suffix in (".idx", ".rev", ".pack", ".keep"):
+                    self._files.unlink(path.with_suffix(suffix))
+
+    def _note(self) -> None:
+        """Write down what the next process should know. Not knowing it costs some work only."""
+        with suppress(OSError):
+            self._files.replace(self._file, msgspec.json.encode(self._noted))
+
+
+def _large_blobs(packs: Sequence[Path]) -> dict[bytes, Path]:
+    found: dict[bytes, Path] = {}
+    for path in packs:
+        if path.with_suffix(".keep").exists():
+            try:
+                with PackReader(path) as pack:
+                    if len(pack.objects) == 1:
+                        found[pack.objects[0].id] = path
+            except PackDamagedError as error:
+                raise OSError(str(error)) from error
+    return found

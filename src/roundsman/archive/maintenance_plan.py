@@ -1,0 +1,99 @@
+"""Which packs are worth joining or compacting now. Pure: sizes and times in, names out."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+_GROWTH: Final = 2
+_FEW: Final = 32
+"""Packs are joined, whatever their sizes, when there are no more of them than this."""
+_JOINED_BYTES: Final = 512 << 20
+"""Larger packs are not joined any more, only compacted."""
+_YOUNG_BYTES: Final = 256 << 20
+"""So much of what git did not look at yet is compacted at once."""
+_WORTH_BYTES: Final = 4 << 20
+"""So much is when there is time, if it is a fair part of the whole."""
+_PART: Final = 4
+_SHRINKS: Final = 8
+"""What compacting makes of young packs, roughly: an eighth."""
+_MINUTES_BETWEEN: Final = 15
+_DAY: Final = 86_400
+_PRUNE_DAYS: Final = 7
+
+
+class Work(StrEnum):
+    """What there is to do."""
+
+    NOTHING = "nothing"
+    JOIN = "join"
+    COMPACT = "compact"
+    PRUNE = "prune"
+
+
+class PackFile(msgspec.Struct, frozen=True):
+    """A pack that may be replaced."""
+
+    name: str
+    size: int
+    compact: bool
+    """Whether git looked for deltas in it."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to do with which packs."""
+
+    work: Work
+    packs: Sequence[str] = ()
+
+
+def make_plan(
+    packs: Sequence[PackFile], *, now: float, compacted_at: float, pruned_at: float
+) -> Plan:
+    """The next thing worth doing, the most urgent first."""
+    young = sorted((pack for pack in packs if not pack.compact), key=lambda pack: pack.size)
+    old = sorted((pack for pack in packs if pack.compact), key=lambda pack: pack.size)
+    size = _sum(young)
+    since = now - compacted_at
+    if now - pruned_at > _PRUNE_DAYS * _DAY and packs:
+        return Plan(Work.PRUNE, [pack.name for pack in packs])
+    due = (
+        size >= _YOUNG_BYTES
+        or (size >= max(_WORTH_BYTES, _sum(old) // _PART) and since > _MINUTES_BETWEEN * 60)
+        or (len(young) > 1 and since > _DAY)
+    )
+    if due:
+        return Plan(Work.COMPACT, [pack.name for pack in _to_compact(young, old)])
+    joined = _to_join([pack for pack in young if pack.size < _JOINED_BYTES])
+    if len(joined) >= _FEW:
+        return Plan(Work.JOIN, [pack.name for pack in joined])
+    return Plan(Work.NOTHING)
+
+
+def _to_compact(young: Sequence[PackFile], old: Sequence[PackFile]) -> list[PackFile]:
+    """All young ones, and the compact ones that are not much larger than what they become."""
+    chosen = [*young]
+    size = _sum(young) // _SHRINKS
+    for pack in old:
+        if pack.size > _GROWTH * size:
+            break
+        chosen.append(pack)
+        size += pack.size
+    return chosen
+
+
+def _to_join(packs: Sequence[PackFile]) -> list[PackFile]:
+    """The smaller ones, from the smallest up to the first gap."""
+    joined: list[PackFile] = []
+    size = 0
+    for pack in packs:
+        if pack.size > _GROWTH * size and len(joined) >= _FEW:
+            break
+        joined.append(pack)
+        size += pack.size
+    return joined
+
+
+def _sum(packs: Sequence[PackFile]) -> int:
+    return sum(pack.size for pack in packs)

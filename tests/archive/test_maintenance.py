@@ -1,0 +1,280 @@
+"""Joining, compacting and pruning: nothing is lost, little is left, nobody waits."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from roundsman.archive import maintenance, maintenance_plan
+from roundsman.archive.files import Files
+from roundsman.archive.git import GitArchive
+from roundsman.archive.joining import join
+from roundsman.archive.maintenance_plan import PackFile, Work, make_plan
+from roundsman.archive.pack_reading import PackDamagedError, PackReader, packs_in
+from roundsman.clock import SystemClock
+from roundsman.testing.archive_conformance import Spool, content_of
+from tests.archive.stock_git import StockGit
+
+DAY = 86_400
+
+
+def contents(rng: random.Random, versions: int) -> list[bytes]:
+    """A configuration of 5 KB and how it changed."""
+    lines = [f"interface Gi0/{n}\n description {rng.getrandbits(64):x}\n" for n in range(120)]
+    made = []
+    for _ in range(versions):
+        lines[rng.randrange(120)] = f"interface changed\n description {rng.getrandbits(64):x}\n"
+        made.append("".join(lines).encode())
+    return made
+
+
+async def fill(
+    archive: GitArchive, spool: Spool, rng: random.Random, *, devices: int, versions: int
+) -> dict[str, list[tuple[str, bytes]]]:
+    """Many versions; (version, content) by device, oldest first."""
+    stored: dict[str, list[tuple[str, bytes]]] = {}
+
+    async def device(name: str) -> None:
+        for content in contents(rng, versions):
+            answer = await archive.store(spool.entry(content, device=name))
+            stored.setdefault(name, []).append((answer.version, content))
+
+    await asyncio.gather(*(device(f"d{number}") for number in range(devices)))
+    return stored
+
+
+async def expect_all(
+    archive: GitArchive, stock: StockGit, stored: dict[str, list[tuple[str, bytes]]]
+) -> None:
+    for device, versions in stored.items():
+        for version, content in versions:
+            assert stock.show(version, device) == content
+        assert await content_of(archive, device) == versions[-1][1]
+    stock.fsck()
+
+
+def pack_size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in (folder / "objects" / "pack").glob("*.pack"))
+
+
+@pytest.fixture
+async def archive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[GitArchive]:
+    """One that looks only when asked to."""
+    monkeypatch.setattr(maintenance, "PACKS_ADDED", 1 << 30)
+    monkeypatch.setattr(maintenance, "_SETTLE_SECONDS", 0)
+    archive = GitArchive(folder, SystemClock())
+    await archive.open()
+    yield archive
+    await archive.close()
+
+
+async def test_joined_packs_hold_every_object(
+    archive: GitArchive, folder: Path, stock: StockGit, spool: Spool, rng: random.Random
+) -> None:
+    stored = await fill(archive, spool, rng, devices=6, versions=8)
+    again = spool.entry(stored["d0"][0][1], device="d0")  # what a pack holds already, and more
+    stored["d0"].append(((await archive.store(again)).version, stored["d0"][0][1]))
+    packs = sorted(packs_in(folder / "objects" / "pack"))
+    before = pack_size(folder)
+    name = join(Files(), folder / "objects" / "pack", packs)
+    for path in packs:
+        path.unlink()
+        path.with_suffix(".idx").unlink()
+    assert pack_size(folder) < 0.6 * before  # what a batch wrote as it was is deflated
+    await expect_all(archive, stock, stored)
+    stock.run("verify-pack", str(folder / "objects" / "pack" / f"{name}.idx"))
+    once_more = join(Files(), folder / "objects" / "pack", [*packs_in(folder / "objects" / "pack")])
+    assert once_more != name
+    stock.run("verify-pack", str(folder / "objects" / "pack" / f"{once_more}.idx"))
+
+
+async def test_packs_of_git_are_joined_too(
+    archive: GitArchive, folder: Path, stock: StockGit, spool: Spool, rng: random.Random
+) -> None:
+    stored = await fill(archive, spool, rng, devices=3, versions=5)
+    stock.run("-c", "repack.useDeltaBaseOffset=false", "repack", "-a", "-d", "-f", "-q")
+    packs = [*packs_in(folder / "objects" / "pack")]
+    for device, versions in (await fill(archive, spool, rng, devices=3, versions=5)).items():
+        stored[device] += versions
+    stock.run("repack", "-q")
+    packs = [*packs_in(folder / "objects" / "pack")]
+    join(Files(), folder / "objects" / "pack", packs)
+    for path in packs:
+        path.unlink()
+        path.with_suffix(".idx").unlink()
+    await expect_all(archive, stock, stored)
+
+
+async def test_a_look_joins_and_another_day_compacts(
+    *,
+    archive: GitArchive,
+    folder: Path,
+    stock: StockGit,
+    spool: Spool,
+    rng: random.Random,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stored = await fill(archive, spool, rng, devices=4, versions=40)
+    monkeypatch.setattr(maintenance_plan, "_FEW", 4)
+    monkeypatch.setattr(maintenance_plan, "_WORTH_BYTES", 1 << 30)
+    maintainer = archive._maintainer
+    maintainer._noted.compacted_at = SystemClock().now()
+    await maintainer.look()
+    state = await archive.state()
+    assert state.packs <= 4
+    assert state.maintenance is not None
+    assert (state.maintenance.work, state.maintenance.failure) == ("join", None)
+    joined = pack_size(folder)
+    maintainer._noted.compacted_at = 0
+    await expect_all(archive, stock, stored)
+    monkeypatch.setattr(maintenance_plan, "_WORTH_BYTES", 1)
+    await maintainer.look()
+    state = await archive.state()
+    assert state.maintenance is not None
+    assert (state.maintenance.work, state.maintenance.failure) == ("compact", None)
+    compact = pack_size(folder)
+    assert compact < joined / 3
+    await expect_all(archive, stock, stored)
+    assert (folder / "objects/info/commit-graphs/commit-graph-chain").exists()
+    stock.run("commit-graph", "verify")
+    await maintainer.look()
+    assert (await archive.state()).maintenance == state.maintenance  # nothing is left to do
+    stock.run("gc", "--quiet", "--aggressive", "--prune=now")
+    assert compact < 1.3 * pack_size(folder)
+
+
+async def test_pruning_forgets_what_nothing_refers_to(
+    archive: GitArchive, folder: Path, stock: StockGit, spool: Spool, rng: random.Random
+) -> None:
+    first = await archive.store(spool.entry(b"kept\n"))
+    large = await archive.store(spool.entry(rng.randbytes(9_000_000), device="large"))
+    lost = await archive.store(spool.entry(rng.randbytes(9_000_000), device="lost"))
+    await archive.store(spool.entry(b"lost\n"))
+    stock.run("update-ref", "refs/heads/main", large.version)
+    await archive.check()  # sees it
+    archive._maintainer._noted.pruned_at = 0
+    await archive._maintainer.look()
+    assert await content_of(archive) == b"kept\n"
+    assert len(await content_of(archive, "large")) == 9_000_000
+    assert 9_000_000 < pack_size(folder) < 9_100_000
+    listed = stock.run("cat-file", "--batch-check=%(objectname)", "--batch-all-objects").decode()
+    assert first.version in listed
+    assert lost.version not in listed
+    stock.fsck()
+
+
+async def test_a_pack_whose_result_is_not_stored_yet_is_left_alone(
+    archive: GitArchive, folder: Path, spool: Spool, rng: random.Random
+) -> None:
+    await archive.store(spool.entry(b"1\n"))
+    await archive.store(spool.entry(rng.randbytes(300_000)))
+    for path in packs_in(folder / "objects" / "pack"):
+        archive._maintainer.pending.add(path.stem)
+    archive._maintainer._noted.pruned_at = 0
+    await archive._maintainer.look()
+    assert archive._maintainer.last is None
+
+
+async def test_what_fails_is_told_and_harms_nothing(
+    *,
+    archive: GitArchive,
+    folder: Path,
+    stock: StockGit,
+    spool: Spool,
+    rng: random.Random,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: list[MutableMapping[str, Any]],
+) -> None:
+    stored = await fill(archive, spool, rng, devices=2, versions=20)
+    monkeypatch.setattr(maintenance_plan, "_FEW", 4)
+    victim = min(packs_in(folder / "objects" / "pack"))
+    index = victim.with_suffix(".idx").read_bytes()
+    victim.with_suffix(".idx").chmod(0o644)
+    victim.with_suffix(".idx").write_bytes(index[:-1])
+    archive._maintainer._noted.compacted_at = SystemClock().now()
+    await archive._maintainer.look()
+    state = await archive.state()
+    assert state.maintenance is not None
+    assert "damaged" in str(state.maintenance.failure) or "version" in str(
+        state.maintenance.failure
+    )
+    assert any(event["event"] == "archive.maintenance_failed" for event in logged)
+    victim.with_suffix(".idx").write_bytes(index)
+    await expect_all(archive, stock, stored)
+
+
+async def test_results_come_and_go_while_packs_are_replaced(
+    folder: Path,
+    stock: StockGit,
+    spool: Spool,
+    rng: random.Random,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(maintenance, "PACKS_ADDED", 8)
+    monkeypatch.setattr(maintenance_plan, "_FEW", 4)
+    monkeypatch.setattr(maintenance_plan, "_YOUNG_BYTES", 200_000)
+    archive = GitArchive(folder, SystemClock())
+    await archive.open()
+    filling = asyncio.create_task(fill(archive, spool, rng, devices=4, versions=40))
+    while not filling.done():
+        await asyncio.wait([filling], timeout=0.01)
+        for number in range(4):
+            for item in (await archive.versions(f"d{number}", "show_run", limit=9))[-1:]:
+                assert await content_of(archive, f"d{number}", version=item.version)
+    stored = await filling
+    await expect_all(archive, stock, stored)
+    assert archive._maintainer.last is not None
+    await archive.close()
+    leftovers = [*(folder / "objects" / "pack").glob("tmp_*")]
+    assert not leftovers
+    stock.fsck()
+
+
+def test_a_pack_that_is_cut_off_is_not_read(tmp_path: Path) -> None:
+    pack = tmp_path / "pack-1.pack"
+    for content, index in ((b"", b""), (b"PACK", b"\xfftOc\0\0\0\2"), (b"PACK", b"x" * 2000)):
+        pack.write_bytes(content)
+        pack.with_suffix(".idx").write_bytes(index)
+        with pytest.raises(PackDamagedError):
+            PackReader(pack)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "work", "count"),
+    [
+        ([], Work.NOTHING, 0),
+        ([1] * 31, Work.NOTHING, 0),
+        ([1] * 100, Work.JOIN, 100),
+        ([1] * 100 + [10_000], Work.JOIN, 100),
+        ([2 << 20] * 200, Work.COMPACT, 200),
+    ],
+)
+def test_what_is_worth_doing(sizes: list[int], work: Work, count: int) -> None:
+    packs = [PackFile(str(number), size, compact=False) for number, size in enumerate(sizes)]
+    plan = make_plan(packs, now=DAY, compacted_at=DAY - 60, pruned_at=0)
+    assert (plan.work, len(plan.packs)) == (work, count)
+
+
+def test_each_object_is_compacted_seldom() -> None:
+    """Sizes of the compact packs grow like powers, so a year of results passes few times."""
+    compact: list[int] = []
+    written = 0
+    for _ in range(1000):
+        packs = [PackFile("young", 256 << 20, compact=False)]
+        packs += [PackFile(str(at), size, compact=True) for at, size in enumerate(compact)]
+        plan = make_plan(packs, now=0, compacted_at=0, pruned_at=0)
+        assert plan.work is Work.COMPACT
+        made = (32 << 20) + sum(size for at, size in enumerate(compact) if str(at) in plan.packs)
+        compact = [size for at, size in enumerate(compact) if str(at) not in plan.packs] + [made]
+        written += made
+        assert len(compact) < 12
+    assert written < 12 * 1000 * (32 << 20)
+
+
+def test_what_is_noted_outlives_the_process(folder: Path) -> None:
+    noted = maintenance._Noted(compact={"pack-1"}, pruned_at=1.5)
+    assert msgspec.json.decode(msgspec.json.encode(noted), type=maintenance._Noted) == noted
