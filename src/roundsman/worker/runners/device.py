@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from roundsman.secret import Secret
 from roundsman.wire.device import Credentials, Device, ProtocolType
@@ -31,12 +32,14 @@ from roundsman.worker.sessions.errors import (
     SessionError,
     TimedOutError,
 )
+from roundsman.worker.sessions.events import Began, Connected, Ended, Hear, nobody
 from roundsman.worker.sessions.execute import execute
 from roundsman.worker.sessions.host_keys import HostKeyStore
 from roundsman.worker.sessions.login import TerminalLogin
 from roundsman.worker.sessions.manners import BYTES_OF_COMPLAINT, Manners
 from roundsman.worker.sessions.shell import Patience, Shell
 from roundsman.worker.sessions.ssh_channel import SshConnection
+from roundsman.worker.sessions.tape import Tape
 from roundsman.worker.sessions.transcript import Span, Transcript
 
 
@@ -68,8 +71,16 @@ class SessionRunner:
         *,
         agent: Path | None = None,
         limits: TimeLimits | None = None,
+        hear: Hear = nobody,
+        whole_tapes: bool = False,
     ) -> None:
-        """Check devices against `host_keys`; `agent` is the SSH agent's socket, if permitted."""
+        """Check devices against `host_keys`; `agent` is the SSH agent's socket, if permitted.
+
+        `hear` is told what happens in sessions. With `whole_tapes` recordings are whole, however
+        large, and made of sessions that succeed too.
+        """
+        self._hear = hear
+        self._whole_tapes = whole_tapes
         self._limits = limits or TimeLimits()
         self._threads = PatternThreads()
         self._access = Access(
@@ -99,20 +110,21 @@ class SessionRunner:
         )
         manners = _read_manners(device, title)
         steps = read_steps(job, title)
-        session: _Session | NetmikoRun
-        if steps and device.netmiko is not None:
-            session = NetmikoRun(
-                execution,
-                steps,
-                keeper,
-                self._netmiko,
-                max_bytes=result.max_bytes + EVIDENCE_BYTES,
-                connect_seconds=self._limits.connect,
-                login_seconds=self._limits.login,
-            )
-        else:
-            session = _Session(execution, steps, manners, keeper, self._limits)
-        with result.scratch() as file:
+        with result.scratch() as file, result.scratch() as tape_file:
+            tape = self._tape(tape_file, result.max_bytes)
+            session: _Session | NetmikoRun
+            if steps and device.netmiko is not None:
+                session = NetmikoRun(
+                    execution,
+                    steps,
+                    keeper,
+                    self._netmiko,
+                    max_bytes=result.max_bytes + EVIDENCE_BYTES,
+                    connect_seconds=self._limits.connect,
+                    login_seconds=self._limits.login,
+                )
+            else:
+                session = _Session(execution, steps, manners, keeper, self._limits, hear=tape.hear)
             transcript = Transcript(
                 file,
                 max_bytes=result.max_bytes + EVIDENCE_BYTES,
@@ -122,6 +134,7 @@ class SessionRunner:
                 spans = await session.speak(self._access, transcript)
             except SessionError as error:
                 session.give_up()
+                await keeper.record(tape, manners, result)
                 raise await keeper.failure(error, transcript, result) from None
             except asyncio.CancelledError:
                 session.give_up()
@@ -129,8 +142,16 @@ class SessionRunner:
                     f"the session did not end within the {job.session_timeout} seconds that it "
                     "may take"
                 )
+                await keeper.record(tape, manners, result)
                 raise await keeper.failure(late, transcript, result) from None
+            if self._whole_tapes:
+                await keeper.record(tape, manners, result)
             await keeper.keep(transcript, spans, result)
+
+    def _tape(self, file: IO[bytes], max_bytes: int) -> Tape:
+        if self._whole_tapes:
+            return Tape(file, head_bytes=max_bytes + EVIDENCE_BYTES, then=self._hear)
+        return Tape(file, then=self._hear)
 
 
 class _Session:
@@ -143,7 +164,10 @@ class _Session:
         manners: Manners,
         keeper: Keeper,
         limits: TimeLimits,
+        *,
+        hear: Hear,
     ) -> None:
+        self._hear = hear
         self._execution = execution
         self._device = execution.device
         self._job = execution.job
@@ -169,6 +193,7 @@ class _Session:
 
     async def _speak_ssh(self, access: Access, transcript: Transcript) -> list[Span]:
         async with access.ssh(self._device) as connection:
+            self._hear(Connected(_where(self._device), connection.host_key))
             if self._manners.platform.exec:
                 return [
                     await self._unless_rejected(step, self._execute(connection, step, transcript))
@@ -187,6 +212,7 @@ class _Session:
         login = TerminalLogin(credentials, awaited=True) if credentials else None
         while True:
             async with access.telnet(self._device) as channel:
+                self._hear(Connected(_where(self._device), None))
                 try:
                     shell = await self._enter(channel, transcript, None, login)
                 except (AuthenticationError, ClosedEarlyError) as error:
@@ -233,7 +259,11 @@ class _Session:
         `used` is what the connection was opened with, `login` what is given in the terminal.
         """
         shell = self._shell = Shell(
-            channel, transcript, patience=self._limits.patience, manners=self._manners
+            channel,
+            transcript,
+            patience=self._limits.patience,
+            manners=self._manners,
+            hear=self._hear,
         )
         await self._learn_prompt(shell, used, login)
         used = login.credentials if login else used
@@ -244,8 +274,9 @@ class _Session:
         for command in self._manners.platform.setup:
             seconds = self._job.command_timeout
             late_setup = TimedOutError(f"{command!r} did not end within {seconds} s")
+            self._hear(Began(command, is_setup=True))
             async with within(seconds, late_setup):
-                await shell.run(command)
+                self._hear(Ended(command, await shell.run(command)))
         return shell
 
     async def _learn_prompt(
@@ -279,12 +310,14 @@ class _Session:
             f"{command.command!r} did not end within {seconds} s: expected a prompt of "
             f"{shell.prompt_text}{ending} after it"
         )
+        self._hear(Began(command.command, is_setup=False))
         async with within(seconds, late):
             output = await shell.run(
                 command.command,
                 ends_with=self._job.prompt.ends_with if self._job.prompt else None,
                 enter=command.implicit_enter,
             )
+        self._hear(Ended(command.command, output))
         await self._verify(step, transcript, output)
         return output
 
@@ -292,9 +325,11 @@ class _Session:
         command = step.command
         seconds = command.timeout or self._job.command_timeout
         late = TimedOutError(f"{command.command!r} did not end within {seconds} s")
+        self._hear(Began(command.command, is_setup=False))
         async with within(seconds, late):
             channel = await connection.open_command(command.command)
-            output = await execute(channel, command.command, transcript)
+            output = await execute(channel, command.command, transcript, self._hear)
+        self._hear(Ended(command.command, output))
         await self._verify(step, transcript, output)
         return output
 
@@ -319,6 +354,12 @@ def _all_credentials(device: Device) -> Iterator[Credentials]:
     """Everything that is shown on the way to the device and by it."""
     for host in (device, *device.jump_hosts):
         yield from host.all_credentials
+
+
+def _where(device: Device) -> str:
+    protocol = device.protocol
+    used = protocol.telnet if protocol.type is ProtocolType.TELNET else protocol.ssh
+    return f"{device.host} port {used.port}"
 
 
 def _bytes(secret: Secret | None) -> bytes | None:

@@ -67,6 +67,8 @@ class ResultFile:
         self.size = 0
         self.detected_secrets: tuple[SecretFinding, ...] = ()
         """What looks like a secret in what was written, or was to be."""
+        self.recording: str | None = None
+        """The session as a recorded dialogue, if one was made."""
         self.broken: OSError | None = None
         """Why the disk took no more: for the caller, who then gives the run up."""
         self._closed = False

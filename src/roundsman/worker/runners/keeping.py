@@ -19,9 +19,12 @@ from roundsman.worker.patterns import (
     PatternError,
     QuickEffort,
 )
+from roundsman.worker.recording import as_yaml, dialogue_of
 from roundsman.worker.runners.interface import ResultFile, ResultTooLargeError, RunFailedError
 from roundsman.worker.scrubbers import Scrubbers, replace_literal
 from roundsman.worker.sessions.errors import SecretsError, SessionError
+from roundsman.worker.sessions.manners import Manners
+from roundsman.worker.sessions.tape import Tape
 from roundsman.worker.sessions.transcript import BLOCK, Span, Transcript
 
 EVIDENCE_BYTES: Final = 1 << 20
@@ -185,6 +188,29 @@ class Keeper:
             text += f"; {error.remedy}"
         return RunFailedError(text, error.failure_class)
 
+    async def record(self, tape: Tape, manners: Manners, result: ResultFile) -> None:
+        """Give `result` the session as a recorded dialogue; none where it cannot be cleaned."""
+        said = tape.said()
+        if len(said) == 1 and not said[0].came:
+            return
+
+        def work(effort: Effort) -> str:
+            dialogue = dialogue_of(
+                said, enter=manners.enter, clean=lambda text: self._clean(text, effort)
+            )
+            return as_yaml(dialogue, in_shell=not manners.platform.exec)
+
+        with suppress(PatternError):
+            size = sum(len(turn.came) for turn in said)
+            result.recording = await self.patterns.apply(work, size)
+
+    def _clean(self, text: bytes, effort: Effort) -> bytes:
+        """A text without credentials, scrubbed, and without what looks like a secret."""
+        stream: Iterable[bytes] = [text]
+        for secret in self._secrets():
+            stream = replace_literal(stream, secret, _MASK)
+        return mask(b"".join(self._scrubbers.apply(stream, effort)))
+
     async def _evidence(self, transcript: Transcript, count: int) -> bytes:
         """The end of what came, without credentials and what looks like a secret, and scrubbed.
 
@@ -192,10 +218,7 @@ class Keeper:
         """
 
         def work(effort: Effort) -> bytes:
-            text: Iterable[bytes] = [transcript.last_lines(count)]
-            for secret in self._secrets():
-                text = replace_literal(text, secret, _MASK)
-            return mask(b"".join(self._scrubbers.apply(text, effort)))[-count:]
+            return self._clean(transcript.last_lines(count), effort)[-count:]
 
         try:
             return await self.patterns.apply(work, min(count, transcript.size))

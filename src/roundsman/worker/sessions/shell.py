@@ -36,6 +36,7 @@ from roundsman.worker.sessions.errors import (
     PromptError,
     TooLargeError,
 )
+from roundsman.worker.sessions.events import Came, Hear, Learned, Purpose, Sent, nobody
 from roundsman.worker.sessions.login import Answers, TerminalLogin
 from roundsman.worker.sessions.manners import LinePattern, Manners
 from roundsman.worker.sessions.terminal import LineRenderer, Strike
@@ -112,12 +113,14 @@ class Shell:
         *,
         patience: Patience | None = None,
         manners: Manners | None = None,
+        hear: Hear = nobody,
     ) -> None:
         """Speak over `channel`; all that comes, drawn as text, goes to `transcript`."""
         self._channel = channel
         self._transcript = transcript
         self._patience = patience or Patience()
         self._manners = manners or Manners()
+        self._hear = hear
         self._answers = Answers(self._manners)
         self._pagers_wipe: bool | None = None  # whether pagers wipe their line; none: not known
         self._screen = LineRenderer()
@@ -165,6 +168,7 @@ class Shell:
             self._ask()
             asked.append(line)
         self.prompt, self._preface = line.text, preface
+        self._hear(Learned(self.prompt))
 
     def _likely(self, line: bytes, ends: tuple[bytes, ...] | None) -> bool:
         """Whether a line may be the first prompt."""
@@ -193,6 +197,7 @@ class Shell:
         self._answers.enable_with(secret)
         await self.run(enable.command, expected=enabled)
         self._answers.enabled()
+        self._hear(Learned(self.prompt))
         if not enabled.is_all_of(self.prompt):
             raise EnableError(
                 f"{enable.command!r} led to the prompt {self.prompt_text}, which does not match "
@@ -216,7 +221,7 @@ class Shell:
         """
         ends = _ends(ends_with)
         for silence, patient in ((self._patience.first, False), (self._patience.repeated, True)):
-            self._channel.write(command.encode() + (self._manners.enter if enter else b""))
+            self._send(command.encode() + (self._manners.enter if enter else b""), Purpose.COMMAND)
             start = await self._skip_echo(command if enter else None)
             ended, disturbed = await self._prove_end(ends, silence, expected, patient=patient)
             self.prompt, self._preface = ended.prompt, ended.preface
@@ -230,7 +235,7 @@ class Shell:
     async def leave(self) -> None:
         """Log out. What comes now shows whether the last output had really ended."""
         for number, command in enumerate(self._manners.platform.logout):
-            self._channel.write(command.encode() + self._manners.enter)
+            self._send(command.encode() + self._manners.enter, Purpose.COMMAND)
             if number == 0:
                 with suppress(ClosedEarlyError):
                     await self._skip_echo(command)
@@ -281,11 +286,11 @@ class Shell:
         if surely and await self._receive(self._patience.first) is not None:
             return True  # it went on: it was text
         self._screen.strike(Strike.SURELY if surely else Strike.IF_WIPED)
-        self._channel.write(pager.key.encode())
+        self._send(pager.key.encode(), Purpose.PAGE)
         while self._screen.struck is None:
             silence = None if surely else self._patience.repeated
             if await self._receive(silence) is None:
-                self._channel.write(pager.key.encode())  # the one before had come too soon
+                self._send(pager.key.encode(), Purpose.PAGE)  # the one before had come too soon
         if self._screen.struck:
             self._pagers_wipe = True
         return self._screen.struck or surely
@@ -299,7 +304,8 @@ class Shell:
             return False  # and the answer is on its way
         finished = await self._receive(self._patience.first)
         if finished is None:
-            self._channel.write(self._answers.answer(self._text_before(), line.text, login))
+            answer = self._answers.answer(self._text_before(), line.text, login)
+            self._send(answer, Purpose.ANSWER)
             self._answered = line
         elif not self.prompt:
             self._answers.check_greeting(finished, self._line().text, login)
@@ -450,7 +456,11 @@ class Shell:
         )
 
     def _ask(self) -> None:
-        self._channel.write(self._manners.enter)
+        self._send(self._manners.enter, Purpose.PROBE)
+
+    def _send(self, data: bytes, purpose: Purpose) -> None:
+        self._hear(Sent(data, purpose))
+        self._channel.write(data)
 
     def _line(self) -> _Line:
         """The line being written."""
@@ -468,6 +478,7 @@ class Shell:
                 return None
         if not data:
             raise ClosedEarlyError("the device closed the session before its prompt came")
+        self._hear(Came(data))
         finished = self._screen.feed(data)
         if finished:
             self._note(finished)

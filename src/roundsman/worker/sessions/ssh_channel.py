@@ -31,6 +31,12 @@ class SshConnection:
         self._connection = self.raw = connection
         self.credentials = credentials
 
+    @property
+    def host_key(self) -> str | None:
+        """Kind and fingerprint of the device's key."""
+        key = self._connection.get_server_host_key()
+        return f"{key.get_algorithm()} {key.get_fingerprint()}" if key is not None else None
+
     async def open_terminal(self) -> "SshChannel":
         """A terminal with the device's shell.
 
