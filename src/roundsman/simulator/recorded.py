@@ -96,14 +96,17 @@ class RecordedDialogue(Dialogue):
         return Echo.NOTHING
 
     def answer(self, line: str) -> Answer:
-        """What was recorded; a prompt for an empty line, a complaint for what was not recorded."""
+        """What was recorded; a prompt for an empty line, a complaint for what was not recorded.
+
+        An empty line counts as recorded only where it was.
+        """
         if self._waits_for is not None:
             return Answer(output=b"")
         place = self._recording.place_of(line, self._next)
         if self._next < len(self._recording.exchanges) and _SECRET.search(self._prompt):
             # Whatever is typed stands for what was. It is not shown; what follows begins a line.
             return self._play(self._next, before=b"\n")
-        if not line.strip():
+        if not line.strip() and place != self._next:
             return self._came(b"\n" + self._prompt)
         leaves = line.strip() in _FAREWELLS
         if place is not None:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from roundsman.worker.detectors.scan import HIDDEN
 from roundsman.worker.sessions.events import Purpose
 from roundsman.worker.sessions.tape import Said
 from roundsman.worker.sessions.terminal import LineRenderer
@@ -29,11 +30,14 @@ _DRAWING: Final = re.compile(
     rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]?"
     rb"|[\x00-\x08\x0e-\x1f\x7f]"
 )
+_HIDDEN: Final = b"<hidden>"
+"""What stands for a secret: a single word, so that filters do the same to it as to the secret."""
 _LINE: Final = re.compile(rb"[^\n]*\n")
-_SPECIAL: Final = re.compile(r"[^\n !#-\[\]-~]|#(?=[{$@])| (?=\n|\Z)")
+_SPECIAL: Final = re.compile(r"[^\n !#-\[\]-~]|#(?=[{$@])")
+_TRAILING: Final = re.compile(r" (?=\n|\Z)")
 _NAMED: Final = {
     "\a": r"\a", "\b": r"\b", "\x1b": r"\e", "\f": r"\f", "\r": r"\r", "\t": r"\t", "\v": r"\v",
-    '"': r"\"", "\\": r"\\", "#": r"\#", " ": r"\x20",
+    '"': r"\"", "\\": r"\\", "#": r"\#",
 }  # fmt: skip
 
 
@@ -66,11 +70,15 @@ def dialogue_of(said: Sequence[Said], *, enter: bytes, clean: Clean) -> Dialogue
 
     `clean` takes text in whole lines and hides what is secret; it may take lines out, too.
     """
+
+    def hide(text: bytes) -> bytes:
+        return clean(text).replace(HIDDEN, _HIDDEN)
+
     turns = list(_without_probes(said))
     drawn = [_draw(turn.came) for turn in turns]
-    ended = iter(_cleaned([line for lines, _ in drawn for line in lines], clean))
-    came = [b"".join(next(ended) for _ in lines) + _clean_one(last, clean) for lines, last in drawn]
-    sent = [_key(clean(turn.sent), enter) for turn in turns[1:] if turn.sent is not None]
+    ended = iter(_cleaned([line for lines, _ in drawn for line in lines], hide))
+    came = [b"".join(next(ended) for _ in lines) + _clean_one(last, hide) for lines, last in drawn]
+    sent = [_key(hide(turn.sent), enter) for turn in turns[1:] if turn.sent is not None]
     return Dialogue(came[0], tuple(map(Exchange, sent, came[1:])))
 
 
@@ -176,7 +184,7 @@ def as_yaml(dialogue: Dialogue, *, remarks: Sequence[str] = (), in_shell: bool =
 
 def _block(data: bytes, indent: str) -> str:
     """A text of several lines, after its key."""
-    text = _escape(data.replace(b"\r\n", b"\n"))
+    text = _TRAILING.sub(r"\\x20", _escape(data.replace(b"\r\n", b"\n")))
     if not text:
         return ' ""\n'
     start = "2" if text.lstrip("\n").startswith(" ") else ""

@@ -16,6 +16,7 @@ from roundsman.wire.job import Command, CommandSet, File, FileSet, Job, JobType,
 from roundsman.wire.run import FailureClass, SecretFinding
 from roundsman.worker.runners.device import SessionRunner, TimeLimits
 from roundsman.worker.runners.interface import ResultFile, RunFailedError
+from roundsman.worker.sessions.events import Event
 from roundsman.worker.sessions.host_keys import HostKeyStore
 from roundsman.worker.sessions.shell import Patience
 from roundsman.worker.settings import HostKeyPolicy
@@ -31,11 +32,15 @@ class Bench:
         self.policy = HostKeyPolicy.TRUST_ON_FIRST_USE
         self.evidence = b""
         self.detected_secrets: tuple[SecretFinding, ...] = ()
+        self.recording: str | None = None
+        self.whole_tapes = False
+        self.events: list[Event] = []
 
     @contextlib.contextmanager
     def runner(self, **more: Any) -> Iterator[SessionRunner]:
         """A runner for several runs."""
         keys = HostKeyStore(self.known_hosts, self.policy)
+        more = {"hear": self.events.append, "whole_tapes": self.whole_tapes, **more}
         with contextlib.closing(SessionRunner(keys, limits=self.limits, **more)) as runner:
             yield runner
 
@@ -63,6 +68,7 @@ class Bench:
                 raise
             finally:
                 self.detected_secrets = result.detected_secrets
+                self.recording = result.recording
             file.seek(0)
             return file.read()
 
