@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "up": "Run a controller and one worker together, for a small site.",
     "controller": "Run a controller.",
     "worker": "Run a worker.",
+    "run": "Run one job on one device now, without a controller.",
     "platform": "List, show and test platforms: what is known of devices' operating systems.",
     "simulate": "Play devices from recorded dialogues and state machines.",
     "check": "Say everything that is wrong with a configuration file.",
