@@ -134,16 +134,18 @@ class SessionRunner:
                 spans = await session.speak(self._access, transcript)
             except SessionError as error:
                 session.give_up()
+                failure = await keeper.failure(error, transcript, result)
                 await keeper.record(tape, manners, result)
-                raise await keeper.failure(error, transcript, result) from None
+                raise failure from None
             except asyncio.CancelledError:
                 session.give_up()
                 late = TimedOutError(
                     f"the session did not end within the {job.session_timeout} seconds that it "
                     "may take"
                 )
+                failure = await keeper.failure(late, transcript, result)
                 await keeper.record(tape, manners, result)
-                raise await keeper.failure(late, transcript, result) from None
+                raise failure from None
             if self._whole_tapes:
                 await keeper.record(tape, manners, result)
             await keeper.keep(transcript, spans, result)
