@@ -72,7 +72,7 @@ MATRIX: Final = {
     "GET /api/v1/slots/{device}/{job}": READ,
     "GET /api/v1/runs": READ,
     "GET /api/v1/runs/{run_id}": READ,
-    "GET /api/v1/runs/{run_id}/evidence": READ,
+    "GET /api/v1/runs/{run_id}/transcript": READ,
     "POST /api/v1/runs/{run_id}/accept": CHANGE,
     "GET /api/v1/processes": READ,
     "GET /api/v1/processes/{process_id}": READ,

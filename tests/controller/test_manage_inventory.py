@@ -156,7 +156,7 @@ async def test_slots_are_filtered_by_what_they_are_and_how_they_stand(site: Site
         ("/slots/core1/none", "slot.not_found"),
         ("/slots/edge1/backup", "slot.not_found"),
         ("/runs/none", "run.not_found"),
-        ("/runs/none/evidence", "run.not_found"),
+        ("/runs/none/transcript", "run.not_found"),
         ("/processes/none", "process.not_found"),
         ("/workers/none", "worker.not_found"),
         ("/devices/core1/jobs/show/latest", "archive.version_not_found"),

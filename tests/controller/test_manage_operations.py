@@ -1,4 +1,4 @@
-"""Run now, pause, resume and reload under `/api/v1`; runs, evidence and results."""
+"""Run now, pause, resume and reload under `/api/v1`; runs and results."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -206,30 +206,6 @@ async def test_a_reload_names_what_only_a_restart_takes_over(site: Site) -> None
 
 
 # what came of it
-
-
-async def test_a_failed_run_keeps_what_it_left_behind_as_a_file_to_save(site: Site) -> None:
-    site.clock.advance(3600)
-    [execution] = await lease(site, "?tag=fra")
-    left = b"\x1b[31m<script>alert(1)</script>\xff\n"
-    kept = await complete(site, execution, content=left, failure="the prompt never came")
-    [run] = (await site.get("/runs", outcome="failed", since=START)).json()["items"]
-    assert (run["run_id"], run["evidence"]) == (kept["run_id"], True)
-    answer = await site.get(f"/runs/{kept['run_id']}/evidence")
-    assert answer.status_code == 200
-    assert answer.content == left
-    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["content-disposition"].startswith("attachment")
-    assert (await site.get("/devices/edge2/jobs/show/latest")).status_code == 404
-
-
-async def test_a_run_that_left_nothing_behind_has_no_evidence(site: Site) -> None:
-    site.clock.advance(3600)
-    [execution] = await lease(site, "?tag=fra")
-    kept = await complete(site, execution, content=b"version 1\n")
-    answer = await site.get(f"/runs/{kept['run_id']}/evidence")
-    assert (answer.status_code, answer.json()["code"]) == (404, "evidence.not_found")
 
 
 async def test_runs_are_filtered_and_come_in_pages_newest_first(site: Site) -> None:

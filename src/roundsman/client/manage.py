@@ -232,6 +232,15 @@ class ManageApi:
         """Close a device's breaker."""
         return await self._post(_release, f"/devices/{_part(device)}/release")
 
+    async def transcript(self, run_id: str) -> bytes:
+        """What a failed run left behind, whole; up to `RESULT_BYTES`."""
+        return await self._transport.call(
+            "GET",
+            f"/api/v1/runs/{_part(run_id)}/transcript",
+            kind=CallKind.READ,
+            answer_bytes=RESULT_BYTES,
+        )
+
     async def accept(self, run_id: str) -> AcceptAnswer:
         """Store a result that waits in quarantine. `StaleError` when it does not, or no longer."""
         return await self._post(_accept, f"/runs/{_part(run_id)}/accept")

@@ -122,6 +122,15 @@ class ArchiveSettings(_FromFile, frozen=True, kw_only=True):
     """What a commit holds: `result`, one changed result; `batch`, all that are written together."""
 
 
+class EvidenceSettings(_FromFile, frozen=True, kw_only=True):
+    """How long to keep what failed runs left behind: transcripts, and results in quarantine."""
+
+    days: Annotated[int, Meta(ge=1, le=36_500)] = 30
+    """So long."""
+    megabytes: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1000
+    """And no more than so many; the oldest goes first."""
+
+
 class LogFormat(StrEnum):
     """How events are written."""
 
@@ -157,6 +166,8 @@ class ControllerSettings(_FromFile, frozen=True, kw_only=True):
     """When devices are held back."""
     archive: ArchiveSettings = ArchiveSettings()
     """How results stand in git."""
+    evidence: EvidenceSettings = EvidenceSettings()
+    """How long what failed runs left behind is kept."""
     log: LogSettings = LogSettings()
     """Its logs."""
     detected_secrets: DetectedSecrets = DetectedSecrets.REPORT

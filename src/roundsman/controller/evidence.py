@@ -1,8 +1,16 @@
-"""What failed runs left behind: kept beside the run, never a version in the archive."""
+"""What runs left behind that made no version: transcripts of failed ones, results in quarantine.
 
+Kept beside the run, never in the archive, and not for ever.
+"""
+
+import asyncio
 from pathlib import Path
+from typing import Final
 
 from roundsman.controller.spool import Received
+
+GROWTH_BYTES: Final = 64 << 20
+"""After so much more, it is looked whether it is too much."""
 
 
 class Evidence:
@@ -10,7 +18,10 @@ class Evidence:
 
     def __init__(self, folder: Path) -> None:
         """Nothing is touched before the first is kept."""
+        self.grown = asyncio.Event()
+        """Set when much was kept since the last `prune`."""
         self._folder = folder
+        self._since = 0
 
     def path(self, run_id: str) -> Path:
         """Where the evidence of a run is, if there is any. Takes only ids made here."""
@@ -19,7 +30,32 @@ class Evidence:
     async def keep(self, run_id: str, content: Received) -> None:
         """Keep what a run left behind, flushed to disk. Raises `SpoolUnavailableError`."""
         await content.move(self.path(run_id))
+        self._since += content.size
+        if self._since >= GROWTH_BYTES:
+            self.grown.set()
 
     def drop(self, run_id: str) -> None:
         """Forget the evidence of a run that was not kept after all."""
         self.path(run_id).unlink(missing_ok=True)
+
+    async def prune(self, *, before: float, most_bytes: int) -> int:
+        """Remove what was kept before an instant, and the oldest beyond so many bytes; how many.
+
+        Raises `OSError`.
+        """
+        self._since = 0
+        self.grown.clear()
+        return await asyncio.to_thread(self._prune, before, most_bytes)
+
+    def _prune(self, before: float, most_bytes: int) -> int:
+        if not self._folder.is_dir():
+            return 0
+        found = [(file.stat(), file) for file in self._folder.iterdir()]
+        found.sort(key=lambda item: item[0].st_mtime, reverse=True)
+        kept = removed = 0
+        for status, file in found:
+            kept += status.st_size
+            if status.st_mtime < before or kept > most_bytes:
+                file.unlink(missing_ok=True)
+                removed += 1
+        return removed

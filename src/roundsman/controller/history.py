@@ -18,10 +18,10 @@ from roundsman.wire.run import Outcome, Run, Slot, SlotState
 from roundsman.wire.version import Version
 
 
-class EvidenceNotFoundError(NotFoundError):
+class TranscriptNotFoundError(NotFoundError):
     """This run left nothing behind, or it is no longer kept."""
 
-    code = "evidence.not_found"
+    code = "transcript.not_found"
 
 
 class ProcessNotFoundError(NotFoundError):
@@ -113,15 +113,22 @@ class History:
             raise RunNotFoundError(run_id)
         return run
 
-    async def evidence(self, run_id: str) -> Path:
+    async def transcript(self, run_id: str) -> Path:
         """The file with what a failed run left behind.
 
-        Raises `RunNotFoundError`, `EvidenceNotFoundError`.
+        Raises `RunNotFoundError`, `TranscriptNotFoundError`.
         """
         run = await self.run(run_id)
+        if not run.evidence:
+            raise TranscriptNotFoundError(
+                f"run {run_id} left nothing behind: it went well, or ended before a word was said"
+            )
         path = self._evidence.path(run.run_id)
-        if not run.evidence or not path.is_file():
-            raise EvidenceNotFoundError(f"nothing is kept of what run {run_id} left behind")
+        if not path.is_file():
+            raise TranscriptNotFoundError(
+                f"what run {run_id} left behind is no longer kept",
+                remedy="set controller.evidence to keep more",
+            )
         return path
 
     async def processes(

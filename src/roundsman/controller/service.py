@@ -1,5 +1,6 @@
 """The controller as one value: its services, and the common ground they stand on."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from roundsman.controller.intake import Intake, Turns
 from roundsman.controller.operations import Operations
 from roundsman.controller.planner import Planner
 from roundsman.controller.reloading import Reloading
+from roundsman.controller.retention import Retention
 from roundsman.controller.spool import Spool
 from roundsman.controller.workers import Workers
 from roundsman.errors import UnavailableError
@@ -94,6 +96,8 @@ class Controller:
         self.inspection = Inspection(
             planner=self.planner, ledger=ledger, workers=self.workers, clock=clock
         )
+        self.retention = Retention(planner=self.planner, evidence=self.evidence, clock=clock)
+        self._retaining: asyncio.Task[None] | None = None
         self.history = History(ledger=ledger, archive=archive, evidence=self.evidence, clock=clock)
         self.operations = Operations(planner=self.planner, ledger=ledger, clock=clock)
 
@@ -109,10 +113,14 @@ class Controller:
         self.spool.open()
         await self.access.refresh_workers(self.ledger)
         await self.reloading.sync()
+        self._retaining = asyncio.create_task(self.retention.run())
 
     async def close(self) -> None:
         """Finish what was begun and let go, in reverse order."""
         self.fleet.close()
+        if self._retaining is not None:
+            self._retaining.cancel()
+            await asyncio.gather(self._retaining, return_exceptions=True)
         await self.archive.close()
         await self.ledger.close()
 

@@ -120,7 +120,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     digest: str | None = None
     """Digest over the whole completion; tells a repeat from another result."""
     evidence: bool = False
-    """Whether a failed run left output behind, kept beside the run."""
+    """Whether it left something behind that is kept beside it: a failed run what the device said,
+    one that shrank its result. Its transcript, while it is kept."""
     on_demand: bool = False
     """Whether a person asked for it, beside the schedule."""
     attempt: int = 1

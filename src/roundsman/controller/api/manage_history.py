@@ -90,7 +90,7 @@ async def get_run(run_id: RunId, controller: NamedDependency[Controller]) -> Run
 
 
 @get(
-    "/runs/{run_id:str}/evidence",
+    "/runs/{run_id:str}/transcript",
     tags=["runs"],
     summary="What a failed run left behind",
     responses={
@@ -99,14 +99,19 @@ async def get_run(run_id: RunId, controller: NamedDependency[Controller]) -> Run
         )
     },
 )
-async def get_run_evidence(run_id: RunId, controller: NamedDependency[Controller]) -> File:
-    """The output that was kept, as a file to save; it never becomes a version in the archive."""
-    path = await controller.history.evidence(run_id)
+async def get_run_transcript(run_id: RunId, controller: NamedDependency[Controller]) -> File:
+    """The end of what the device said, secrets masked; of a run that shrank, its whole result."""
+    path = await controller.history.transcript(run_id)
     return File(
         path,
         filename=f"{run_id}.txt",
         media_type="text/plain",
-        headers={"X-Content-Type-Options": "nosniff"},
+        content_disposition_type="inline",
+        # Whatever a device wrote is text, also to a browser that would rather see a page.
+        headers={
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+        },
     )
 
 
@@ -149,7 +154,7 @@ ROUTES: Final = Router(
         get_slot,
         list_runs,
         get_run,
-        get_run_evidence,
+        get_run_transcript,
         list_processes,
         get_process,
     ],

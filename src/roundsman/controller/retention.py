@@ -1,0 +1,53 @@
+"""Removes what was kept beside runs for long enough, so that it does not fill the disk."""
+
+import asyncio
+from typing import Final
+
+from roundsman import logs
+from roundsman.clock import Clock
+from roundsman.controller.evidence import Evidence
+from roundsman.controller.planner import Planner
+
+log = logs.get(__name__)
+
+EVERY_SECONDS: Final = 3600
+_DAY: Final = 86_400
+
+
+class Retention:
+    """Keeps evidence within the bounds that are configured."""
+
+    def __init__(self, *, planner: Planner, evidence: Evidence, clock: Clock) -> None:
+        """Look at the planner's configuration each time anew."""
+        self._planner = planner
+        self._evidence = evidence
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Look at once, each hour, and when much has come; until cancelled."""
+        while True:
+            await self.run_once()
+            await self._until_next()
+
+    async def run_once(self) -> None:
+        """Remove what is too old, and the oldest of what is too much."""
+        bounds = self._planner.configuration.controller.evidence
+        try:
+            removed = await self._evidence.prune(
+                before=self._clock.now() - bounds.days * _DAY,
+                most_bytes=bounds.megabytes * 1_000_000,
+            )
+        except OSError as error:  # the disk is looked after elsewhere: it is tried again
+            log.error("evidence.not_pruned", reason=error.strerror)
+        else:
+            if removed:
+                log.info("evidence.pruned", removed=removed)
+
+    async def _until_next(self) -> None:
+        hour = asyncio.ensure_future(self._clock.sleep(EVERY_SECONDS))
+        grown = asyncio.ensure_future(self._evidence.grown.wait())
+        try:
+            await asyncio.wait({hour, grown}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hour.cancel()
+            grown.cancel()
