@@ -164,8 +164,10 @@ class Devices:
                 findings.append(Finding("config.tls", ("protocol", "tls", "ca_file"), text))
         if findings:
             return None, findings
-        checked = {"ca": ca, "fingerprints": [_bare(text) for text in fingerprints]}
-        return msgspec.convert({**says, "tls": checked}, Protocol), []
+        if tls:  # nothing is made of what was not said: it would travel
+            checked = {"ca": ca, "fingerprints": [_bare(text) for text in fingerprints]}
+            says = {**says, "tls": checked}
+        return msgspec.convert(says, Protocol), []
 
     def _build_all_credentials(
         self, says: dict[str, Any] | list[dict[str, Any]]
