@@ -21,6 +21,7 @@ test: venv ## all tests, with coverage (ARGS="tests/ledger -k claim" for some)
 
 corpus: venv ## every recorded device, whole and in pieces, with pauses, misled and cut off (40 minutes)
 	$(BIN)/python -m tests.worker.sessions.sweep $(ARGS)
+	ROUNDSMAN_CORPUS_ALL=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 tests/worker/sessions/test_machines.py
 
 check: venv ## formatting, lint, types, import rules, forbidden words
 	$(BIN)/ruff format --check $(CODE)

@@ -170,5 +170,5 @@ def _varied(path: Path, variant: Variant) -> Case:
         allowed=ANY if variant.unreadable or variant.blurred else PROMPT,
         must_fail=variant.unreadable,
         blurred=variant.blurred,
-        seconds=3 if variant.unreadable else 60,
+        seconds=3 if variant.unreadable else 600,
     )
