@@ -19,7 +19,9 @@ BENCHMARKS: Final = {
     "archive": "results stored by the archive alone",
     "worker_api": "executions leased and results kept, through HTTP",
     "fleet": "commands started and queried, through HTTP",
-    "sessions": "device sessions",
+    "sessions": "device sessions beside other programs",
+    "memory": "a worker with a thousand sessions open",
+    "sweep": "a sweep in which some devices are dead and some stall",
     "detectors": "the search for secrets that slipped through",
 }
 """Module to what it measures."""

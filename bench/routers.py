@@ -5,13 +5,19 @@ the client's side is what is measured. Their configuration holds nothing that mi
 programs take a line that looks like a prompt for the prompt, and would be done sooner for it.
 
 The routers are printed as one line of JSON. They live until standard input is closed. With
-`--hold` they stop in the midst of each configuration until a line is read from there.
+`--hold` they stop in the midst of each configuration until a line is read from there, and print how
+many sessions they hold. With `--dead`
+and `--stalled` one in ten does not answer to connections, and one in ten stops in the midst of its
+configuration for good.
 """
 
 import argparse
 import asyncio
 import json
+import logging
 import re
+import resource
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,6 +47,8 @@ class Router:
     telnet_port: int
     user: str
     password: str
+    living: bool = True
+    """Whether it answers, and to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,12 @@ class Running:
 
     routers: list[Router]
     process: "subprocess.Popen[str]"
+
+    def wait_until_held(self, count: int) -> None:
+        """Wait until so many sessions are held in the midst of their answers."""
+        assert self.process.stdout is not None
+        while int(self.process.stdout.readline()) < count:
+            pass
 
     def release(self) -> None:
         """Let the answers go that are held back."""
@@ -91,6 +105,7 @@ class _Held:
     def when_released(self, work: Callable[[], None]) -> None:
         if self._hold:
             self._waiting.append(work)
+            print(len(self._waiting), flush=True)
         else:
             work()
 
@@ -237,22 +252,57 @@ def _config(name: str) -> bytes:
     return "\r\n".join([*lines, "end", "", ""]).encode()
 
 
-async def _serve(count: int, *, hold: bool) -> None:
-    held = _Held(hold=hold)
+def _dead() -> tuple[int, list[socket.socket]]:
+    """A port that drops what comes, since its queue is full, and what keeps it so."""
+    listening = socket.socket()
+    listening.bind((HOST, 0))
+    listening.listen(0)
+    port: int = listening.getsockname()[1]
+    kept = [listening]
+    for _ in range(2):
+        waiting = socket.socket()
+        waiting.setblocking(False)
+        waiting.connect_ex((HOST, port))
+        kept.append(waiting)
+    return port, kept
+
+
+async def _serve(count: int, *, hold: bool, dead: bool, stalled: bool) -> None:
+    release = _Held(hold=hold)
+    never = _Held(hold=True)
+    kept: list[socket.socket] = []
     loop = asyncio.get_running_loop()
     key = asyncssh.generate_private_key("ssh-ed25519")
     routers = []
     for number in range(count):
         name, password = f"router-{number}", f"letmein-{number}"
-        config = _config(name)
+        if dead and number % 10 == 3:
+            port, sockets = _dead()
+            kept += sockets
+            routers.append(
+                Router(
+                    name=name,
+                    host=HOST,
+                    port=port,
+                    telnet_port=port,
+                    user=USER,
+                    password=password,
+                    living=False,
+                )
+            )
+            continue
+        stalls = stalled and number % 10 == 7
+        config, held = _config(name), never if stalls else release
 
-        def shell(name: str = name, config: bytes = config) -> _SshShell:
+        def shell(name: str = name, config: bytes = config, held: _Held = held) -> _SshShell:
             return _SshShell(name, config, held)
 
         def door(password: str = password, shell: Callable[[], _SshShell] = shell) -> _Door:
             return _Door(password, shell)
 
-        def telnet(name: str = name, password: str = password, config: bytes = config) -> _Telnet:
+        def telnet(
+            name: str = name, password: str = password, config: bytes = config, held: _Held = held
+        ) -> _Telnet:
             return _Telnet(password, name, config, held)
 
         ssh_server = await asyncssh.listen(
@@ -275,16 +325,19 @@ async def _serve(count: int, *, hold: bool) -> None:
                 telnet_port=telnet_server.sockets[0].getsockname()[1],
                 user=USER,
                 password=password,
+                living=not stalls,
             )
         )
     print(json.dumps([asdict(router) for router in routers]), flush=True)
     while await asyncio.to_thread(sys.stdin.readline):
-        held.release()
+        release.release()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int)
-    parser.add_argument("--hold", action="store_true")
+    for option in ("--hold", "--dead", "--stalled"):
+        parser.add_argument(option, action="store_true")
     asked = parser.parse_args()
-    asyncio.run(_serve(asked.count, hold=asked.hold))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    asyncio.run(_serve(asked.count, hold=asked.hold, dead=asked.dead, stalled=asked.stalled))

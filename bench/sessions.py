@@ -7,6 +7,7 @@ within a round; shown is the median of the rounds.
 """
 
 import json
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from bench.report import Row
 from bench.routers import Running, running
 
 ROUTERS: Final = 100
+ROUND_SECONDS: Final = 60
+"""A program that has not done a round by then is given up."""
 PEERS_PYTHON: Final = Path(".peers/bin/python")
 """Made by scripts/bench-peers."""
 
@@ -141,5 +144,7 @@ def _round(process: "subprocess.Popen[str]", routers: Running) -> Measured:
     before = routers.cpu_seconds()
     process.stdin.write("\n")
     process.stdin.flush()
+    if not select.select([process.stdout], [], [], ROUND_SECONDS)[0]:
+        raise TimeoutError(f"{process.args!r} has not done its sessions in {ROUND_SECONDS} s")
     answer = Round(**json.loads(process.stdout.readline()))
     return Measured(answer, routers.cpu_seconds() - before)

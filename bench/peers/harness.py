@@ -34,6 +34,7 @@ class Target:
     telnet_port: int
     user: str
     password: str
+    living: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ def session(target: Target) -> int:
     with socket.create_connection((target.host, target.port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client = Session()
+        client.set_timeout(5000)  # now and then it waits for what has come already
         client.handshake(connection)
         client.userauth_password(target.user, target.password)
         channel = client.open_session()
