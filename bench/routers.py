@@ -14,7 +14,6 @@ configuration for good.
 import argparse
 import asyncio
 import json
-import logging
 import re
 import resource
 import socket
