@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import click
 
-from roundsman.cli.main import COMMANDS, program
+from roundsman.cli.main import COMMANDS, module_of, program
 
 HEAD = """\
 # Command line reference
@@ -26,7 +26,7 @@ def _pages() -> Iterator[str]:
     yield HEAD.rstrip("\n")
     yield f"\n## `roundsman`\n\n```text\n{_help(program, 'roundsman')}\n```"
     for name in COMMANDS:
-        command = importlib.import_module(f"roundsman.cli.{name}").command
+        command = importlib.import_module(f"roundsman.cli.{module_of(name)}").command
         yield f"\n## `roundsman {name}`\n\n```text\n{_help(command, f'roundsman {name}')}\n```"
         for part, inner in getattr(command, "commands", {}).items():
             title = f"roundsman {name} {part}"

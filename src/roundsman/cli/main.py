@@ -18,6 +18,8 @@ COMMANDS: Final = {
     "controller": "Run a controller.",
     "worker": "Run a worker.",
     "run": "Run one job on one device now, without a controller.",
+    "shell-test": "Log in to a device and show each step, for writing a platform.",
+    "record": "Write a session with a device as a recorded dialogue.",
     "platform": "List, show and test platforms: what is known of devices' operating systems.",
     "simulate": "Play devices from recorded dialogues and state machines.",
     "check": "Say everything that is wrong with a configuration file.",
@@ -25,6 +27,11 @@ COMMANDS: Final = {
     "demo": "Show the whole of it on a simulated fleet.",
 }
 """Command to its one-line help. Each lives in the module of its name beside this one."""
+
+
+def module_of(command: str) -> str:
+    """The module that a command lives in."""
+    return command.replace("-", "_")
 
 
 class _CommandsOnDemand(click.Group):
@@ -38,7 +45,8 @@ class _CommandsOnDemand(click.Group):
         """Import the module of a command and take its `command` from it."""
         if cmd_name not in COMMANDS:
             return None
-        return cast("click.Command", importlib.import_module(f"roundsman.cli.{cmd_name}").command)
+        module = importlib.import_module(f"roundsman.cli.{module_of(cmd_name)}")
+        return cast("click.Command", module.command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table above, importing none of them."""
