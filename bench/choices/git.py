@@ -51,7 +51,7 @@ class Own(Candidate):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         files = Files()
-        repository = Repository(folder, files)
+        repository = Repository(folder, files, SystemClock())
         layouts = Layouts(folder / "roundsman", files, ())
         history = History(folder / "roundsman" / "versions.sqlite", repository.git, layouts)
         self._writer = Writer(repository, history, SystemClock(), layouts, one_commit=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from roundsman.archive import batch
+from roundsman.archive import batch, locks
 from roundsman.archive.git import GitArchive
 from roundsman.archive.interface import ArchiveUnavailableError
 from roundsman.clock import SystemClock
@@ -169,9 +169,14 @@ async def test_leftovers_of_a_crash_are_cleared(
         packs / "tmp_pack_a1b2c3_idx",
         packs / f"pack-{'1' * 40}.pack",
         packs / f"pack-{'2' * 40}.idx",
+        packs / f"pack-{'3' * 40}.keep",
+        folder / "objects/info/commit-graph.lock",
     ]
     for path in leftovers:
         path.write_bytes(b"half")
+    mark = min(packs.glob("*.pack")).with_suffix(".keep")
+    mark.write_bytes(b"receive-pack 4194305 on somewhere")  # more than there are processes
+    leftovers.append(mark)
     shutil.copytree(folder, folder.with_name("archive.git.new"))  # a creation that was cut off
     archive = await opened(folder)
     assert not any(path.exists() for path in leftovers)
@@ -181,19 +186,60 @@ async def test_leftovers_of_a_crash_are_cleared(
     stock.fsck()
 
 
-async def test_a_lock_that_appears_later_is_respected_and_named(
+async def test_a_lock_that_nobody_holds_is_cleared_in_the_midst_of_work(
     archive: GitArchive, folder: Path, spool: Spool, stock: StockGit
 ) -> None:
-    """Fault 17, in the midst of work: the result is refused, not dropped; then it is kept."""
+    """Fault 17: with a leftover lock nothing was kept any more."""
     await archive.store(spool.entry(b"one\n"))
     lock = folder / "refs/heads/main.lock"
     lock.touch()
-    with pytest.raises(ArchiveUnavailableError, match=r"main\.lock"):
-        await archive.store(spool.entry(b"two\n"))
-    assert lock.exists()
-    lock.unlink()
     assert (await archive.store(spool.entry(b"two\n"))).changed
+    assert not lock.exists()
     stock.fsck()
+
+
+async def test_a_lock_that_a_git_program_holds_is_waited_for(
+    archive: GitArchive,
+    folder: Path,
+    spool: Spool,
+    stock: StockGit,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.1)
+    await archive.store(spool.entry(b"one\n"))
+    lock = folder / "refs/heads/main.lock"
+    with subprocess.Popen(
+        ["git", f"--git-dir={folder}", "update-ref", "--stdin"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        program.stdin.write(b"start\nverify refs/heads/main " + stock.commits()[0].encode())
+        program.stdin.write(b"\nprepare\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == b"start: ok\n"
+        assert program.stdout.readline() == b"prepare: ok\n"
+        assert lock.exists()
+        with pytest.raises(ArchiveUnavailableError, match=r"main\.lock"):
+            await archive.store(spool.entry(b"two\n"))
+        monkeypatch.setattr(locks, "PATIENCE_SECONDS", 60)
+        storing = asyncio.create_task(archive.store(spool.entry(b"two\n")))
+        await asyncio.sleep(0)
+        program.stdin.write(b"abort\n")
+        program.stdin.close()
+        assert (await storing).changed
+    stock.fsck()
+
+
+async def test_a_repository_has_one_writer(archive: GitArchive, folder: Path, spool: Spool) -> None:
+    other = GitArchive(folder, SystemClock())
+    with pytest.raises(ArchiveUnavailableError, match="only writer"):
+        await other.open()
+    assert (await archive.store(spool.entry(b"one\n"))).changed
+    await archive.close()
+    await other.open()
+    await other.close()
 
 
 async def test_commits_of_others_are_built_upon(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.locks import MARK
 from roundsman.archive.objects import object_id
 
 LARGE_BLOB: Final = 8 << 20
@@ -28,6 +29,7 @@ _ENVIRONMENT: Final = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_NO_REPLACE_OBJECTS": "1",
+    MARK: "1",
 }
 
 

@@ -59,10 +59,7 @@ log = logs.get(__name__)
 
 
 class GitArchive(Archive):
-    """A bare git repository at `folder`, in which this process is the only one to write.
-
-    The caller holds the lock that makes it so.
-    """
+    """A bare git repository at `folder`, which no other process may write while it is open."""
 
     def __init__(
         self,
@@ -74,7 +71,7 @@ class GitArchive(Archive):
     ) -> None:
         self._folder = folder
         self._files = Files() if files is None else files
-        self._repository = Repository(folder, self._files)
+        self._repository = Repository(folder, self._files, clock)
         own = folder / "roundsman"
         layouts = Layouts(own, self._files, settings.paths)
         self._history = History(own / "versions.sqlite", self._repository.git, layouts)

@@ -9,10 +9,13 @@ from typing import Final, Self
 from roundsman.archive.command import Git
 from roundsman.archive.files import Files
 from roundsman.archive.interface import ArchiveUnavailableError
-from roundsman.archive.packs import TEMPORARY_PREFIX, forget
+from roundsman.archive.locks import PATIENCE_SECONDS, GitLocks, WriterLock
+from roundsman.archive.packs import forget
+from roundsman.clock import Clock
 
 DEFAULT_BRANCH: Final = "refs/heads/main"
 
+_ATTEMPTS: Final = 3
 _FAN_OUT: Final = 2
 _LOOSE: Final = 38
 _SYMBOLIC: Final = re.compile(r"ref: (refs/heads/[^\s]+)\n?")
@@ -62,9 +65,11 @@ class BranchMove:
 class Repository:
     """A bare repository, of which this process is the only writer."""
 
-    def __init__(self, folder: Path, files: Files) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, files: Files, clock: Clock) -> None:
+        self.folder = folder.absolute()
         self.files = files
+        self._own_lock = WriterLock(folder / "roundsman" / "writer.lock")
+        self._locks = GitLocks(self.folder, files, clock)
         self.packs = folder / "objects" / "pack"
         self.git = Git(folder)
         self._branch = DEFAULT_BRANCH
@@ -72,13 +77,16 @@ class Repository:
     def open(self) -> bytes | None:
         """Create it when absent, clear what a crash left, and return the branch's commit.
 
-        The caller holds the lock of the data folder: no other writer lives. Raises
-        `ArchiveUnavailableError` when what is there is not a repository that we can write.
+        Raises `ArchiveUnavailableError` when what is there is not a repository that we can write,
+        or another process writes it.
         """
         if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
             self._create()
         self._recognise()
-        self._clear_leftovers()
+        self._branch = self._named_branch()
+        self.files.make_folder(self.folder / "roundsman")
+        self._own_lock.take()
+        self._locks.clear()
         self._settle_branch()
         self.prove()
         return self.tip()
@@ -111,13 +119,7 @@ class Repository:
         """
         branch = self.folder / self._branch
         self.files.make_folder(branch.parent)
-        try:
-            move = BranchMove(self.files, branch)
-        except FileExistsError as error:
-            raise ArchiveUnavailableError(
-                f"{branch}.lock exists: another git program is writing, or died while it was",
-                remedy="if none is running, remove that file or restart",
-            ) from error
+        move = self._locked(branch)
         try:
             if self.tip() != expected:
                 raise BranchMovedError
@@ -126,6 +128,19 @@ class Repository:
             move.drop()
             raise
         return move
+
+    def _locked(self, branch: Path) -> BranchMove:
+        for _ in range(_ATTEMPTS):
+            try:
+                return BranchMove(self.files, branch)
+            except FileExistsError:
+                if not self._locks.await_free(branch.with_name(branch.name + ".lock")):
+                    break
+        raise ArchiveUnavailableError(
+            f"{branch}.lock: expected a git program to give it back within {PATIENCE_SECONDS:.0f} "
+            "seconds, but one is still at work on the repository",
+            remedy="results are sent again; see which git program runs there",
+        )
 
     def measure(self) -> tuple[int, int, int]:
         """Bytes on disk, how many packs, how many loose objects. Raises `OSError`."""
@@ -171,8 +186,8 @@ class Repository:
             )
         self.files.make_folder(self.packs)
 
-    def _settle_branch(self) -> None:
-        """Write to the branch that HEAD names; in a repository without commits, to main."""
+    def _named_branch(self) -> str:
+        """The branch that HEAD names: it is written to."""
         head = (self.folder / "HEAD").read_text("utf-8")
         named = _SYMBOLIC.fullmatch(head)
         if named is None:
@@ -180,32 +195,18 @@ class Repository:
                 f"{self.folder}: HEAD: expected a branch, got {head[:80]!r}",
                 remedy="git symbolic-ref HEAD refs/heads/main",
             )
-        self._branch = named[1]
+        return named[1]
+
+    def _settle_branch(self) -> None:
+        """In a repository without commits, write to main."""
         if self._branch != DEFAULT_BRANCH and self.tip() is None:
             self.git.run("symbolic-ref", "HEAD", DEFAULT_BRANCH)
             self._branch = DEFAULT_BRANCH
 
-    def _clear_leftovers(self) -> None:
-        """Remove locks and unfinished files: whoever made them is gone, or we were not alone."""
-        leftovers = [
-            *self.folder.glob("*.lock"),
-            *(self.folder / "refs").rglob("*.lock"),
-            *(self.folder / "objects").rglob("*.lock"),
-            *self.packs.glob(TEMPORARY_PREFIX + "*"),
-            *self.packs.glob("tmp_*"),
-            *self.packs.glob(".tmp-*"),
-            *(self.folder / "objects").glob("??/tmp_obj_*"),
-        ]
-        for pack, other in ((".pack", ".idx"), (".idx", ".pack")):
-            leftovers += [
-                path for path in self.packs.glob(f"*{pack}") if not path.with_suffix(other).exists()
-            ]
-        for path in leftovers:
-            self.files.unlink(path)
-
     def close(self) -> None:
         """Let go of it."""
         self.files.close()
+        self._own_lock.release()
 
     def _packed_tip(self) -> str:
         try:
