@@ -226,6 +226,7 @@ async def test_results_come_and_go_while_packs_are_replaced(
             for item in (await archive.versions(f"d{number}", "show_run", limit=9))[-1:]:
                 assert await content_of(archive, f"d{number}", version=item.version)
     stored = await filling
+    await archive._maintainer.stop()
     await expect_all(archive, stock, stored)
     assert archive._maintainer.last is not None
     await archive.close()

@@ -90,6 +90,7 @@ class Maintainer:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
+            await asyncio.to_thread(self._clear)
 
     def note_batch(self) -> None:
         """A batch was written."""
@@ -275,6 +276,12 @@ class Maintainer:
                 # The index first: without it git does not look for the pack.
                 for suffix in (".idx", ".rev", ".pack", ".keep"):
                     self._files.unlink(path.with_suffix(suffix))
+
+    def _clear(self) -> None:
+        """Remove what was cut off; nothing else is being written."""
+        for path in self._repository.packs.glob("tmp_*"):
+            with suppress(OSError):
+                self._files.unlink(path)
 
     def _note(self) -> None:
         """Write down what the next process should know. Not knowing it costs some work only."""

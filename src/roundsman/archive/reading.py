@@ -5,12 +5,29 @@ from collections.abc import AsyncIterator
 from typing import Final, cast
 
 from roundsman.archive.command import Git
+from roundsman.archive.interface import ArchiveUnavailableError
 
+_ATTEMPTS: Final = 3
 _PIECE: Final = 1 << 16
 
 
 async def blob_pieces(git: Git, blob: bytes) -> AsyncIterator[bytes]:
     """Yield a blob's content. Raises `ArchiveUnavailableError` when git cannot read it whole."""
+    for attempt in range(_ATTEMPTS):
+        begun = False
+        try:
+            async for piece in _read(git, blob):
+                begun = True
+                yield piece
+        except ArchiveUnavailableError:
+            # The pack that git found it in may have been replaced before git opened it.
+            if begun or attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return
+
+
+async def _read(git: Git, blob: bytes) -> AsyncIterator[bytes]:
     process = await asyncio.create_subprocess_exec(
         *git.arguments("cat-file", "blob", blob.hex()),
         stdin=asyncio.subprocess.DEVNULL,
