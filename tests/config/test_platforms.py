@@ -120,6 +120,27 @@ def test_a_standard_job_over_ssh_is_none_of_telnet(tmp_path: Path) -> None:
     assert problem.startswith("config.transfer: site.yaml:1 jobs.a: ups1: the files come by sftp")
 
 
+def test_a_passphrase_is_a_secret_of_the_device(tmp_path: Path) -> None:
+    def card(**credentials: str) -> dict[str, Any]:
+        return {
+            "jobs": {"a": {**HOURLY, "standard": "backup"}},
+            "devices": {
+                "ups1": {
+                    "jobs": ["a"],
+                    "platform": "eaton_network",
+                    "credentials": {"user": "x", "pass": "y", **credentials},
+                }
+            },
+        }
+
+    (problem,) = problems(tmp_path, card())
+    assert problem.startswith("config.passphrase: site.yaml:1 jobs.a.standard: ups1: the platform")
+    job = loaded(tmp_path, card(enable="my own")).slots["ups1", "a"].job
+    assert "my own" not in repr(job)
+    assert job.command_set is not None
+    assert job.command_set.commands[0].passphrase
+
+
 def test_a_driver_of_netmiko(tmp_path: Path) -> None:
     said = {
         "jobs": {"a": {**HOURLY, "commands": ["show config"]}},

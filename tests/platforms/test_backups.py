@@ -17,7 +17,7 @@ from roundsman.secret import Secret
 from roundsman.simulator.device import HOST, SimulatedDevice
 from roundsman.simulator.kinds import IOS
 from roundsman.simulator.terminal import Answer, Dialogue
-from roundsman.wire.device import Device, Protocol, Ssh
+from roundsman.wire.device import Credentials, Device, Protocol, Ssh
 from roundsman.wire.job import CommandSet, Job, Schedule
 from roundsman.worker.sessions.manners import LinePattern
 from tests.platforms.test_samples import SAMPLES, Sample
@@ -180,7 +180,10 @@ async def test_prompts_may_have_a_line_above(tmp_path: Path) -> None:
 )
 async def test_a_backup_without_a_shell(tmp_path: Path, name: str) -> None:
     platform, sample = load.by_name(name), sample_of(name)
-    known = {command.command for command in platform.standard["backup"]}
+    known = {
+        f"{command.command} 's3 sam'" if command.passphrase else command.command
+        for command in platform.standard["backup"]
+    }
 
     def serve(process: "asyncssh.SSHServerProcess[str]") -> None:
         process.stdout.write(sample.text)
@@ -195,7 +198,13 @@ async def test_a_backup_without_a_shell(tmp_path: Path, name: str) -> None:
     )
     async with server:
         ssh = Ssh(port=server.get_port())
-        device = Device(name="r1", host=HOST, protocol=Protocol(ssh=ssh), platform=platform.session)
+        device = Device(
+            name="r1",
+            host=HOST,
+            protocol=Protocol(ssh=ssh),
+            platform=platform.session,
+            credentials=Credentials(user="x", password=Secret("y"), enable=Secret("s3 sam")),
+        )
         result = (await Bench(tmp_path).run(device, job_of(platform))).decode()
     assert not [secret for secret in sample.must_hide if secret in result]
     assert not [line for line in sample.must_keep if line not in result]

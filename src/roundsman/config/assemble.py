@@ -25,7 +25,7 @@ from roundsman.config.platforms import (
     NoStandardJob,
     PlatformJobs,
     Platforms,
-    needs_other_protocol,
+    unfit,
 )
 from roundsman.config.records import Configuration, ConfiguredSlot, ControllerSettings
 from roundsman.config.secrets import Secrets
@@ -71,7 +71,7 @@ class Assembly:
         self._jobs: dict[str, Expanded] = {}
         self._templates: dict[tuple[str, bytes], JobTemplate] = {}
         self._platform_jobs = PlatformJobs(platforms)
-        self._over_telnet: dict[Path, list[str]] = {}
+        self._unfit: dict[Finding, list[str]] = {}
         self._unset: dict[_Unset, list[str]] = {}
         self._values_seen: set[str] = set()
         self._detected_secrets = ControllerSettings().detected_secrets
@@ -110,7 +110,8 @@ class Assembly:
         self._report_unset()
         for finding in self._platform_jobs.findings():
             self.findings[finding] = None
-        self._report_over_telnet()
+        for finding, names in self._unfit.items():
+            self.findings[finding._replace(text=f"{and_more(names)}: {finding.text}")] = None
         return Configuration(
             devices=devices,
             jobs=jobs,
@@ -179,11 +180,12 @@ class Assembly:
             if device is None or built.job is None or template.planned is None:
                 continue
             made = self._on_platform(name, built.job, template, expanded)
-            if made is not None and needs_other_protocol(made, device):
-                layers = self._slot_layers(job, expanded.layers)
-                path = origin(layers, ("transfer",))
-                self._over_telnet.setdefault(path, []).append(name)
-            elif made is not None:
+            if made is None:
+                continue
+            if (lack := unfit(made, device)) is not None:
+                path = origin(self._slot_layers(job, expanded.layers), lack.path)
+                self._unfit.setdefault(lack._replace(path=path), []).append(name)
+            else:
                 yield ConfiguredSlot(
                     device=device,
                     job=made,
@@ -250,17 +252,6 @@ class Assembly:
                 part: Any = jobs.index(job) if isinstance(jobs, list) else job
                 self.findings[finding._replace(path=(*layer.path, "jobs", part))] = None
                 return
-
-    def _report_over_telnet(self) -> None:
-        for path, devices in self._over_telnet.items():
-            finding = Finding(
-                "config.transfer",
-                path,
-                f"{and_more(devices)}: the files come by sftp or scp, which need SSH, and the "
-                "device's protocol is telnet",
-                "set transfer to one that the device offers, or its protocol to ssh",
-            )
-            self.findings[finding] = None
 
     def _report_unset(self) -> None:
         for (path, name), devices in self._unset.items():

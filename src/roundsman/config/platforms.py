@@ -18,7 +18,7 @@ from roundsman.documents.problems import (
 )
 from roundsman.platforms import load
 from roundsman.platforms.load import Platform, UnknownPlatformError
-from roundsman.wire.device import Device, ProtocolType
+from roundsman.wire.device import Credentials, Device, ProtocolType
 from roundsman.wire.job import CommandSet, InlineCommands, Job, JobType
 
 
@@ -48,6 +48,9 @@ class Platforms:
             return Finding("config.platform", ("platform",), f"{reference} cannot be used")
 
 
+_NOBODY: Final = Credentials(user="")
+
+
 class NoStandardJob(NamedTuple):
     """Why a device's platform does not give a standard job."""
 
@@ -55,13 +58,28 @@ class NoStandardJob(NamedTuple):
     suggestion: str | None
 
 
-def needs_other_protocol(job: Job, device: Device) -> bool:
-    """Whether the job's files come over SSH, and the device is said to speak Telnet."""
-    return (
-        device.protocol.type is ProtocolType.TELNET
-        and job.file_set is not None
-        and job.file_set.transfer.over_ssh
-    )
+def unfit(job: Job, device: Device) -> Finding | None:
+    """What a job needs that the device's entry does not have."""
+    files = job.file_set
+    if files and files.transfer.over_ssh and device.protocol.type is ProtocolType.TELNET:
+        return Finding(
+            "config.transfer",
+            ("transfer",),
+            "the files come by sftp or scp, which need SSH, and the device's protocol is telnet",
+            "set transfer to one that the device offers, or its protocol to ssh",
+        )
+    commands = job.command_set.commands if job.command_set else ()
+    if any(command.passphrase for command in commands) and not all(
+        credentials.enable for credentials in device.all_credentials or (_NOBODY,)
+    ):
+        return Finding(
+            "config.passphrase",
+            ("standard",),
+            "the platform's command takes a passphrase, which is the enable secret of the "
+            "device's credentials, and there is none",
+            "set enable in the credentials to a passphrase of your own",
+        )
+    return None
 
 
 _NO_PLATFORM: Final = NoStandardJob(

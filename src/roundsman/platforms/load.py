@@ -143,6 +143,7 @@ def _commands(job: StandardJob) -> tuple[Command, ...]:
             end=command.end,
             timeout=command.timeout,
             optional=command.optional,
+            passphrase=command.passphrase,
         )
         for command in job.commands
     )

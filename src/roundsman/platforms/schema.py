@@ -58,6 +58,9 @@ class Command(_FromFile, frozen=True, kw_only=True):
     the run fails as unverified: for outputs that have an end mark of their own."""
     timeout: Annotated[int, Meta(ge=1, le=604_800)] | None = None
     """Seconds that this command may take. Default: the job's `command_timeout`."""
+    passphrase: bool = False
+    """The command ends with a passphrase: the `enable` secret of the credentials is sent behind it.
+    Only with `exec`, where nothing echoes it."""
     optional: bool = False
     """Not every model or version knows it: when it is rejected, the run goes on without its
     output."""

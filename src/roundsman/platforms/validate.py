@@ -90,6 +90,11 @@ def _standard_findings(says: PlatformFile) -> Iterator[Finding]:
         elif not job.commands and not job.files:
             text = "a standard job needs commands or files, got none"
             yield Finding("config.missing", path, text)
+        for position, command in enumerate(job.commands):
+            if not isinstance(command, str) and command.passphrase and not says.exec:
+                where = (*path, "commands", position, "passphrase")
+                text = "a shell would echo the passphrase: expected exec: true with it"
+                yield Finding("config.conflict", where, text)
         if bool(job.files) != (job.transfer is not None):
             text = "files and a transfer go together"
             yield Finding("config.conflict", path, text)

@@ -119,6 +119,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     end: str | None = None
     """Regular expression that the end of the output must match (blank lines after it aside), else
     the run fails as unverified. Not checked when absent."""
+    passphrase: bool = False
+    """The command ends with a passphrase: the `enable` secret of the credentials is sent behind it,
+    in quotes where it needs them. Only of platforms without a shell (`exec`)."""
     optional: bool = False
     """Not every device of the platform knows the command: when it is rejected, the run goes on
     without its output."""

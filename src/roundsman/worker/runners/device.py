@@ -1,6 +1,7 @@
 """Runs an execution against its device: logs in, does the job, keeps what came of it."""
 
 import asyncio
+import shlex
 from collections.abc import Awaitable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import IO
 from roundsman.secret import Secret
 from roundsman.wire.device import Credentials, Device, ProtocolType
 from roundsman.wire.execution import Execution
-from roundsman.wire.job import Job, JobType
+from roundsman.wire.job import Command, Job, JobType
 from roundsman.wire.run import FailureClass
 from roundsman.worker.patterns import PatternError
 from roundsman.worker.runners.files import fetch_files
@@ -329,7 +330,7 @@ class _Session:
         late = TimedOutError(f"{command.command!r} did not end within {seconds} s")
         self._hear(Began(command.command, is_setup=False))
         async with within(seconds, late):
-            channel = await connection.open_command(command.command)
+            channel = await connection.open_command(_with_passphrase(command, connection))
             output = await execute(channel, command.command, transcript, self._hear)
         self._hear(Ended(command.command, output))
         await self._verify(step, transcript, output)
@@ -362,6 +363,20 @@ def _where(device: Device) -> str:
     protocol = device.protocol
     used = protocol.telnet if protocol.type is ProtocolType.TELNET else protocol.ssh
     return f"{device.host} port {used.port}"
+
+
+def _with_passphrase(command: Command, connection: SshConnection) -> str:
+    """The line to send; not to be shown, unlike the command itself."""
+    if not command.passphrase:
+        return command.command
+    secret = connection.credentials.enable if connection.credentials else None
+    if not secret:
+        raise PlatformError(
+            f"{command.command!r} takes a passphrase, which is the enable secret of the "
+            "credentials, and there is none",
+            remedy="set enable in the credentials of the device",
+        )
+    return f"{command.command} {shlex.quote(secret.reveal())}"
 
 
 def _bytes(secret: Secret | None) -> bytes | None:
