@@ -12,9 +12,9 @@ interpreter's lock unless the limit is so short that this is no concern.
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 import regex
 
@@ -42,8 +42,6 @@ _WITHIN_LINE: Final = re.compile(
     r"|\{\d*,?\d*\}"
     r"|[^\\\[({\x00-\x1f]"
 )
-
-_T = TypeVar("_T")
 
 
 class PatternError(RoundsmanError):
@@ -109,12 +107,16 @@ class Pattern:
 
     def found_in(self, text: Iterable[bytes], effort: Effort = THOROUGH) -> bool:
         """Whether it matches anywhere."""
+        return any(self._is_in(block, effort) for block in self._blocks(text))
 
-        def search(block: bytes) -> bool:
+    def _is_in(self, block: bytes, effort: Effort) -> bool:
+        if not self._may_match(block):
+            return False
+        try:
             match = self._compiled.search(block, timeout=effort.seconds(), concurrent=effort.aside)
-            return match is not None
-
-        return any(self._over_blocks(text, search, lambda _: False, effort))
+        except TimeoutError:
+            raise self._too_slow(block, effort) from None
+        return match is not None
 
     def replace(
         self,
@@ -128,42 +130,45 @@ class Pattern:
 
         References are written `\1` or `\g<name>`. Raises `PatternError` for an unknown one.
         """
+        return (
+            self.replace_in(block, replacement, groups=groups, effort=effort)
+            for block in self._blocks(text)
+        )
+
+    def replace_in(self, block: bytes, replacement: str, *, groups: bool, effort: Effort) -> bytes:
+        """The same for a text in one piece."""
+        if not self._may_match(block):
+            return block
         new = replacement.encode()
         if not groups:
             new = new.replace(b"\\", b"\\\\")
-
-        def substitute(block: bytes) -> bytes:
-            return self._compiled.sub(new, block, timeout=effort.seconds(), concurrent=effort.aside)
-
         try:
-            yield from self._over_blocks(text, substitute, lambda block: block, effort)
+            return self._compiled.sub(new, block, timeout=effort.seconds(), concurrent=effort.aside)
+        except TimeoutError:
+            raise self._too_slow(block, effort) from None
         except (regex.error, IndexError) as error:
             raise PatternError(
                 f"{replacement!r} does not fit the regular expression {self.text!r}: {error}"
             ) from None
 
-    def _over_blocks(
-        self,
-        text: Iterable[bytes],
-        step: Callable[[bytes], _T],
-        otherwise: Callable[[bytes], _T],
-        effort: Effort,
-    ) -> Iterator[_T]:
-        """Do a step with each block in which there may be a match, the other with the rest."""
-        for block in self._lines(text) if self.within_lines else self._whole(text):
-            if self._needles and not any(needle in block for needle in self._needles):
-                yield otherwise(block)
-                continue
-            try:
-                yield step(block)
-            except TimeoutError:
-                if not effort.aside:
-                    raise NotQuickError from None
-                raise PatternError(
-                    f"the regular expression {self.text!r} took too long: ended after "
-                    f"{BLOCK_SECONDS:g} s on {len(block)} bytes",
-                    remedy="avoid repetitions within repetitions, such as (a+)+",
-                ) from None
+    def _may_match(self, block: bytes) -> bool:
+        for needle in self._needles:
+            if needle in block:
+                return True
+        return not self._needles
+
+    def _too_slow(self, block: bytes, effort: Effort) -> Exception:
+        if not effort.aside:
+            return NotQuickError()
+        return PatternError(
+            f"the regular expression {self.text!r} took too long: ended after "
+            f"{BLOCK_SECONDS:g} s on {len(block)} bytes",
+            remedy="avoid repetitions within repetitions, such as (a+)+",
+        )
+
+    def _blocks(self, text: Iterable[bytes]) -> Iterator[bytes]:
+        """The text in the pieces that are to be matched."""
+        return self._lines(text) if self.within_lines else self._whole(text)
 
     def _lines(self, text: Iterable[bytes]) -> Iterator[bytes]:
         """The text in blocks of whole lines."""

@@ -27,6 +27,8 @@ class Scrubbers:
 
         Takes time and blocks: unless the effort is a quick one this is for a thread.
         """
+        if not effort.aside:
+            return iter((self._at_once(b"".join(text), effort),))
         stream = iter(text)
         for scrubber, pattern in self._steps:
             if pattern is None:
@@ -37,6 +39,16 @@ class Scrubbers:
                 groups = scrubber.type is ScrubberType.REGEX_SUBSTITUTE
                 stream = pattern.replace(stream, scrubber.replace, groups=groups, effort=effort)
         return stream
+
+    def _at_once(self, text: bytes, effort: Effort) -> bytes:
+        """A small text, without the machinery of streams, which would take as long as the rest."""
+        for scrubber, pattern in self._steps:
+            if pattern is not None:
+                groups = scrubber.type is ScrubberType.REGEX_SUBSTITUTE
+                text = pattern.replace_in(text, scrubber.replace, groups=groups, effort=effort)
+            elif scrubber.search:
+                text = text.replace(scrubber.search.encode(), scrubber.replace.encode())
+        return text
 
 
 def replace_literal(text: Iterable[bytes], search: bytes, replacement: bytes) -> Iterator[bytes]:
