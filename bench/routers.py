@@ -14,6 +14,7 @@ configuration for good.
 import argparse
 import asyncio
 import json
+import logging
 import re
 import resource
 import socket
@@ -338,5 +339,7 @@ if __name__ == "__main__":
     for option in ("--hold", "--dead", "--stalled"):
         parser.add_argument(option, action="store_true")
     asked = parser.parse_args()
+    # A client that is gone while it is written to is no news here.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     asyncio.run(_serve(asked.count, hold=asked.hold, dead=asked.dead, stalled=asked.stalled))
