@@ -73,6 +73,7 @@ MATRIX: Final = {
     "GET /api/v1/runs": READ,
     "GET /api/v1/runs/{run_id}": READ,
     "GET /api/v1/runs/{run_id}/transcript": READ,
+    "GET /api/v1/runs/{run_id}/recording": READ,
     "POST /api/v1/runs/{run_id}/accept": CHANGE,
     "GET /api/v1/processes": READ,
     "GET /api/v1/processes/{process_id}": READ,

@@ -11,6 +11,7 @@ import pytest
 
 from roundsman.config.records import EvidenceSettings
 from roundsman.controller import evidence as module
+from roundsman.worker.recording import pack, unpack
 from tests.controller import multipart
 from tests.controller.site import START, Site, bearer, open_real_site
 
@@ -23,12 +24,12 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         yield site
 
 
-async def fail(site: Site, left: bytes | None) -> str:
+async def fail(site: Site, left: bytes | None, **more: str) -> str:
     """A run on edge2 that failed an hour later; its id."""
     site.clock.advance(3600)
     leased = await site.client.get("/worker/next?tag=fra", headers=bearer("walter"))
     [execution] = leased.json()
-    form = multipart.completion("edge2", "show", execution["timestamp"], left, failure="no")
+    form = multipart.completion("edge2", "show", execution["timestamp"], left, failure="no", **more)
     done = await site.client.post(
         "/worker/complete", content=form, headers={**multipart.HEADERS, **bearer("walter")}
     )
@@ -68,6 +69,19 @@ async def test_a_transcript_is_shown_as_text_and_as_nothing_else(site: Site) -> 
     assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
     assert answer.headers["content-disposition"].startswith("inline")
     assert (await site.get(f"/runs/{run_id}/transcript", by="walter")).status_code == 403
+
+
+async def test_a_recording_is_given_as_it_was_packed(site: Site) -> None:
+    packed = pack("# a dialogue\n")
+    assert packed is not None
+    run_id = await fail(site, b"x", recording=packed)
+    answer = await site.get(f"/runs/{run_id}/recording")
+    assert answer.headers["content-type"] == "application/gzip"
+    assert unpack(answer.content) == "# a dialogue\n"
+    assert (await site.get(f"/runs/{run_id}/recording", by="walter")).status_code == 403
+    site.controller.evidence.drop(run_id)
+    answer = await site.get(f"/runs/{run_id}/recording")
+    assert (answer.status_code, answer.json()["code"]) == (404, "recording.not_found")
 
 
 async def test_where_there_is_none_the_answer_says_so(site: Site) -> None:

@@ -241,6 +241,12 @@ class ManageApi:
             answer_bytes=RESULT_BYTES,
         )
 
+    async def recording(self, run_id: str) -> bytes:
+        """A failed run's session as a recorded dialogue, compressed by gzip."""
+        return await self._transport.call(
+            "GET", f"/api/v1/runs/{_part(run_id)}/recording", kind=CallKind.READ
+        )
+
     async def accept(self, run_id: str) -> AcceptAnswer:
         """Store a result that waits in quarantine. `StaleError` when it does not, or no longer."""
         return await self._post(_accept, f"/runs/{_part(run_id)}/accept")

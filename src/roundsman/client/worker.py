@@ -50,6 +50,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why it failed, for programs."""
     detected_secrets: tuple[SecretFinding, ...] = ()
     """What looks like a secret in the result."""
+    recording: str | None = None
+    """A failed session as a recorded dialogue: the file, compressed by gzip, in base64."""
 
 
 class WorkerApi:
@@ -141,6 +143,7 @@ def _form(completion: Completion) -> aiohttp.FormData:
         "epoch",
         "failure_class",
         "failure",
+        "recording",
     ):
         value = getattr(completion, name)
         if value is not None:

@@ -7,14 +7,14 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
-from roundsman.controller.spool import Received
+from roundsman.controller.spool import Received, SpoolUnavailableError
 
 GROWTH_BYTES: Final = 64 << 20
 """After so much more, it is looked whether it is too much."""
 
 
 class Evidence:
-    """One file a run, named after it."""
+    """One file a run, named after it, and beside it the recording of its session."""
 
     def __init__(self, folder: Path) -> None:
         """Nothing is touched before the first is kept."""
@@ -34,9 +34,24 @@ class Evidence:
         if self._since >= GROWTH_BYTES:
             self.grown.set()
 
+    def recording_path(self, run_id: str) -> Path:
+        """Where the recording of a run's session is, compressed by gzip, if there is any."""
+        return self._folder / f"{run_id}.yaml.gz"
+
+    async def keep_recording(self, run_id: str, content: bytes) -> None:
+        """Keep the recording of a run's session. Raises `SpoolUnavailableError`."""
+        try:
+            await asyncio.to_thread(self.recording_path(run_id).write_bytes, content)
+        except OSError as error:
+            raise SpoolUnavailableError(
+                f"a recording cannot be written: {error.strerror}", remedy="check the disk"
+            ) from error
+        self._since += len(content)
+
     def drop(self, run_id: str) -> None:
         """Forget the evidence of a run that was not kept after all."""
         self.path(run_id).unlink(missing_ok=True)
+        self.recording_path(run_id).unlink(missing_ok=True)
 
     async def prune(self, *, before: float, most_bytes: int) -> int:
         """Remove what was kept before an instant, and the oldest beyond so many bytes; how many.

@@ -24,6 +24,12 @@ class TranscriptNotFoundError(NotFoundError):
     code = "transcript.not_found"
 
 
+class RecordingNotFoundError(NotFoundError):
+    """There is no recording of this run's session."""
+
+    code = "recording.not_found"
+
+
 class ProcessNotFoundError(NotFoundError):
     """No process has this id."""
 
@@ -128,6 +134,19 @@ class History:
             raise TranscriptNotFoundError(
                 f"what run {run_id} left behind is no longer kept",
                 remedy="set controller.evidence to keep more",
+            )
+        return path
+
+    async def recording(self, run_id: str) -> Path:
+        """The file with the recording of a failed run's session, compressed by gzip.
+
+        Raises `RunNotFoundError`, `RecordingNotFoundError`.
+        """
+        path = self._evidence.recording_path((await self.run(run_id)).run_id)
+        if not path.is_file():
+            raise RecordingNotFoundError(
+                f"there is no recording of run {run_id}: it did not fail, ended before a word was "
+                "said, or the recording is no longer kept"
             )
         return path
 

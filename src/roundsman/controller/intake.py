@@ -71,6 +71,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     failure_class: FailureClass | None = None
     detected_secrets: tuple[SecretFinding, ...] = ()
     """What looks like a secret in the result; never its text."""
+    recording: bytes | None = None
+    """A failed session as a recorded dialogue, compressed."""
     epoch: int | None = None
     """Of the lease; none from clients that know only the published contract."""
 
@@ -241,6 +243,8 @@ class Intake:
             return run, None
         if completion.failure is not None:
             await self._evidence.keep(run.run_id, content)
+            if completion.recording is not None:
+                await self._evidence.keep_recording(run.run_id, completion.recording)
             return msgspec.structs.replace(run, evidence=True), None
         before = await known_before(lease, slot.shrink_guard, self._archive)
         weighed = weigh(run.run_id, content, before, slot.shrink_guard)

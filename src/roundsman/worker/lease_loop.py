@@ -26,6 +26,7 @@ from roundsman.worker.heartbeat import Heartbeat
 from roundsman.worker.leases import HeldLeases
 from roundsman.worker.outbox import Outbox, Spool
 from roundsman.worker.places import Places
+from roundsman.worker.recording import pack
 from roundsman.worker.runners.interface import DeviceRunner
 from roundsman.worker.running import Ending
 from roundsman.worker.settings import WorkerSettings
@@ -260,6 +261,7 @@ class LeaseLoop:
             failure=ending.failure[:FAILURE_CHARACTERS] if ending.failure is not None else None,
             failure_class=ending.failure_class,
             detected_secrets=ending.detected_secrets,
+            recording=pack(ending.recording) if ending.recording is not None else None,
         )
         await self._outbox.finish(spool, completion, keep_data=ending.keep_data)
         # From here on it is the uploader that learns whether the lease still holds.

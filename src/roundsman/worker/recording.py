@@ -10,8 +10,11 @@ What this cannot see: a secret that no filter, no detector and no credential kno
 the screen, a character on each line; one with other characters written and wiped out in between.
 """
 
+import base64
 import difflib
+import gzip
 import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
@@ -22,6 +25,9 @@ from roundsman.worker.sessions.terminal import LineRenderer
 
 Clean: TypeAlias = Callable[[bytes], bytes]
 
+MAX_PACKED: Final = 60 << 10
+"""Characters of a packed recording; the controller takes fields of 64 KiB."""
+_MAX_UNPACKED: Final = 16 << 20
 _MOST_COMPARED: Final = 4000
 """Lines between the first and the last change that are compared with each other, at a cost that is
 quadratic. Beyond, all of them are given as text."""
@@ -205,3 +211,24 @@ def _escape_one(match: re.Match[str]) -> str:
     if character.isprintable():
         return character
     return "".join(f"\\x{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
+def pack(text: str) -> str | None:
+    """A file's text as it travels with a completion: compressed, and as text again.
+
+    None where it would be too large even so, which takes a device that says nothing but noise.
+    """
+    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return packed if len(packed) <= MAX_PACKED else None
+
+
+def unpack(data: bytes) -> str:
+    """The text of a compressed file. Raises `ValueError` when it is none, or is too large."""
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # with the header of gzip
+    try:
+        text = unpacker.decompress(data, _MAX_UNPACKED)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if unpacker.unconsumed_tail:
+        raise ValueError(f"larger than {_MAX_UNPACKED} bytes")
+    return text.decode()

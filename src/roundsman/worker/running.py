@@ -32,6 +32,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """Whether what the result file holds is the result, or evidence of the failure."""
     detected_secrets: tuple[SecretFinding, ...] = ()
     """What looks like a secret in the result."""
+    recording: str | None = None
+    """The failed session as a recorded dialogue."""
 
 
 async def run(
@@ -89,6 +91,7 @@ def _ending_of(task: asyncio.Task[None], execution: Execution, result: ResultFil
             failure_class=error.failure_class,
             keep_data=result.size > 0,
             detected_secrets=result.detected_secrets,
+            recording=result.recording,
         )
     log.error("run.fault", run=execution.title, exc_info=error)
     # Its text stays in the log here: what it says was not written with secrets in mind.

@@ -1,6 +1,9 @@
 """Sessions as recordings: what they hold and hide, and that they are read like the device."""
 
+import base64
+import gzip
 import io
+import random
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from roundsman.wire.device import Credentials, Device, Protocol, ProtocolType, S
 from roundsman.wire.job import Command, Job, Scrubber, ScrubberType
 from roundsman.wire.platform import Enable, Pager, Platform, Question
 from roundsman.wire.run import FailureClass
-from roundsman.worker.recording import Dialogue, Exchange, as_yaml, dialogue_of
+from roundsman.worker.recording import Dialogue, Exchange, as_yaml, dialogue_of, pack, unpack
 from roundsman.worker.sessions.events import Came, Purpose, Sent
 from roundsman.worker.sessions.tape import Said, Tape
 from tests.worker.sessions.conftest import Bench, commands
@@ -264,3 +267,15 @@ def test_a_tape_begins_its_end_not_within_a_private_key() -> None:
     [said] = tape.said()
     assert b"AAA" not in said.came
     assert said.came.endswith(b"-----END\nr1#")
+
+
+def test_a_recording_travels_packed() -> None:
+    text = "---\ncommands: ü\n" * 5000
+    packed = pack(text)
+    assert packed is not None
+    assert unpack(base64.b64decode(packed)) == text
+    noise = random.Random(3).randbytes(60_000).hex()
+    assert pack(noise) is None
+    for wrong in (b"no gzip", gzip.compress(b"x" * (17 << 20))):
+        with pytest.raises(ValueError, match=r"larger than|header"):
+            unpack(wrong)

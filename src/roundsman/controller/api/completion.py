@@ -1,6 +1,8 @@
 """The body of `POST /worker/complete`: multipart, read as it comes, the file into the spool."""
 
 import asyncio
+import base64
+import binascii
 import re
 from typing import Annotated, Final, TypeAlias, cast
 
@@ -34,6 +36,7 @@ _FIELDS: Final = frozenset(
         "failure_class",
         "epoch",
         "detected_secrets",
+        "recording",
     }
 )
 _Findings: TypeAlias = Annotated[tuple[SecretFinding, ...], Meta(max_length=100)]
@@ -114,6 +117,7 @@ def read_fields(form: Form) -> Completion:
         if "epoch" in fields
         else None,
         detected_secrets=_detected_secrets(fields),
+        recording=_recording(fields) if failure else None,
     )
 
 
@@ -145,6 +149,13 @@ def _detected_secrets(fields: dict[str, str]) -> tuple[SecretFinding, ...]:
         return _findings.decode(fields.get("detected_secrets", "[]"))
     except msgspec.DecodeError as error:
         raise FormError(f"detected_secrets: {error}") from None
+
+
+def _recording(fields: dict[str, str]) -> bytes | None:
+    try:
+        return base64.b64decode(fields.get("recording", ""), validate=True) or None
+    except binascii.Error as error:
+        raise FormError(f"recording: expected base64: {error}") from None
 
 
 def _failure_class(fields: dict[str, str]) -> FailureClass:

@@ -116,6 +116,29 @@ async def get_run_transcript(run_id: RunId, controller: NamedDependency[Controll
 
 
 @get(
+    "/runs/{run_id:str}/recording",
+    tags=["runs"],
+    summary="A failed run's session as a recorded dialogue",
+    responses={
+        200: ResponseSpec(
+            bytes,
+            media_type="application/gzip",
+            description="The file, compressed.",
+            generate_examples=False,
+        )
+    },
+)
+async def get_run_recording(run_id: RunId, controller: NamedDependency[Controller]) -> File:
+    """What was sent and what came, escape sequences and all, its secrets hidden."""
+    return File(
+        await controller.history.recording(run_id),
+        filename=f"{run_id}.yaml.gz",
+        media_type="application/gzip",
+        headers={"X-Content-Type-Options": "nosniff"},
+    )
+
+
+@get(
     "/processes",
     tags=["processes"],
     summary="Processes, newest first",
@@ -155,6 +178,7 @@ ROUTES: Final = Router(
         list_runs,
         get_run,
         get_run_transcript,
+        get_run_recording,
         list_processes,
         get_process,
     ],

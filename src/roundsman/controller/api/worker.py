@@ -121,6 +121,7 @@ class CompleteOperation(Operation):
                 "end_timestamp": _whole("When the worker ended, Unix seconds."),
                 "failure": _text("Why it failed; the file, if any, is then kept as evidence."),
                 "failure_class": _text("Why it failed, for programs."),
+                "recording": _text("A failed session as a recorded dialogue: gzip in base64."),
                 "detected_secrets": _text("What looks like a secret: JSON, as a run has it."),
                 "epoch": _whole("Epoch of the lease; clients of the contract leave it out."),
                 "file": Schema(
