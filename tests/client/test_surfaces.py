@@ -95,6 +95,10 @@ async def test_lease_renew_and_complete(
     runs = (await client.manage.runs(outcome=Outcome.FAILED)).items
     assert [run.failure for run in runs] == ["no route"]
     assert await client.manage.run(runs[0].run_id) == runs[0]
+    with pytest.raises(UnknownError, match="left nothing behind"):
+        await client.manage.transcript(runs[0].run_id)
+    with pytest.raises(StaleError, match="does not wait to be confirmed"):
+        await client.manage.accept(runs[0].run_id)
 
 
 async def test_a_refusal_costs_no_transfer_and_is_not_lost_with_the_connection(

@@ -124,7 +124,7 @@ def _jitter(run: Run) -> float:
 def _tell(health: Health, lease: LeasedSlot) -> None:
     """Log when a device begins to be held back, goes on to be, or is let go."""
     breaker = health.breaker
-    if breaker is not None and breaker.open:
+    if health.failed and breaker is not None and breaker.open:
         log.warning("breaker.open", **msgspec.structs.asdict(breaker))
     elif health.answered and lease.device_held:
         log.info("breaker.closed", device=lease.device, by=lease.job)

@@ -81,6 +81,8 @@ class Health(NamedTuple):
 
     answered: bool
     """Whether it is well."""
+    failed: bool = False
+    """Whether it is not."""
     breaker: Breaker | None = None
     """What its failures have come to; none where there are none."""
 
@@ -111,6 +113,7 @@ def health_after(
         probe_at = _later(now, settings.seconds, probes, settings.longest_seconds, jitter)
     return Health(
         answered=False,
+        failed=True,
         breaker=Breaker(
             device=run.device,
             failures=failures,
