@@ -16,7 +16,7 @@ from roundsman.secret import Secret
 from roundsman.simulator.device import HOST
 from roundsman.wire.device import Credentials, Device, Protocol, ProtocolType, Ssh, Telnet
 from roundsman.wire.run import FailureClass
-from tests.worker.sessions.conftest import Bench, commands
+from tests.worker.sessions.conftest import Bench, commands, serving
 from tests.worker.sessions.test_login import serve
 
 
@@ -271,14 +271,10 @@ class Vty:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator["Vty"]:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                if await self._log_in(reader, writer):
-                    await self._shell(reader, writer)
-            writer.close()
+            if await self._log_in(reader, writer):
+                await self._shell(reader, writer)
 
-        server = await asyncio.start_server(serve, HOST, 0)
-        async with server:
-            self.port = server.sockets[0].getsockname()[1]
+        async with serving(serve) as self.port:
             yield self
 
     async def _log_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
