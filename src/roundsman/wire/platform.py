@@ -78,6 +78,9 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the device about one of them is passed over."""
     more: tuple[Pager, ...] = ()
     """Pagers that may appear all the same. Their lines are removed from the output."""
+    notices: tuple[str, ...] = ()
+    """Each is found in a line that the device writes into the terminal by itself, such as a line of
+    its log. Such a line may come after a prompt, and the prompt need not come again after it."""
     errors: tuple[str, ...] = ()
     """Each is found in the first ten lines of an output that means that the command was
     rejected."""

@@ -84,6 +84,7 @@ class Manners:
         self._questions = [(LinePattern(asks.pattern), asks) for asks in platform.questions]
         self._expired = _patterns(platform.expired)
         self._errors = _patterns(platform.errors)
+        self._notices = _patterns(platform.notices)
         self.login = LoginManners(platform.login)
         self.enabled = LinePattern(platform.enable.prompt) if platform.enable else None
         self.enable_question = LinePattern(platform.enable.password) if platform.enable else None
@@ -111,6 +112,10 @@ class Manners:
     def expired(self, lines: bytes) -> bool:
         """Whether one of the lines says that the password must be changed."""
         return any(pattern.found_in_output(lines) for pattern in self._expired)
+
+    def is_notice(self, line: bytes) -> bool:
+        """Whether a line is one that the device writes by itself."""
+        return any(pattern.found_in(line) for pattern in self._notices)
 
     def complaint(self, output: bytes) -> str | None:
         """The pattern of a complaint about a command, if its output begins with one."""

@@ -3,13 +3,18 @@
 Devices draw on a terminal: they end lines with CR LF (some with CR CR LF), colour their prompts,
 wipe out a character or a line that they had written. What a person would read on the screen is
 what is kept, for the simple cases: CR and cursor movements within a line, overwriting, erasing
-in a line. What positions on the screen as a whole is left out. Bytes are cells: nothing is
-decoded, so that what the device sent in whichever encoding is kept.
+and inserting in a line, wiping the screen. What positions on the screen as a whole is left out.
+Bytes are cells: nothing is decoded, so that what the device sent in whichever encoding is kept.
+
+What devices ask of terminals (where the cursor is, how wide the screen is, what kind of terminal
+it is) is answered: some wait for it before they show their prompt.
 """
 
 import re
 from enum import Enum, auto
 from typing import Final
+
+from roundsman.worker.sessions.channel import WINDOW_COLUMNS
 
 _TEXT_CONTROLS: Final = b"\t\n\x0b\x0c"
 _CONTROLS: Final = bytes(set(range(0x20)) | {0x7F})
@@ -18,7 +23,7 @@ _LINE_END: Final = re.compile(rb"\r+\n")
 
 _CSI: Final = rb"\x1b\[(?P<parameters>[0-?]*)[ -/]*(?P<final>[@-~])"
 _STRING: Final = rb"\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"
-_ESCAPE: Final = rb"\x1b[ -/]*[0-OQ-WYZ\\`-~]"
+_ESCAPE: Final = rb"\x1b[ -/]*(?P<escape>[0-OQ-WYZ\\`-~])"
 _TOKEN: Final = re.compile(
     rb"(?P<text>[^\x00-\x08\x0e-\x1f\x7f\r]+)|"
     + b"|".join((_CSI, _STRING, _ESCAPE))
@@ -29,8 +34,16 @@ _UNFINISHED: Final = re.compile(
     rb"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?|\r+)\Z"
 )
 
+_IDENTITY: Final = b"\x1b[?1;0c"
+"""A VT100 without options."""
+
 _LONGEST_ESCAPE: Final = 4096
-_LONGEST_LINE: Final = 1 << 20
+_LONGEST_LINE: Final = 1 << 16
+_KEPT: Final = 1 << 12  # of a longer one
+
+_LONGEST_MOVE: Final = 9999
+_MOST_REPLIES: Final = 100
+"""So often a terminal's questions are answered. Output that is full of them is no dialogue."""
 
 
 class Strike(Enum):
@@ -47,7 +60,7 @@ class LineRenderer:
     """Turns a stream of bytes into a stream of finished lines, and the line being written.
 
     The result does not depend on how the stream is cut into pieces. Holds one line; a line of
-    more than 1 MiB is given out in parts, and what was given can no longer be overwritten.
+    more than 64 KiB is given out in parts, and what was given can no longer be overwritten.
     """
 
     def __init__(self) -> None:
@@ -62,6 +75,10 @@ class LineRenderer:
         self.overdrawn = False
         """Whether other text was written over text of this line, which is then lost."""
         self._row = b""  # of the last cursor addressing
+        self._asked_column = 0  # to which the cursor was sent, if it still is there
+        self._height = 1  # the row in which the cursor would be, as far as it was sent somewhere
+        self._replies = bytearray()
+        self._replied = 0
         self._striking: Strike | None = None
         self.struck: bool | None = None
         """What became of the last line to be struck: whether the device wiped it out. None while
@@ -69,11 +86,17 @@ class LineRenderer:
 
     @property
     def line(self) -> bytes:
-        """The line being written, as it reads now; its last MiB when `continued`.
+        """The line being written, as it reads now; the end of it when `continued`.
 
         Empty as long as it waits to be struck out.
         """
         return b"" if self._striking else bytes(self._cells)
+
+    def take_replies(self) -> bytes:
+        """What a terminal sends by itself since it was asked: where its cursor is, what it is."""
+        replies = bytes(self._replies)
+        self._replies.clear()
+        return replies
 
     def strike(self, how: "Strike") -> None:
         """Take the line being written for a pager's, and remove it once the device goes on."""
@@ -133,6 +156,11 @@ class LineRenderer:
                 if self._striking and final in b"KDGHfJ":
                     self._strike(wiped=True)
                 self._control_sequence(final, token["parameters"])
+            elif token["escape"]:
+                if token["escape"] == b"Z":
+                    self._reply(_IDENTITY)
+                elif token["escape"] == b"c":
+                    self._clear()
             elif token["control"] in {b"\r", b"\b"}:
                 if self._striking:
                     self._strike(wiped=True)
@@ -147,11 +175,12 @@ class LineRenderer:
         self._column = self._written_to = 0
 
     def _control_sequence(self, final: bytes, parameters: bytes) -> None:
-        number = int(parameters) if parameters.isdigit() else None
+        number = _number(parameters)
         match final:
             case b"K":
                 self._erase(number or 0)
             case b"C":
+                self._asked_column = self._column + 1 + (number or 1)
                 self._move_to(min(self._column + (number or 1), len(self._cells)))
             case b"D":
                 self._move_to(self._column - (number or 1))
@@ -159,19 +188,68 @@ class LineRenderer:
                 self._move_to(min((number or 1) - 1, len(self._cells)))
             case b"H" | b"f":
                 self._address(parameters)
+            case b"J":
+                self._erase_screen(number or 0)
+            case b"X":
+                self._cells[self._column : self._column + (number or 1)] = b" " * min(
+                    number or 1, max(0, len(self._cells) - self._column)
+                )
+            case b"P":
+                del self._cells[self._column : self._column + (number or 1)]
+            case b"@":
+                self._cells[self._column : self._column] = b" " * (number or 1)
+            case b"A" | b"B":
+                by = (number or 1) * (-1 if final == b"A" else 1)
+                self._height = min(max(self._height + by, 1), _LONGEST_MOVE)
+            case b"n" | b"c" | b"t":
+                self._answer(parameters + final)
             case _:
                 pass
+
+    def _answer(self, question: bytes) -> None:
+        """Answer what terminals are asked. Some devices and shells wait for it."""
+        match question:
+            case b"6n":
+                column = min(self._asked_column or self._column + 1, WINDOW_COLUMNS)
+                self._reply(b"\x1b[%d;%dR" % (self._height, column))
+            case b"5n":
+                self._reply(b"\x1b[0n")
+            case b"c" | b"0c":
+                self._reply(_IDENTITY)
+            case b"18t":
+                self._reply(b"\x1b[8;%d;%dt" % (_LONGEST_MOVE, WINDOW_COLUMNS))
+
+    def _reply(self, reply: bytes) -> None:
+        self._replied += 1
+        if self._replied <= _MOST_REPLIES:
+            self._replies += reply
+
+    def _erase_screen(self, which: int) -> None:
+        if which >= 2:
+            self._clear()
+        else:
+            self._erase(which)
+
+    def _clear(self) -> None:
+        """Begin the line anew: the screen was wiped with it."""
+        self._cells.clear()
+        self._column = self._written_to = 0
+        self.overdrawn = False
 
     def _address(self, parameters: bytes) -> None:
         """Move within the row; what lies in other rows is beyond a stream of lines."""
         row, _, column = parameters.partition(b";")
-        if row == self._row and column.isdigit():
-            self._move_to(min(max(int(column) - 1, 0), len(self._cells)))
+        self._height = _number(row) or 1
+        # How wide the screen is, devices find out by going too far to the right.
+        self._asked_column = _number(column) or 1
+        if row == self._row and column:
+            self._move_to(min(self._asked_column - 1, len(self._cells)))
         self._row = row
 
     def _write(self, text: bytes) -> None:
         if not text:
             return
+        self._asked_column = 0
         end = self._column + len(text)
         if self._column < len(self._cells):
             lost = self._cells[self._column : end]
@@ -203,16 +281,30 @@ class LineRenderer:
         elif (self._moved_back or self._wiped) and not self._cells[end:].strip(b" "):
             del self._cells[end:]
         self._cells += b"\n"
-        return self._begin(continued=False)
+        return self._begin()
 
     def _overflow(self) -> bytes:
-        return self._begin(continued=True) if len(self._cells) > _LONGEST_LINE else b""
+        """The beginning of a line that is too long; its end may be a prompt."""
+        count = len(self._cells) - _KEPT
+        if len(self._cells) <= _LONGEST_LINE:
+            return b""
+        given = bytes(self._cells[:count])
+        del self._cells[:count]
+        self._column = max(0, self._column - count)
+        self._written_to = max(0, self._written_to - count)
+        self._wiped = 0
+        self.continued = True
+        return given
 
-    def _begin(self, *, continued: bool) -> bytes:
+    def _begin(self) -> bytes:
         given = bytes(self._cells)
         self._cells.clear()
         self._column = self._written_to = 0
-        self._moved_back = self.overdrawn = False
+        self._moved_back = self.overdrawn = self.continued = False
         self._wiped = 0
-        self.continued = continued
         return given
+
+
+def _number(digits: bytes) -> int | None:
+    """A number of a control sequence, no larger than any screen."""
+    return min(int(digits[:9]), _LONGEST_MOVE) if digits.isdigit() else None
