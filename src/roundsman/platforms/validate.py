@@ -11,7 +11,7 @@ from roundsman.platforms.schema import Filter, PlatformFile
 from roundsman.wire.job import ScrubberType
 from roundsman.wire.names import NAME_RULE, is_valid_name
 
-_LISTS: Final = ("prompts", "expired", "errors")
+_LISTS: Final = ("prompts", "expired", "notices", "errors")
 
 
 def findings(says: PlatformFile) -> list[Finding]:

@@ -1,9 +1,10 @@
-"""Regular expressions over results of any size, with bounded memory and bounded time.
+r"""Regular expressions over results of any size, with bounded memory and bounded time.
 
 A pattern reads the whole result as one text: `^` and `$` match at each line, `.` stops at line
 ends, and a pattern that asks for line ends finds them. Where it is certain that no match can reach
 over the end of a line, which is so for most patterns, the text is read in blocks of whole lines
-and may have any size. Other patterns need the text in memory, which is bounded.
+and may have any size; a line end at the end of a pattern, as in `^uptime.*\n`, is the last of its
+line. Other patterns need the text in memory, which is bounded.
 
 Patterns are matched on bytes, encoded as UTF-8: devices send what they like, and it is kept as it
 is. A pattern may take exponential time: it is matched within a time limit, and outside of the
@@ -42,6 +43,8 @@ _WITHIN_LINE: Final = re.compile(
     r"|\{\d*,?\d*\}"
     r"|[^\\\[({\x00-\x1f]"
 )
+
+_LAST_LINE_END: Final = re.compile(r"(?<!\\)(?:\\\\)*\\n\Z|\n\Z")
 
 
 class PatternError(RoundsmanError):
@@ -93,7 +96,8 @@ class Pattern:
             self._compiled = regex.compile(text.encode(), regex.MULTILINE)
         except (regex.error, OverflowError, RecursionError) as error:
             raise PatternError(f"{text!r} is not a regular expression: {error}") from None
-        unsure = _WITHIN_LINE.sub("", text)
+        # Blocks are of whole lines, so that the line end at the end of a match is in the same one.
+        unsure = _WITHIN_LINE.sub("", _LAST_LINE_END.sub("", text))
         # One that matches nothing at all would do so twice where two blocks meet.
         self.within_lines = not unsure and self._compiled.search(b"") is None
         self._needles = needles(text)

@@ -38,7 +38,6 @@ _DRAWING: Final = re.compile(
 )
 _HIDDEN: Final = b"<hidden>"
 """What stands for a secret: a single word, so that filters do the same to it as to the secret."""
-_LINE: Final = re.compile(rb"[^\n]*\n")
 _SPECIAL: Final = re.compile(r"[^\n !#-\[\]-~]|#(?=[{$@])")
 _TRAILING: Final = re.compile(r" (?=\n|\Z)")
 _NAMED: Final = {
@@ -112,13 +111,10 @@ def _shown(came: bytes) -> bytes:
 def _draw(came: bytes) -> tuple[list[_Line], _Line]:
     """The lines that were ended, and the last, at which the device waits."""
     screen = LineRenderer()
-    lines = []
-    position = 0
-    for match in _LINE.finditer(came):
-        lines.append(_Line(match[0], screen.feed(match[0]).removesuffix(b"\n")))
-        position = match.end()
-    screen.feed(came[position:])
-    return lines, _Line(came[position:], screen.line)
+    *ended, last = came.split(b"\n")
+    raw = [line + b"\n" for line in ended]
+    lines = [_Line(line, screen.feed(line).removesuffix(b"\n")) for line in raw]
+    return lines, _Line(last, screen.feed(last) + screen.line)
 
 
 def _cleaned(lines: list[_Line], clean: Clean) -> list[bytes]:

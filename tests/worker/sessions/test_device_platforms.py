@@ -88,6 +88,9 @@ async def answer(process: Any) -> None:
             process.exit(0)
         case "/quit":
             process.exit(1)
+        case "/version":
+            process.stdout.write(b"7.1")  # and no line end
+            process.exit(0)
         case "/kill":
             process.stdout.write(b"half of it")
             process.exit_with_signal("KILL")
@@ -103,7 +106,9 @@ async def test_commands_may_be_run_without_a_shell(bench: Bench) -> None:
     async with served(answer) as device:
         entry = msgspec.structs.replace(device, platform=EXEC)
         result = await bench.run(entry, commands("/export", "/export"))
-    assert result == b"# RouterOS\n/ip address\n" * 2
+        assert result == b"# RouterOS\n/ip address\n" * 2
+        result = await bench.run(entry, commands("/version", "/export", "/version"))
+        assert result == b"7.1\n# RouterOS\n/ip address\n7.1"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,15 @@ from roundsman.worker.scrubbers import Scrubbers, replace_literal
         (r"key [\w.:/+-]{8,}(?= end)", True),
         (r"secret\s+\S+", False),
         (r'"[^"]+"', False),
-        (r"^!.*\n", False),
+        (r"^!.*\n", True),
+        ("^!.*\n", True),
+        (r"^\n", True),
+        (r"^a\\\n", True),
+        (r"^a\\n", True),  # a backslash and the letter n
+        (r"^a\n?", False),
+        (r"^a\nb.*\n", False),
+        (r"^a\n+", False),
+        (r"[^a]\n", False),
         (r"(?s)BEGIN.*END", False),
         (r"a\Z", False),
         (r"x*", False),
@@ -36,7 +44,19 @@ def test_which_patterns_stay_within_lines(pattern: str, within_lines: bool) -> N
     assert Pattern(pattern).within_lines is within_lines
 
 
-PATTERNS = (r"b+\S", r"^a.*$", r"\bc\w", r"(?<!a)b", r"[abc]{2,3}", r"c$", r"a\s+b", r"[^a]c")
+PATTERNS = (
+    r"^b.*\n",
+    r"^\n",
+    r"c\n",
+    r"b+\S",
+    r"^a.*$",
+    r"\bc\w",
+    r"(?<!a)b",
+    r"[abc]{2,3}",
+    r"c$",
+    r"a\s+b",
+    r"[^a]c",
+)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

@@ -233,7 +233,14 @@ class Keeper:
 
 
 def _text(transcript: Transcript, spans: list[Span]) -> Iterator[bytes]:
-    return (block for span in spans for block in transcript.read(span))
+    """The parts, one after the other, each beginning a line of its own."""
+    last = b"\n"
+    for span in spans:
+        if span.end > span.start and not last.endswith(b"\n"):
+            yield b"\n"
+        for block in transcript.read(span):
+            yield block
+            last = block
 
 
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:

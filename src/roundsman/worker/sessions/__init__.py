@@ -12,7 +12,9 @@ replaced:
 - `transcript`: everything a device said in one run, on disk.
 - `manners`: what is known of the device's operating system, ready for use; `login`: what the device
   is answered when it asks.
-- `shell`: prompts. Learns the device's prompt, runs commands, and proves that each has ended.
+- `lines`: what comes, line by line, and what is sent.
+- `shell`: prompts. Learns the device's prompt (`prompt`), runs commands, leaves out their echoes
+  (`echo`), turns pages (`paging`), and proves that each has ended (`ending`).
 - `execute`: beside the shell: commands that need none.
 - `files`: beside the shell: whole files, unpacked as they come.
 - `errors`: what can go wrong, each with its failure class.
