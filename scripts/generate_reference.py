@@ -64,6 +64,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("`controller.limits`", records.Limits),
     ("`controller.breaker`", records.BreakerSettings),
     ("`controller.archive`", records.ArchiveSettings),
+    ("`controller.archive.pointers`", records.PointerSettings),
     ("`controller.evidence`", records.EvidenceSettings),
     ("`controller.log`", records.LogSettings),
 )

@@ -12,12 +12,14 @@ from typing import Final
 
 import msgspec
 
+from roundsman.archive import attributes
+from roundsman.archive.attributes import Attributes, marked
 from roundsman.archive.commits import commit_object, subject
 from roundsman.archive.copies import Places
 from roundsman.archive.folders import Folders, above
 from roundsman.archive.history import Kept
 from roundsman.archive.interface import Entry
-from roundsman.archive.objects import COMMIT, TREE, object_id, whole
+from roundsman.archive.objects import BLOB, COMMIT, TREE, object_id, whole
 from roundsman.archive.packs import Pack
 from roundsman.archive.preparation import Prepared
 from roundsman.archive.trees import FILE_MODE, TREE_MODE, Tree
@@ -52,7 +54,13 @@ class Batch:
     """One batch, on top of folders that it leaves as they are."""
 
     def __init__(
-        self, tip: bytes | None, folders: Folders, *, now: float, one_commit: bool
+        self,
+        tip: bytes | None,
+        folders: Folders,
+        known: Attributes,
+        *,
+        now: float,
+        one_commit: bool,
     ) -> None:
         self.tip = tip
         self.trees: dict[bytes, Tree] = {}
@@ -61,6 +69,7 @@ class Batch:
         self.versions: list[Kept] = []
         self.entries: list[Entry] = []
         self._folders = folders
+        self._attributes = known
         self._now = now
         self._one_commit = one_commit
         self._latest: dict[bytes, Change] = {}
@@ -85,6 +94,14 @@ class Batch:
         entry = (self._folders.get(folder) if tree is None else tree).get(name)
         return None if entry is None or entry.mode == TREE_MODE else entry.id
 
+    def is_marked(self, path: bytes) -> bool:
+        """Whether the attributes of its folder say that a path holds a pointer."""
+        folder, _, name = path.rpartition(b"/")
+        tree = self.trees.get(folder)
+        entry = (self._folders.get(folder) if tree is None else tree).get(attributes.NAME)
+        said = self._attributes.get(None if entry is None else entry.id)
+        return marked(said, name, pointer=True) == said
+
     def add(self, item: Prepared, places: Places, *, is_version: bool = True) -> Change:
         """Put a result in all its places."""
         if places.path in self._group:
@@ -98,8 +115,10 @@ class Batch:
             self._latest[places.path] = change
         for path in (places.path, *places.copies):
             self._set(path, item.blob)
+            self._mark(path, pointer=item.pointer)
         for path in places.gone:
             self._remove(path)
+            self._mark(path, pointer=False)
         if not self._one_commit and len(self._group) >= self._group_size:
             self.seal()
         return change
@@ -127,6 +146,25 @@ class Batch:
         folder, _, name = path.rpartition(b"/")
         self._tree(folder).set(name, FILE_MODE, blob)
         self._touched.add(folder)
+
+    def _mark(self, path: bytes, *, pointer: bool) -> None:
+        """Have the attributes of its folder say whether a path holds a pointer."""
+        folder, _, name = path.rpartition(b"/")
+        tree = self._tree(folder)
+        entry = tree.get(attributes.NAME)
+        if entry is None and not pointer:
+            return
+        before = self._attributes.get(None if entry is None else entry.id)
+        after = marked(before, name, pointer=pointer)
+        if after == before:
+            return
+        if not after:
+            tree.remove(attributes.NAME)
+            return
+        blob = object_id(BLOB, after)
+        self.pack.add(blob, whole(BLOB, after))
+        self._attributes.add(blob, after)
+        tree.set(attributes.NAME, FILE_MODE, blob)
 
     def _remove(self, path: bytes) -> None:
         folder, _, name = path.rpartition(b"/")

@@ -56,10 +56,14 @@ class Git:
         """What git may see of the world."""
         return _ENVIRONMENT
 
-    def run(self, *arguments: str) -> bytes:
+    def run(self, *arguments: str, stdin: bytes = b"") -> bytes:
         """Run a command; its output. Raises `ArchiveUnavailableError` when it fails."""
         done = subprocess.run(
-            self.arguments(*arguments), capture_output=True, env=self.environment, check=False
+            self.arguments(*arguments),
+            input=stdin,
+            capture_output=True,
+            env=self.environment,
+            check=False,
         )
         if done.returncode:
             raise self.failure(arguments[0], done.returncode, done.stderr)

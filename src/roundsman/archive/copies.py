@@ -26,9 +26,14 @@ class Places(msgspec.Struct, frozen=True):
     gone: Sequence[bytes] = _NONE
     """Where it must not stand any more."""
 
+    @property
+    def all(self) -> Sequence[bytes]:
+        """Where it is to stand."""
+        return (self.path, *self.copies)
+
     def folders(self) -> set[bytes]:
         """The folders of all these places."""
-        return {path.rpartition(b"/")[0] for path in (self.path, *self.copies, *self.gone)}
+        return {path.rpartition(b"/")[0] for path in (*self.all, *self.gone)}
 
 
 class Copies:

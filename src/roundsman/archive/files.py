@@ -5,6 +5,7 @@ left when the power goes. What the git program does by itself is not among them.
 """
 
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -73,6 +74,22 @@ class Files:
             file.close()
         self.rename(fresh, path)
         self.sync_folder(path.parent)
+
+    def take(self, content: bytes | Path, path: Path) -> None:
+        """Make a file of a content, durably but for its name; another file is linked if it can."""
+        if isinstance(content, bytes):
+            file = self.create(path)
+            try:
+                file.write(content)
+                file.sync()
+            finally:
+                file.close()
+            return
+        try:
+            path.hardlink_to(content)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(content, path)
+        self.sync_file(path)
 
     def rename(self, old: Path, new: Path) -> None:
         """Give another name, in place of what had it."""

@@ -3,6 +3,7 @@
 General layout, in the order in which a result passes: `preparation` reads and names it; `layouts`
 and `copies` say where it stands; `writer` takes what waits as one `batch`, keeping the `trees` of
 `folders` in memory; `packs` writes it; `repository` moves the branch; `history` notes the versions.
+What is too large for git goes to `large`, and a pointer in its place; `attributes` say so.
 `maintenance` joins and compacts packs beside all that, and `command` is the git program, which
 reads. All that changes the disk goes through `files`.
 """
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from roundsman import logs
 from roundsman.archive.files import Files
 from roundsman.archive.history import History
@@ -31,10 +34,11 @@ from roundsman.archive.interface import (
     Version,
     VersionNotFoundError,
 )
+from roundsman.archive.large import LargeContents
 from roundsman.archive.layouts import Layouts
 from roundsman.archive.maintenance import Maintainer
 from roundsman.archive.packs import new_pack_name
-from roundsman.archive.preparation import Prepared, is_large, prepare_large, unreadable
+from roundsman.archive.preparation import Current, Prepared, is_large, prepare_large, unreadable
 from roundsman.archive.reading import blob_pieces
 from roundsman.archive.repository import Repository
 from roundsman.archive.writer import Writer, unavailable
@@ -82,12 +86,15 @@ class GitArchive(Archive):
             layouts,
             one_commit=settings.commit_per is CommitPer.BATCH,
         )
+        self._contents = LargeContents(self._repository.git, self._files, settings.pointers)
         self._opened = False
         self._in_hand = asyncio.Semaphore(_IN_HAND)
         self._waiting: deque[tuple[Entry | Prepared, asyncio.Future[Stored]]] = deque()
         self._turns = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
         self._writing: asyncio.Task[None] | None = None
-        self._maintainer = Maintainer(self._repository, clock, self._between_batches)
+        self._maintainer = Maintainer(
+            self._repository, clock, self._between_batches, self._contents
+        )
 
     async def open(self) -> None:
         if self._opened:
@@ -97,6 +104,7 @@ class GitArchive(Archive):
         self._opened = True
         try:
             await self._by_writer(self._writer.open)
+            await self._by_writer(self._contents.open)
         except BaseException:
             await self.close()
             raise
@@ -162,11 +170,11 @@ class GitArchive(Archive):
         """Put a result among those that wait for the writer."""
         stored: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
         path = (entry.device, entry.job)
-        large = self._is_large(entry)
-        if large or path in self._turns:
+        in_memory = isinstance(entry.content, bytes) and not self._contents.wants(entry.content)
+        if not in_memory or path in self._turns:
             turn = self._turns.setdefault(path, asyncio.Lock())
             async with turn:  # of one path, who came first waits first
-                item = await self._prepare(entry) if large else entry
+                item = entry if in_memory else await self._prepare(entry)
                 self._waiting.append((item, stored))
         else:
             self._waiting.append((entry, stored))
@@ -194,35 +202,33 @@ class GitArchive(Archive):
             blob = await asyncio.to_thread(self._history.blob, device, job, commit)
         if blob is None:
             raise VersionNotFoundError.of(device, job, version)
-        async for piece in blob_pieces(self._repository.git, blob):
+        async for piece in self._contents.resolved(blob_pieces(self._repository.git, blob)):
             yield piece
 
-    def _is_large(self, entry: Entry) -> bool:
-        try:
-            return is_large(entry)
-        except OSError as error:
-            raise unreadable(entry, error) from error
-
-    async def _prepare(self, entry: Entry) -> Prepared:
+    async def _prepare(self, entry: Entry) -> Entry | Prepared:
+        """Have a thread do what is long work before a result's turn at the writer."""
         current = self._writer.current(entry.device, entry.job)
         name = new_pack_name()
         self._maintainer.pending.add(name)
+        prepared: Entry | Prepared | None = None
         try:
             prepared = await asyncio.get_running_loop().run_in_executor(
-                self._large,
-                prepare_large,
-                entry,
-                self._files,
-                self._repository.packs,
-                name,
-                current,
+                self._large, self._prepare_in_thread, entry, name, current
             )
-            if isinstance(prepared, ArchiveUnavailableError):
-                raise prepared
-        except BaseException:
-            self._maintainer.pending.discard(name)
-            raise
+        finally:
+            if not isinstance(prepared, Prepared):
+                self._maintainer.pending.discard(name)
         return prepared
+
+    def _prepare_in_thread(self, entry: Entry, name: str, current: Current) -> Entry | Prepared:
+        try:
+            if self._contents.wants(entry.content):
+                return self._contents.keep(entry)
+            if is_large(entry):
+                return prepare_large(entry, self._files, self._repository.packs, name, current)
+            return msgspec.structs.replace(entry, content=entry.read())
+        except OSError as error:
+            raise unreadable(entry, error) from error
 
     async def _write_what_waits(self) -> None:
         """Write batch after batch until nothing waits; what comes meanwhile is the next batch."""

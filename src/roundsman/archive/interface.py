@@ -72,6 +72,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     worker_id: str | None = None
     run_id: str
     """Names the execution in the commit, so that a repeat after a crash is recognised."""
+    sha256: str | None = None
+    """SHA-256 of the content, hexadecimal, where the caller knows it."""
     tags: tuple[str, ...] = ()
     """The device's tags, which may be part of paths."""
 

@@ -21,6 +21,7 @@ import msgspec
 
 from roundsman import logs
 from roundsman.archive.interface import ArchiveUnavailableError, Maintenance
+from roundsman.archive.large import LargeContents
 from roundsman.archive.maintenance_plan import PackFile, Plan, Work, make_plan
 from roundsman.archive.pack_reading import PackDamagedError, PackReader, packs_in
 from roundsman.archive.repository import Repository
@@ -57,12 +58,14 @@ class Maintainer:
         repository: Repository,
         clock: Clock,
         listing: Callable[[Callable[[], list[Path]]], Awaitable[list[Path]]],
+        contents: LargeContents,
     ) -> None:
         """`listing` makes a call between two batches, when every pack is complete."""
         self._repository = repository
         self._files = repository.files
         self._clock = clock
         self._listing = listing
+        self._contents = contents
         self._file = repository.folder / "roundsman" / "maintenance.json"
         self._noted = _Noted()
         self._wanted = asyncio.Event()
@@ -180,6 +183,7 @@ class Maintainer:
             self._noted.pruned_at = now
             await self._git("prune-packed", "--quiet")
             await self._git("prune", f"--expire={_UNREFERENCED}")
+            await asyncio.to_thread(self._contents.prune, now)
 
     async def _join(self, names: Sequence[str]) -> set[str]:
         """Join packs in a process of its own."""

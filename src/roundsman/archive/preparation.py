@@ -13,6 +13,7 @@ import msgspec
 from roundsman.archive.command import LARGE_BLOB
 from roundsman.archive.files import Files
 from roundsman.archive.interface import ArchiveUnavailableError, Entry
+from roundsman.archive.large import parse_pointer
 from roundsman.archive.objects import BLOB, object_id, whole
 from roundsman.archive.packs import blob_id, write_blob_pack
 
@@ -33,6 +34,8 @@ class Prepared(msgspec.Struct, frozen=True):
     """Name of the pack of its own."""
     seen_in: int | None = None
     """The generation of the branch in which the path held this very content."""
+    pointer: bool = False
+    """Whether it stands for a content that is kept beside the repository."""
 
 
 class Current(msgspec.Struct, frozen=True):
@@ -59,22 +62,21 @@ def _prepare_small(entry: Entry) -> Prepared | ArchiveUnavailableError:
         content = entry.read()
     except OSError as error:
         return unreadable(entry, error)
-    return Prepared(entry, object_id(BLOB, content), raw=whole(BLOB, content))
+    pointer = parse_pointer(content) is not None
+    return Prepared(entry, object_id(BLOB, content), raw=whole(BLOB, content), pointer=pointer)
 
 
-def prepare_large(
-    entry: Entry, files: Files, packs: Path, name: str, current: Current
-) -> Prepared | ArchiveUnavailableError:
-    """Name a result, and write its content as a pack of this name if its path does not hold it."""
+def prepare_large(entry: Entry, files: Files, packs: Path, name: str, current: Current) -> Prepared:
+    """Name a result, and write its content as a pack of this name if its path does not hold it.
+
+    Raises `OSError`.
+    """
     assert isinstance(entry.content, Path)  # noqa: S101 - who asked `is_large` knows
-    try:
-        blob, size = blob_id(entry.content)
-        if blob == current.blob:
-            return Prepared(entry, blob, pack=name, seen_in=current.generation)
-        apart = size >= LARGE_BLOB
-        write_blob_pack(files, packs / name, entry.content, blob, size, apart=apart)
-    except OSError as error:
-        return unreadable(entry, error)
+    blob, size = blob_id(entry.content)
+    if blob == current.blob:
+        return Prepared(entry, blob, pack=name, seen_in=current.generation)
+    apart = size >= LARGE_BLOB
+    write_blob_pack(files, packs / name, entry.content, blob, size, apart=apart)
     return Prepared(entry, blob, pack=name)
 
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Final, TypeVar
 
 from roundsman import logs
+from roundsman.archive.attributes import Attributes
 from roundsman.archive.batch import Batch, Change
 from roundsman.archive.command import ObjectReader
 from roundsman.archive.copies import Copies, Places
@@ -51,6 +52,7 @@ class Writer:
         self._reader = ObjectReader(repository.git)
         self._tip: bytes | None = None
         self._folders = Folders(Tree(), self._reader)
+        self._attributes = Attributes(self._reader)
         self._generation = 0
         self._flushed = True
         self._copies = Copies(layouts)
@@ -123,8 +125,16 @@ class Writer:
         self._follow()
         self._settle_paths()
         places = [self._copies.places(item.entry, self._folders) for item in batch]
-        self._folders.load({folder for place in places for folder in place.folders()})
-        work = Batch(self._tip, self._folders, now=self._clock.now(), one_commit=self._one_commit)
+        folders = {folder for place in places for folder in place.folders()}
+        self._folders.load(folders)
+        self._attributes.load(self._folders, folders)
+        work = Batch(
+            self._tip,
+            self._folders,
+            self._attributes,
+            now=self._clock.now(),
+            one_commit=self._one_commit,
+        )
         work.expect([place.path for place in places])
         outcomes = [
             self._outcome(work, item, place) for item, place in zip(batch, places, strict=True)
@@ -143,7 +153,7 @@ class Writer:
     ) -> tuple[Change, bool] | ArchiveUnavailableError:
         """The change that holds a result, and whether it is this result's own."""
         if work.blob(places.path) == item.blob:
-            if places.gone or any(work.blob(path) != item.blob for path in places.copies):
+            if places.gone or not all(_stands(work, item, path) for path in places.all):
                 work.add(item, places, is_version=False)
             pending = work.pending(places.path)
             return pending if pending is not None else self._kept(item), False
@@ -233,6 +243,11 @@ class Writer:
         self._copies.forget()
         self._tip = tip
         self._generation += 1
+
+
+def _stands(work: Batch, item: Prepared, path: bytes) -> bool:
+    """Whether a path holds this content already, as it should."""
+    return work.blob(path) == item.blob and (not item.pointer or work.is_marked(path))
 
 
 def unavailable(repository: Repository, error: OSError | sqlite3.Error) -> ArchiveUnavailableError:

@@ -110,6 +110,15 @@ class CommitPer(StrEnum):
     """All results that are written together."""
 
 
+class PointerSettings(_FromFile, frozen=True, kw_only=True):
+    """Which contents are kept beside the repository, named by a pointer file as git LFS has it."""
+
+    above_bytes: Annotated[int, Meta(ge=1024, le=1 << 50)] = 50 << 20
+    """Those larger than this, in bytes."""
+    binary: bool = False
+    """And, whatever their size, those that are not text: a NUL is among their first 8,000 bytes."""
+
+
 class ArchiveSettings(_FromFile, frozen=True, kw_only=True):
     """How results stand in git."""
 
@@ -120,6 +129,8 @@ class ArchiveSettings(_FromFile, frozen=True, kw_only=True):
     `by_device/{shard}/{device}/{job}`."""
     commit_per: CommitPer = CommitPer.RESULT
     """What a commit holds: `result`, one changed result; `batch`, all that are written together."""
+    pointers: PointerSettings = PointerSettings()
+    """Which contents are kept beside the repository, named by a pointer file as git LFS has it."""
 
 
 class EvidenceSettings(_FromFile, frozen=True, kw_only=True):

@@ -256,6 +256,7 @@ class Intake:
                 device=completion.device,
                 job=completion.job,
                 content=content.content,
+                sha256=content.digest,
                 due=completion.due,
                 started_at=completion.started_at,
                 ended_at=completion.ended_at,
