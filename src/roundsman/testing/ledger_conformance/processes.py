@@ -1,0 +1,107 @@
+"""States that go one way."""
+
+import pytest
+
+from roundsman.ledger.interface import (
+    Ledger,
+    Page,
+    ProcessChange,
+    ProcessQuery,
+)
+from roundsman.testing.ledger_conformance.helpers import (
+    NOW,
+    process,
+)
+from roundsman.wire.process import Process, ProcessState
+
+
+class Processes:
+    """States that go one way."""
+
+    async def test_a_process_goes_from_requested_to_its_end(self, ledger: Ledger) -> None:
+        await ledger.add_process(process())
+        assert await ledger.process("p1") == process()
+        assert await ledger.process("p2") is None
+        started = self._change(ProcessState.RUNNING, NOW + 1)
+        assert await ledger.change_process(started)
+        running = await ledger.process("p1")
+        assert running is not None
+        assert (running.state, running.started_at, running.done) == (
+            ProcessState.RUNNING,
+            NOW + 1,
+            False,
+        )
+        ended = self._change(ProcessState.ENDED, NOW + 2, exit_status=3)
+        assert await ledger.change_process(ended)
+        done = await ledger.process("p1")
+        assert done is not None
+        assert (done.started_at, done.ended_at) == (NOW + 1, NOW + 2)
+        assert (done.done, done.error_text) == (True, "exit status 3")
+
+    def _change(
+        self,
+        state: ProcessState,
+        at: float,
+        *,
+        exit_status: int | None = None,
+        error: str | None = None,
+    ) -> ProcessChange:
+        return ProcessChange(
+            process_id="p1",
+            worker_id="w1",
+            state=state,
+            at=at,
+            exit_status=exit_status,
+            error=error,
+        )
+
+    @pytest.mark.parametrize(
+        "final", [ProcessState.ENDED, ProcessState.REFUSED, ProcessState.UNKNOWN]
+    )
+    async def test_a_final_state_stays_whatever_comes_later(
+        self, ledger: Ledger, final: ProcessState
+    ) -> None:
+        """Fault 16: a query right after a stop that succeeded said that it was still running."""
+        await ledger.add_process(process())
+        assert await ledger.change_process(self._change(final, NOW + 2, error="first"))
+        kept = await ledger.process("p1")
+        assert kept is not None
+        assert (kept.state, kept.error) == (final, "first")
+        for later in ProcessState:
+            assert await ledger.change_process(self._change(later, NOW + 3, error="later"))
+        assert await ledger.process("p1") == kept
+
+    async def test_a_state_told_twice_is_written_once(self, ledger: Ledger) -> None:
+        await ledger.add_process(process())
+        assert await ledger.change_process(self._change(ProcessState.RUNNING, NOW + 1))
+        assert await ledger.change_process(self._change(ProcessState.RUNNING, NOW + 9))
+        assert await ledger.change_process(self._change(ProcessState.REQUESTED, NOW + 9))
+        kept = await ledger.process("p1")
+        assert kept is not None
+        assert (kept.state, kept.started_at) == (ProcessState.RUNNING, NOW + 1)
+
+    async def test_only_its_own_worker_changes_a_process(self, ledger: Ledger) -> None:
+        await ledger.add_process(process(worker_id="w2"))
+        assert not await ledger.change_process(self._change(ProcessState.RUNNING, NOW + 1))
+        assert await ledger.process("p1") == process(worker_id="w2")
+
+    async def test_processes_are_listed_newest_first_in_pages(self, ledger: Ledger) -> None:
+        for i in range(6):
+            await ledger.add_process(process(f"p{i}", worker_id=f"w{i % 2}", at=NOW + i // 2))
+        change = ProcessChange(
+            process_id="p3", worker_id="w1", state=ProcessState.RUNNING, at=NOW + 9
+        )
+        await ledger.change_process(change)
+
+        def ids(page: Page[Process]) -> list[str]:
+            return [item.process_id for item in page.items]
+
+        first = await ledger.processes(ProcessQuery(limit=4))
+        assert ids(first) == ["p5", "p4", "p3", "p2"]
+        rest = await ledger.processes(ProcessQuery(limit=4, after=first.next))
+        assert (ids(rest), rest.next) == (["p1", "p0"], None)
+        assert ids(await ledger.processes(ProcessQuery(worker_id="w0"))) == ["p4", "p2", "p0"]
+        running = ProcessQuery(state=ProcessState.RUNNING)
+        assert ids(await ledger.processes(running)) == ["p3"]
+        both = ProcessQuery(state=ProcessState.REQUESTED, worker_id="w1")
+        assert ids(await ledger.processes(both)) == ["p5", "p1"]
