@@ -108,6 +108,7 @@ class WorkerService:
             yield runner
 
     async def _serve(self, client: ControllerClient, outbox: Outbox, runner: DeviceRunner) -> None:
+        most_open = open_files.make_room(self._settings.sessions * OPEN_PER_BUSY)
         clock, chance = self._clock, self._chance
         enrolment = Enrolment(self._settings, client, clock=clock, chance=chance)
         if not await self._establish(enrolment):
@@ -122,7 +123,6 @@ class WorkerService:
             clock=clock,
             chance=chance,
         )
-        most_open = open_files.make_room(self._settings.sessions * OPEN_PER_BUSY)
         lease_loop = LeaseLoop(
             settings=self._settings,
             client=client,
