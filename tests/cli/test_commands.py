@@ -75,6 +75,14 @@ def test_a_good_configuration_is_counted(tmp_path: Path) -> None:
     assert done.stdout == f"{file}: good: 1 devices, 1 jobs, 1 slots\n"
 
 
+def test_what_is_allowed_but_had_better_be_otherwise_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text('devices: {cpe1: {platform: "netmiko:accedian"}}\n')
+    done = roundsman("check", str(file), environ={})
+    assert done.returncode == 0
+    assert done.stderr.startswith("warning: cpe1: read by netmiko, which takes a pattern")
+
+
 def test_everything_wrong_with_a_configuration_is_said_at_once(tmp_path: Path) -> None:
     file = tmp_path / "site.yaml"
     file.write_text(GOOD + "contoller: {}\n")

@@ -15,7 +15,11 @@ SHOW = "show running-config"
 
 
 async def run(
-    folder: Path, device: SimulatedDevice, *options: str, job: str = "backup"
+    folder: Path,
+    device: SimulatedDevice,
+    *options: str,
+    job: str = "backup",
+    platform: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     file = folder / "site.json"
     file.touch(mode=0o600)
@@ -28,6 +32,7 @@ async def run(
                 "protocol": {"ssh": {"port": device.port}},
                 "credentials": credentials,
                 "jobs": ["backup"],
+                "platform": platform,
             }
         },
     }
@@ -48,6 +53,15 @@ async def test_the_result_goes_to_standard_output_alone(tmp_path: Path) -> None:
     assert "proven whole" in done.stderr
     assert "host key ssh-ed25519 SHA256:" in done.stderr
     assert (tmp_path / "keys" / "known_hosts").exists()
+
+
+async def test_what_netmiko_reads_is_not_called_proven(tmp_path: Path) -> None:
+    async with SimulatedDevice(IOS, "r1") as device:
+        done = await run(tmp_path, device, platform="netmiko:cisco_ios")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Building configuration")
+    assert "whole as far as netmiko can tell" in done.stderr
+    assert "proven" not in done.stderr
 
 
 async def test_the_result_goes_to_a_file_and_the_session_to_another(tmp_path: Path) -> None:

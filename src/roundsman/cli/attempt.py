@@ -127,8 +127,11 @@ def readable(data: bytes, secrets: list[str]) -> str:
     return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def show_ending(console: Console, ending: Ending, size: int) -> None:
-    """Say how it ended, what looks like a secret in it, and what can be done."""
+def show_ending(console: Console, ending: Ending, size: int, *, is_proven: bool = True) -> None:
+    """Say how it ended, what looks like a secret in it, and what can be done.
+
+    `is_proven` is false of what netmiko read: it takes a pattern for the end of an output.
+    """
     for found in ending.detected_secrets:
         console.print(
             f"looks like a secret: {found.detector}, {found.count} in all, first on line "
@@ -136,8 +139,11 @@ def show_ending(console: Console, ending: Ending, size: int) -> None:
             style="yellow",
             highlight=False,
         )
-    if ending.failure is None:
+    if ending.failure is None and is_proven:
         console.print(f"proven whole: {size} bytes", style="bold green", highlight=False)
+    elif ending.failure is None:
+        less = f"whole as far as netmiko can tell: {size} bytes"
+        console.print(less, style="bold yellow", highlight=False)
     else:
         text = Text(f"failed: {ending.failure_class or 'other'}: ", style="bold red")
         console.print(text + Text(ending.failure, style="not bold"), soft_wrap=True)

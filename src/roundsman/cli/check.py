@@ -16,6 +16,8 @@ def command(file: Path) -> None:
     Nothing is started and nothing is written. The secrets that the file refers to must be there.
     """
     configuration = load(file, environ=os.environ)
+    for warning in configuration.warnings:
+        click.echo(f"warning: {warning}", err=True)
     click.echo(
         f"{file}: good: {len(configuration.devices)} devices, {len(configuration.jobs)} jobs, "
         f"{len(configuration.slots)} slots"

@@ -55,6 +55,7 @@ def command(  # noqa: PLR0917 - one parameter for each option, passed by name
     """
     from rich.console import Console
 
+    from roundsman import logs
     from roundsman.cli.attempt import (
         KNOWN_HOSTS,
         LiveTranscript,
@@ -67,6 +68,7 @@ def command(  # noqa: PLR0917 - one parameter for each option, passed by name
     from roundsman.documents.problems import did_you_mean
     from roundsman.wire.execution import Execution
 
+    logs.configure(level="warning")  # to standard error: the result is not to be mixed with them
     configuration = load(config, environ=os.environ)
     slot = configuration.slots.get((device, job))
     if slot is None:
@@ -83,7 +85,7 @@ def command(  # noqa: PLR0917 - one parameter for each option, passed by name
     ) as made:
         live.end()
         size = os.fstat(made.result.fileno()).st_size
-        show_ending(console, made.ending, size)
+        show_ending(console, made.ending, size, is_proven=slot.device.netmiko is None)
         if save is not None and made.recording is not None:
             save.write_text(made.recording, "utf-8")
             console.print(f"recorded in {save}", highlight=False)
