@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import regex
 from rich.console import Console
-from rich.text import Text
 
+from roundsman.cli.lines import detail, step
 from roundsman.platforms.load import Platform
 from roundsman.wire.job import Job, Scrubber, ScrubberType
 from roundsman.worker.detectors.scan import search
@@ -25,7 +25,7 @@ def show_filters(console: Console, platform: Platform | None, job: Job, whole: b
     """Show end marks, what each filter found, the changed lines, and what looks like a secret."""
     for command in job.command_set.commands if job.command_set else ():
         if command.end is not None:
-            _say(console, "end mark", f"{command.command}: {command.end!r} matched", "green")
+            step(console, "end mark", f"{command.command}: {command.end!r} matched")
     text = whole
     if platform is not None:
         text = _show_kind(console, "noise", platform.noise, text)
@@ -35,9 +35,9 @@ def show_filters(console: Console, platform: Platform | None, job: Job, whole: b
     found = search([text])
     for one in found:
         what = f"{one.detector}: {one.count}, first on line {one.line} of the filtered result"
-        _say(console, "detector", what, "yellow")
+        step(console, "detector", what, style="yellow")
     if not found:
-        _say(console, "detectors", "nothing that looks like a secret is left", "green")
+        step(console, "detectors", "nothing that looks like a secret is left")
     console.print()
 
 
@@ -47,11 +47,11 @@ def _show_kind(console: Console, kind: str, filters: "Sequence[Scrubber]", text:
         counts.append(_count(rule, text))
         text = b"".join(Scrubbers([rule]).apply([text]))
     used = sum(1 for count in counts if count)
-    _say(console, kind, f"{used} of {len(filters)} filters found something", "green")
+    step(console, kind, f"{used} of {len(filters)} filters found something")
     for number, (rule, count) in enumerate(zip(filters, counts, strict=True)):
         if count:
             line = f"{kind}[{number}] {count} times: {rule.search}"
-            console.print(Text(f"              {line}", style="dim"), soft_wrap=True)
+            detail(console, line)
     return text
 
 
@@ -69,9 +69,9 @@ def _show_changes(console: Console, whole: bytes, quiet: bytes, clean: bytes) ->
         *((line, "green") for line in _changed(quiet, clean, "+")),
     ]
     for line, style in changes[:LINES]:
-        console.print(Text(f"              {line}", style=style), soft_wrap=True)
+        detail(console, line, style=style)
     if len(changes) > LINES:
-        console.print(Text(f"              and {len(changes) - LINES} lines more", style="dim"))
+        detail(console, f"and {len(changes) - LINES} lines more")
 
 
 def _changed(before: bytes, after: bytes, sign: str) -> Iterator[str]:
@@ -79,8 +79,3 @@ def _changed(before: bytes, after: bytes, sign: str) -> Iterator[str]:
     for line in difflib.unified_diff(old, new, lineterm="", n=0):
         if line.startswith(sign) and not line.startswith(("---", "+++")):
             yield "".join(c if c.isprintable() or c == "\t" else " " for c in line)
-
-
-def _say(console: Console, name: str, what: str, style: str) -> None:
-    line = Text("  ● ", style=style) + Text(f"{name:10}", style="bold") + Text(what)
-    console.print(line, soft_wrap=True)

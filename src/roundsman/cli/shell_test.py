@@ -27,7 +27,8 @@ def command(target: Target) -> None:
     platform = target.find_platform()
     execution = target.execution(platform, (), DetectedSecrets.IGNORE)
     console = Console()
-    console.print(f"{target.host} as {platform.file.name if platform else 'no platform'}\n")
+    known = platform.file.name if platform is not None else "no platform"
+    console.print(f"{target.host} as {known}\n", style="bold", highlight=False)
     steps = Steps(console, execution.device.platform, secrets_of(execution.device))
     with attempt(
         execution,

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Final
 
 from rich.console import Console
-from rich.text import Text
 
+from roundsman.cli import lines
 from roundsman.cli.advice import advise, nearest, propose_prompt
 from roundsman.cli.attempt import readable
 from roundsman.wire.platform import Platform
@@ -25,7 +25,6 @@ from roundsman.worker.sessions.terminal import LineRenderer
 from roundsman.worker.sessions.transcript import Span
 
 LAST_LINES: Final = 12
-_WIDTH: Final = 10
 
 
 class Steps:
@@ -133,12 +132,10 @@ class Steps:
         self._command = None
 
     def _step(self, name: str, what: str, more: str) -> None:
-        line = Text("  ● ", style="green") + Text(f"{name:{_WIDTH}}", style="bold")
-        line += Text(f"{what}  ") + Text(more, style="dim")
-        self._console.print(line, soft_wrap=True)
+        lines.step(self._console, name, what, more)
 
-    def _detail(self, text: str) -> None:
-        self._console.print(Text(f"    {'':{_WIDTH}}{text}", style="dim"), soft_wrap=True)
+    def _detail(self, text: str, style: str = "dim") -> None:
+        lines.detail(self._console, text, style=style)
 
     def show_failure(self) -> None:
         """Say what came last, which patterns come nearest, and what the platform may lack."""
@@ -146,10 +143,7 @@ class Steps:
         self._console.print("\nThe last that came", style="bold")
         for line in self._lines:
             self._detail(line)
-        self._console.print(
-            Text(f"    {'':{_WIDTH}}") + Text(waiting or "(an empty line)", style="reverse"),
-            soft_wrap=True,
-        )
+        self._detail(waiting or "(an empty line)", style="reverse")
         found = nearest(self._patterns(), waiting) if waiting.strip() else None
         if found is not None:
             name, pattern, edits = found
@@ -160,7 +154,7 @@ class Steps:
             for text in advise(waiting, in_command=self._command is not None):
                 self._console.print("The platform file may lack", style="bold")
                 for line in text.split("\n"):
-                    self._console.print(Text(f"    {'':{_WIDTH}}{line}", style="cyan"))
+                    self._detail(line, style="cyan")
 
     def _patterns(self) -> list[tuple[str, str]]:
         platform = self._platform

@@ -11,5 +11,6 @@ General layout, one loop a file:
 - `control_channel`: the one connection through which commands arrive.
 - `service`: puts these together, and ends them in order.
 
-`runners` do the work (a device session, a process); `sessions` speak with devices.
+`runners` do the work (a device session, a process); `sessions` speak with devices; `detectors` look
+for what slipped through the scrubbers; `recording` makes a dialogue of a session.
 """

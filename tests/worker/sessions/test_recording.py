@@ -19,9 +19,11 @@ from roundsman.wire.device import Credentials, Device, Protocol, ProtocolType, S
 from roundsman.wire.job import Command, Job, Scrubber, ScrubberType
 from roundsman.wire.platform import Enable, Pager, Platform, Question
 from roundsman.wire.run import FailureClass
+from roundsman.worker.detectors.scan import mask
 from roundsman.worker.recording import Dialogue, Exchange, as_yaml, dialogue_of, pack, unpack
 from roundsman.worker.sessions.events import Came, Purpose, Sent
 from roundsman.worker.sessions.tape import Said, Tape
+from tests.worker.sessions import corpus
 from tests.worker.sessions.conftest import Bench, commands
 
 PASSWORD = "letmein"
@@ -158,6 +160,31 @@ async def test_a_recording_is_read_like_the_device(
         async with played as device:
             bench.known_hosts.unlink(missing_ok=True)
             assert await bench.run(entry(device), show()) == expected
+
+
+def sample() -> list[Path]:
+    """The smallest recording of each model."""
+    smallest: dict[str, Path] = {}
+    for path in sorted(corpus.recordings(), key=lambda path: (path.stat().st_size, path.name)):
+        smallest.setdefault(path.name.partition("#")[0], path)
+    return [path for path in smallest.values() if path.stat().st_size < 3500]
+
+
+@pytest.mark.skipif(not corpus.OXIDIZED.is_dir(), reason="the recorded dialogues are not there")
+@pytest.mark.parametrize("path", sample(), ids=lambda path: path.name.partition("#simul")[0])
+async def test_recorded_devices_are_recorded_again(
+    bench: Bench, tmp_path: Path, path: Path
+) -> None:
+    bench.whole_tapes = True
+    dialogue = corpus.read(path)
+    job = commands(*dialogue.commands, ends_with=None)
+    async with corpus.played(dialogue) as device:
+        result = await bench.run(device, job)
+    again = corpus.described(await record(bench, tmp_path), dialogue.model)
+    async with corpus.played(again) as device:
+        # What detectors hide is hidden in the second result; nothing else differs.
+        expected = mask(result).replace(b"<secret hidden>", b"<hidden>")
+        assert mask(await bench.run(device, job)) == expected
 
 
 async def test_a_failed_session_is_recorded_as_far_as_it_went(

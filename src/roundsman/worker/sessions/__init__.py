@@ -10,6 +10,7 @@ replaced:
 - `telnet`: the other transport, for channels alone. `access` has both, by the way to a device.
 - `terminal`: the bytes of a terminal as lines of text, as a stream.
 - `transcript`: everything a device said in one run, on disk.
+- `events`: what happens in a session, for whoever looks on; `tape`: what both sides said, undrawn.
 - `manners`: what is known of the device's operating system, ready for use; `login`: what the device
   is answered when it asks.
 - `lines`: what comes, line by line, and what is sent.
