@@ -10,6 +10,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
 from roundsman.ledger.drivers import LEDGER_FILE, open_ledger
@@ -23,7 +24,7 @@ from roundsman.ledger.interface import (
     SlotQuery,
     TagFilter,
 )
-from roundsman.ledger.sqlite import claims, database, sync
+from roundsman.ledger.sqlite import claims, database, holds, sync
 from roundsman.ledger.sqlite.database import connect
 from roundsman.ledger.sqlite.driver import SqliteLedger
 from roundsman.ledger.sqlite.lanes import Lanes
@@ -44,6 +45,8 @@ from roundsman.testing.ledger_conformance import (
     slot_of,
     worker,
 )
+from roundsman.wire.breaker import Breaker
+from roundsman.wire.run import FailureClass
 
 WRITES = Path(__file__).with_name("ledger_writer.py")
 
@@ -350,8 +353,11 @@ async def test_another_programs_lock_is_said_and_survived(
     await ledger.close()
 
 
-def steps_of_a_claim(folder: Path, slots: int, lanes: int = 10) -> int:
-    """How many instructions of SQLite's machine one claim takes when every slot is due."""
+def steps_of_a_claim(folder: Path, slots: int, lanes: int = 10, held: int = 0) -> int:
+    """How many instructions of SQLite's machine one claim takes when every slot is due.
+
+    Of `held` devices that come first, each has one, and is held back.
+    """
     connection = connect(folder / f"{slots}-{lanes}.sqlite3", cache_megabytes=32)
     migrate(connection)
     wanted = [planned(f"d{i:06}", tags=[f"t{i % lanes:05}"], due=NOW - i) for i in range(slots)]
@@ -365,6 +371,11 @@ def steps_of_a_claim(folder: Path, slots: int, lanes: int = 10) -> int:
     connection.execute("BEGIN")
     differences = sync.compare(connection, wanted)
     sync.apply(connection, known, differences, now=NOW, new_id=lambda: "")
+    known.matching(connection, EVERYTHING)
+    for number in range(held):
+        breaker = breaker_of(f"d{slots - 1 - number:06}")
+        connection.execute(holds.SQL["keep_breaker"], msgspec.structs.asdict(breaker))
+        holds.hold(connection, known, breaker.device, NOW)
     for number in range(3):
         connection.set_progress_handler(step if number == 2 else None, 1)
         taken = claims.claim(
@@ -381,6 +392,24 @@ def steps_of_a_claim(folder: Path, slots: int, lanes: int = 10) -> int:
         assert len(taken) == 15
     connection.close()
     return steps
+
+
+def breaker_of(device: str) -> Breaker:
+    return Breaker(
+        device=device,
+        failures=5,
+        failure_class=FailureClass.UNREACHABLE,
+        failure="no answer",
+        failed_at=NOW,
+        opened_at=NOW,
+        probe_at=NOW + 300,
+    )
+
+
+def test_a_claim_costs_the_same_however_many_devices_are_held(tmp_path: Path) -> None:
+    none = steps_of_a_claim(tmp_path, 2000, lanes=10)
+    many = steps_of_a_claim(tmp_path, 4000, lanes=10, held=2000)
+    assert many <= 1.1 * none
 
 
 def test_a_claim_costs_the_same_whatever_the_fleet(tmp_path: Path) -> None:
