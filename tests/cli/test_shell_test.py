@@ -115,6 +115,7 @@ async def test_each_step_is_shown(platform: Path, dialogue: Recording, tmp_path:
     assert places == sorted(places)
     assert "s3cr3t" not in done.stdout
     assert "letmein" not in done.stdout
+    assert ", pinned now\n" in done.stdout
 
 
 async def test_a_prompt_that_no_pattern_matches_is_proposed(
@@ -156,6 +157,9 @@ async def test_without_a_platform_its_prompt_is_proposed(tmp_path: Path) -> None
     async with server(read_recording(plain)) as device:
         done = await run("shell-test", device, tmp_path, "--command", "show")
         assert "a platform could say prompts: ['[\\w.-]+#']" in done.stdout
+        assert ", pinned now\n" in done.stdout
+        done = await run("shell-test", device, tmp_path, "--command", "show")
+        assert ", as pinned\n" in done.stdout
         done = await run("shell-test", device, tmp_path)
         assert done.returncode == 2
         assert "give --command" in done.stderr

@@ -23,16 +23,22 @@ def command(target: Target) -> None:
     from roundsman.cli.filtering import show_filters
     from roundsman.cli.steps import Steps
     from roundsman.wire.job import DetectedSecrets
+    from roundsman.worker.sessions.host_keys import HostKeyStore
+    from roundsman.worker.settings import HostKeyPolicy
 
     platform = target.find_platform()
     execution = target.execution(platform, (), DetectedSecrets.IGNORE)
     console = Console()
     known = platform.file.name if platform is not None else "no platform"
     console.print(f"{target.host} as {known}\n", style="bold", highlight=False)
-    steps = Steps(console, execution.device.platform, secrets_of(execution.device))
+    device, known_hosts = execution.device, target.known_hosts or KNOWN_HOSTS
+    pinned = HostKeyStore(known_hosts, HostKeyPolicy.TRUST_ON_FIRST_USE).known(
+        device.host, device.protocol.ssh.port, ()
+    )
+    steps = Steps(console, device.platform, secrets_of(device), known_before=bool(pinned))
     with attempt(
         execution,
-        known_hosts=target.known_hosts or KNOWN_HOSTS,
+        known_hosts=known_hosts,
         hear=steps.hear,
         recorded=False,
     ) as made:

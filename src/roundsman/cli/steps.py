@@ -36,9 +36,11 @@ class Steps:
         platform: Platform | None,
         secrets: list[str],
         *,
+        known_before: bool,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Show it there."""
+        """Show it there; `known_before` is whether the device's host key was pinned already."""
+        self._known_before = known_before
         self._console = console
         self._platform = platform
         self._manners = Manners(platform)
@@ -58,7 +60,9 @@ class Steps:
         """Take what comes next."""
         match event:
             case Connected(where=where, host_key=host_key):
-                self._step("connected", where, host_key or "Telnet: all passes in the clear")
+                pinned = "as pinned" if self._known_before else "pinned now"
+                key = f"{host_key}, {pinned}" if host_key else "Telnet: all passes in the clear"
+                self._step("connected", where, key)
             case Came(data=data):
                 self._take(data)
             case Sent(data=data, purpose=purpose):
