@@ -1,5 +1,6 @@
 """Contents beside the repository: what stands in git for them, and what stock git LFS says."""
 
+import asyncio
 import hashlib
 import os
 import random
@@ -225,13 +226,22 @@ async def test_only_what_no_pointer_names_goes_and_only_in_time(
     assert contents.prune(time.time()) == 0  # what is kept again has its days again
     await archive.close()
 
-    monkeypatch.setattr(maintenance, "PACKS_ADDED", 1 << 30)  # it looks only when asked to
+    # Long after, maintenance does it by itself.
+    (folder / "roundsman" / "maintenance.json").write_text('{"pruned_at": 0}')
     monkeypatch.setattr(maintenance, "_SETTLE_SECONDS", 0)
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    prune = LargeContents.prune
+
+    def prune_and_say(contents: LargeContents, now: float) -> int:
+        removed = prune(contents, now)
+        loop.call_soon_threadsafe(done.set)
+        return removed
+
+    monkeypatch.setattr(LargeContents, "prune", prune_and_say)
     second = GitArchive(folder, ManualClock(time.time() + 2 * GRACE_SECONDS), SETTINGS)
     await second.open()
-    await second.store(spool.entry(b"one\n"))
-    second._maintainer._noted.pruned_at = 0
-    await second._maintainer.look()
+    await asyncio.wait_for(done.wait(), 60)
     assert objects(folder) == [digest(LARGE)]
     await second.close()
 
