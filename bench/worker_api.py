@@ -1,24 +1,30 @@
 """Executions leased, and results of 10 KB kept, per second through HTTP; everything durable.
 
-The controller is a process of its own; the clients are this one, on the same machine.
+The controller is a process of its own, and so are the clients; all on one machine. Results change a
+line of a configuration each. Beside their rate two floors: the same bytes written and flushed in
+the same batches, and an application that reads the same forms and answers 200.
 """
 
 import asyncio
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
 import msgspec
 
 from bench import site
+from bench.completing import Configurations, Measured
 from bench.report import Row
 
-RESULT_BYTES = 10_000
 CLIENTS = 32
 PER_CALL = 100
+BATCH = CLIENTS // 2  # while one half is written, the other waits
 
 
 class _Named(msgspec.Struct):
@@ -57,98 +63,121 @@ async def _lease_all(
     return leased, calls, time.perf_counter() - began
 
 
-async def _complete(session: aiohttp.ClientSession, execution: _Execution) -> None:
-    form = aiohttp.FormData(default_to_multipart=True)
-    form.add_field("device", execution.device.name)
-    form.add_field("job_timestamp", str(execution.timestamp))
-    form.add_field("start_timestamp", str(execution.timestamp))
-    form.add_field("end_timestamp", str(execution.timestamp))
-    content = os.urandom(RESULT_BYTES // 2).hex().encode()
-    form.add_field("file", content, filename=execution.job.name)
-    async with session.post("/worker/complete", data=form) as answer:
-        if answer.status != 200:
-            raise RuntimeError(f"{answer.status}: {await answer.text()}")
+async def _measure_leases(url: str, seconds: float) -> tuple[float, list[float]]:
+    async with aiohttp.ClientSession(url) as session:
+        # One call: connections, code and devices seen for the first time.
+        await _lease_all(session, 0)
+        leased, calls, taken = await _lease_all(session, seconds)
+        return len(leased) / taken, calls
 
 
-async def _completions_per_second(
-    session: aiohttp.ClientSession, executions: Iterator[_Execution], number: int
-) -> float:
-    async def client() -> None:
-        for execution in executions:
-            await _complete(session, execution)
-
-    started = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(CLIENTS):
-            group.create_task(client())
-    return number / (time.perf_counter() - started)
+def _complete(url: str, seconds: float) -> Measured:
+    """Keep the clients busy for so long."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.completing", url, str(CLIENTS), str(seconds)],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return msgspec.json.decode(done.stdout, type=Measured)
 
 
 def _flushed_per_second(where: Path, seconds: float) -> float:
-    """The floor: the same bytes, as many at once, written and flushed without git or a ledger."""
+    """A floor: the same bytes, in the same batches, written and flushed without git or a ledger."""
+    configurations = Configurations()
     written = 0
     started = time.perf_counter()
     with (where / "floor").open("wb") as file:
         while time.perf_counter() - started < seconds:
-            for _ in range(CLIENTS):
-                file.write(os.urandom(RESULT_BYTES))
+            for _ in range(BATCH):
+                file.write(configurations.content())
             file.flush()
             os.fsync(file.fileno())
-            written += CLIENTS
+            written += BATCH
     return written / (time.perf_counter() - started)
 
 
-async def _measure(url: str, seconds: float, results: int) -> tuple[float, list[float], float]:
-    async with aiohttp.ClientSession(url) as session:
-        await _lease_all(
-            session, 0
-        )  # one call: connections, code and devices seen for the first time
-        leased, calls, taken = await _lease_all(session, seconds)
-        kept = leased[:results]
-        return (
-            len(leased) / taken,
-            calls,
-            await _completions_per_second(session, iter(kept), len(kept)),
-        )
+@contextmanager
+def _bare_application() -> Iterator[str]:
+    """A floor: what reads the same forms, and answers 200 without keeping anything."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.bare_application"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _fill(folder: Path, devices: int) -> None:
+    """A repository in which every device has a version already, made in one commit by git."""
+    subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", folder], check=True)
+    with subprocess.Popen(
+        ["git", f"--git-dir={folder}", "fast-import", "--quiet"], stdin=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        say = process.stdin.write
+        say(b"commit refs/heads/main\ncommitter bench <bench@localhost> 1 +0000\ndata 5\nfirst\n")
+        for number in range(devices):
+            content = b"! device %d\n" % number
+            say(b"M 100644 inline by_device/device-%06d/job-0\n" % number)
+            say(b"data %d\n%s\n" % (len(content), content))
+
+
+def _leases(slots: int, seconds: float) -> Iterator[Row]:
+    with site.folder() as where:
+        file = site.fleet_file(where, devices=slots // 5)
+        with site.controller(file) as running:
+            leased, calls = asyncio.run(_measure_leases(running.url, seconds))
+    p99 = statistics.quantiles(calls, n=100)[98] * 1000
+    yield Row(name=f"leased {PER_CALL} a call, {slots:,} slots", value=leased, unit="executions/s")
+    yield Row(name=f"p99 of a call, {slots:,} slots", value=p99, unit="ms")
+
+
+def _results(devices: int, seconds: float, few: float | None) -> Iterator[Row]:
+    with site.folder() as where:
+        floor = _flushed_per_second(where, min(seconds, 2))
+        file = site.fleet_file(where, devices=devices, jobs=5 if devices <= 10_000 else 1)
+        _fill(where / "data" / "archive.git", devices)
+        with site.controller(file) as running:
+            _complete(running.url, min(seconds, 3))  # what is seen and loaded for the first time
+            before = site.cpu_seconds(running.pid)
+            done = _complete(running.url, seconds)
+            after = site.cpu_seconds(running.pid)
+            peak = site.peak_megabytes(running.pid)
+    rate = done.kept / done.seconds
+    what = f"{CLIENTS} clients, {devices:,} devices"
+    yield Row(
+        name=f"results kept, {what}",
+        value=rate,
+        unit="results/s",
+        compared_to="written and flushed" if few is None else "fewest devices",
+        ratio=rate / (floor if few is None else few),
+    )
+    yield Row(name=f"in its slowest second, {what}", value=done.slowest_second, unit="results/s")
+    yield Row(name=f"median of an answer, {what}", value=done.median * 1000, unit="ms")
+    yield Row(name=f"p99 of an answer, {what}", value=done.p99 * 1000, unit="ms")
+    used = (*(late - early for late, early in zip(after, before, strict=True)), done.cpu_seconds)
+    for who, seconds_used in zip(("controller", "its maintenance", "clients"), used, strict=True):
+        value = seconds_used / done.kept * 1e6
+        yield Row(name=f"CPU of {who}, {devices:,} devices", value=value, unit="µs a result")
+    yield Row(name="controller's memory at most", value=peak, unit="MB")
 
 
 def run(quick: bool) -> list[Row]:
-    """The rows; with `quick`, shorter and without the largest fleet."""
+    """The rows; with `quick`, shorter and without the largest fleets."""
     rows: list[Row] = []
-    first: dict[str, float] = {}
     for slots in (1_000, 10_000) if quick else (1_000, 10_000, 100_000):
-        with site.folder() as where:
-            file = site.fleet_file(where, devices=slots // 5)
-            with site.controller(file) as running:
-                leased, calls, kept = asyncio.run(
-                    _measure(running.url, 1 if quick else 5, 500 if quick else 3_000)
-                )
-                peak = site.peak_megabytes(running.pid)
-            floor = _flushed_per_second(where, 0.5)
-        against = None if not first else "1,000 slots"
-        p99 = statistics.quantiles(calls, n=100)[98] * 1000
-        for name, value, unit in (
-            (f"leased {PER_CALL} a call", leased, "executions/s"),
-            ("p99 of a call", p99, "ms"),
-        ):
-            base = first.setdefault(name, value)
-            rows.append(
-                Row(
-                    name=f"{name}, {slots:,} slots due",
-                    value=value,
-                    unit=unit,
-                    compared_to=against,
-                    ratio=value / base if against else None,
-                )
-            )
-        rows += [
-            Row(
-                name=f"results kept, {CLIENTS} clients, {slots // 5:,} devices",
-                value=kept,
-                unit="results/s",
-                compared_to="the same bytes written and flushed",
-                ratio=kept / floor,
-            ),
-            Row(name="controller's memory at most", value=peak, unit="MB"),
-        ]
+        rows += _leases(slots, 1 if quick else 5)
+    with _bare_application() as url:
+        bare = _complete(url, 2 if quick else 10)
+    rows.append(
+        Row(name="forms read and answered, no more", value=bare.kept / bare.seconds, unit="forms/s")
+    )
+    few: float | None = None
+    for devices in (1_000,) if quick else (1_000, 100_000):
+        added = [*_results(devices, 5 if quick else 60, few)]
+        few = few or added[0].value
+        rows += added
     return rows
