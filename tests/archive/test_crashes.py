@@ -167,22 +167,3 @@ async def test_a_full_disk_is_not_ready(archive: GitArchive) -> None:
     with file_size_limit(1000), pytest.raises(ArchiveUnavailableError):
         await archive.check()
     await archive.check()
-
-
-@pytest.fixture
-async def damaged(folder: Path, spool: Spool) -> GitArchive:
-    archive = GitArchive(folder, SystemClock())
-    await archive.open()
-    await archive.store(spool.entry(b"one\n"))
-    await archive.close()
-    for pack in (folder / "objects" / "pack").glob("*.pack"):
-        content = bytearray(pack.read_bytes())
-        content[20:-20] = bytes(len(content) - 40)
-        pack.chmod(0o644)
-        pack.write_bytes(content)
-    return GitArchive(folder, SystemClock())
-
-
-async def test_a_damaged_repository_is_refused_in_words(damaged: GitArchive) -> None:
-    with pytest.raises(ArchiveUnavailableError, match="cat-file"):
-        await damaged.open()

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final, cast
 
-from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.interface import ArchiveDamagedError, ArchiveUnavailableError
 from roundsman.archive.locks import MARK
-from roundsman.archive.objects import object_id
+from roundsman.archive.objects import COMMIT, TREE, object_id
 
 LARGE_BLOB: Final = 8 << 20
 """From here up git streams a blob, and does not look for deltas."""
@@ -76,6 +76,17 @@ class Git:
         )
         return done.returncode == 0
 
+    def tip_of(self, reference: str) -> bytes | None:
+        """The commit that a branch or tag names; none where there is no such."""
+        if not self.succeeds("rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}"):
+            return None
+        said = self.run("rev-parse", "--verify", f"{reference}^{{commit}}")
+        return bytes.fromhex(said.decode().strip())
+
+    def is_ancestor(self, older: bytes, newer: bytes) -> bool:
+        """Whether one commit stands on another, or is the same."""
+        return self.succeeds("merge-base", "--is-ancestor", older.hex(), newer.hex())
+
     def failure(self, command: str, status: int, stderr: bytes) -> ArchiveUnavailableError:
         """The error for a command that failed."""
         said = stderr.decode(errors="replace").strip()[-500:] or "nothing"
@@ -84,8 +95,15 @@ class Git:
             remedy="run git fsck --strict on the repository",
         )
 
+    def lines(self, *arguments: str) -> Iterator[bytes]:
+        """Run a command and yield its output line by line, without holding it whole."""
+        return self._split(b"\n", arguments)
+
     def records(self, *arguments: str) -> Iterator[bytes]:
         """Run a command and yield its output split at NUL, without holding it whole."""
+        return self._split(b"\0", arguments)
+
+    def _split(self, end: bytes, arguments: Sequence[str]) -> Iterator[bytes]:
         with subprocess.Popen(
             self.arguments(*arguments),
             stdin=subprocess.DEVNULL,
@@ -95,7 +113,7 @@ class Git:
         ) as process:
             rest = b""
             while piece := cast("IO[bytes]", process.stdout).read(1 << 16):
-                *complete, rest = (rest + piece).split(b"\0")
+                *complete, rest = (rest + piece).split(end)
                 yield from complete
         if process.returncode:
             raise self.failure(arguments[0], process.returncode, b"")
@@ -109,26 +127,57 @@ class ObjectReader:
         self._process: subprocess.Popen[bytes] | None = None
 
     def read(self, kind: int, ids: Sequence[bytes]) -> list[bytes]:
-        """The contents of these objects, each proven to be what its id says.
+        """The contents of these objects.
 
-        Raises `ArchiveUnavailableError` when one is missing or damaged, or git does not serve.
+        Raises `ArchiveDamagedError` when one is missing or damaged, `ArchiveUnavailableError` when
+        git does not serve.
         """
-        try:
-            contents = [
-                content
-                for start in range(0, len(ids), _ASKED)
-                for content in self._read_some(ids[start : start + _ASKED])
-            ]
-        except OSError as error:
-            self.close()
-            raise self._git.failure("cat-file", -1, str(error).encode()) from error
-        for wanted, content in zip(ids, contents, strict=True):
-            if object_id(kind, content) != wanted:
-                self.close()
-                raise self._git.failure("cat-file", 0, f"{wanted.hex()} is damaged".encode())
+        contents = []
+        for wanted, content in zip(ids, self.find(kind, ids), strict=True):
+            if content is None:
+                raise ArchiveDamagedError(
+                    f"{self._git.folder}: object {wanted.hex()} is missing or damaged"
+                )
+            contents.append(content)
         return contents
 
-    def _read_some(self, wanted: Sequence[bytes]) -> Iterator[bytes]:
+    def find(self, kind: int, ids: Sequence[bytes]) -> list[bytes | None]:
+        """The contents of these objects; none for what is missing or damaged.
+
+        Raises `ArchiveUnavailableError` when git does not serve.
+        """
+        found: list[bytes | None] = []
+        for start in range(0, len(ids), _ASKED):
+            asked = ids[start : start + _ASKED]
+            for wanted, content in zip(asked, self._find_some(asked), strict=True):
+                is_right = content is not None and object_id(kind, content) == wanted
+                found.append(content if is_right else self._find_again(kind, wanted))
+        return found
+
+    def _find_some(self, wanted: Sequence[bytes]) -> list[bytes | None]:
+        """The first answers; git dies of a damaged object, and leaves those after it open."""
+        contents: list[bytes | None] = []
+        try:
+            contents += self._read_some(wanted)
+        except OSError:
+            self.close()
+        return contents + [None] * (len(wanted) - len(contents))
+
+    def _find_again(self, kind: int, wanted: bytes) -> bytes | None:
+        """Ask for one object by itself, of a git program that looks at the packs anew."""
+        self.close()
+        name = {COMMIT: "commit", TREE: "tree"}[kind]
+        done = subprocess.run(
+            self._git.arguments("cat-file", name, wanted.hex()),
+            capture_output=True,
+            env=self._git.environment,
+            check=False,
+        )
+        if done.returncode < 0:
+            raise self._git.failure("cat-file", done.returncode, done.stderr)
+        return done.stdout if object_id(kind, done.stdout) == wanted else None
+
+    def _read_some(self, wanted: Sequence[bytes]) -> Iterator[bytes | None]:
         """Ask for all of them, then hear the answers."""
         process = self._running()
         stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
@@ -136,10 +185,9 @@ class ObjectReader:
         stdin.flush()
         for item in wanted:
             head = stdout.readline().split()
-            if len(head) != 3:
-                said = b" ".join(head).decode(errors="replace") or "no answer"
-                raise OSError(f"{item.hex()}: {said}")
-            yield stdout.read(int(head[2]) + 1)[:-1]
+            if not head:
+                raise OSError(f"{item.hex()}: no answer")
+            yield stdout.read(int(head[2]) + 1)[:-1] if len(head) == 3 else None
 
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is None:

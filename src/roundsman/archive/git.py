@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from roundsman import logs
+from roundsman.archive.damage import Origin
 from roundsman.archive.files import Files
 from roundsman.archive.history import History
 from roundsman.archive.interface import (
@@ -72,7 +73,9 @@ class GitArchive(Archive):
         settings: ArchiveSettings = _DEFAULT,
         *,
         files: Files | None = None,
+        origins: Sequence[Origin] = (),
     ) -> None:
+        """Serve the repository at `folder`; a damaged one may be had again from `origins`."""
         self._folder = folder
         self._files = Files() if files is None else files
         self._repository = Repository(folder, self._files, clock)
@@ -84,6 +87,7 @@ class GitArchive(Archive):
             self._history,
             clock,
             layouts,
+            origins,
             one_commit=settings.commit_per is CommitPer.BATCH,
         )
         self._contents = LargeContents(self._repository.git, self._files, settings.pointers)
@@ -93,7 +97,7 @@ class GitArchive(Archive):
         self._turns = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
         self._writing: asyncio.Task[None] | None = None
         self._maintainer = Maintainer(
-            self._repository, clock, self._between_batches, self._contents
+            self._repository, clock, self._between_batches, self._rebuild, self._contents
         )
 
     async def open(self) -> None:
@@ -186,7 +190,14 @@ class GitArchive(Archive):
         self._expect_open()
         with self._reporting():
             size, packs, loose = await asyncio.to_thread(self._repository.measure)
-        return ArchiveState(bytes=size, packs=packs, loose=loose, maintenance=self._maintainer.last)
+            set_aside = await asyncio.to_thread(self._repository.set_aside)
+        return ArchiveState(
+            bytes=size,
+            packs=packs,
+            loose=loose,
+            set_aside=set_aside,
+            maintenance=self._maintainer.last,
+        )
 
     async def versions(self, device: str, job: str, *, limit: int) -> list[Version]:
         self._expect_open()
@@ -202,8 +213,12 @@ class GitArchive(Archive):
             blob = await asyncio.to_thread(self._history.blob, device, job, commit)
         if blob is None:
             raise VersionNotFoundError.of(device, job, version)
-        async for piece in self._contents.resolved(blob_pieces(self._repository.git, blob)):
-            yield piece
+        try:
+            async for piece in self._contents.resolved(blob_pieces(self._repository.git, blob)):
+                yield piece
+        except ArchiveUnavailableError:
+            self._maintainer.suspect()
+            raise
 
     async def _prepare(self, entry: Entry) -> Entry | Prepared:
         """Have a thread do what is long work before a result's turn at the writer."""
@@ -253,6 +268,10 @@ class GitArchive(Archive):
 
     async def _between_batches(self, call: Callable[[], list[Path]]) -> list[Path]:
         return await self._by_writer(self._writer.when_settled, call)
+
+    async def _rebuild(self, reason: str) -> None:
+        with self._reporting():
+            await self._by_writer(self._writer.rebuild, reason)
 
     def _by_writer(self, call: Callable[[*Ts], T], *args: *Ts) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._writer_thread, call, *args)

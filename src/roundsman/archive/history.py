@@ -92,6 +92,17 @@ class History:
                 database.execute(_ADD, (item.commit, item.blob, item.at, item.subject, *pair))
             database.execute("UPDATE reached SET tip = ?", (tip,))
 
+    def reached(self) -> bytes | None:
+        """The commit up to which it goes. For the writing thread. Raises `sqlite3.Error`."""
+        try:
+            row = self._database().execute("SELECT tip FROM reached").fetchone()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            return None  # damaged: it will be made anew
+        tip: bytes | None = row[0]
+        return tip
+
     def latest(self, device: str, job: str) -> tuple[bytes, bytes] | None:
         """Commit and blob of the newest version. For the writing thread."""
         row: tuple[bytes, bytes] | None = (

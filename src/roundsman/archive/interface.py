@@ -34,6 +34,12 @@ class ArchiveUnavailableError(UnavailableError):
     code = "archive.unavailable"
 
 
+class ArchiveDamagedError(ArchiveUnavailableError):
+    """The repository is not what it was; it is about to be set aside and rebuilt."""
+
+    code = "archive.damaged"
+
+
 class ArchiveNameError(RoundsmanError):
     """A name that must not become a path."""
 
@@ -115,6 +121,9 @@ class ArchiveState(msgspec.Struct, frozen=True, kw_only=True):
     """Packs of objects; each is looked into when an object is read."""
     loose: int
     """Objects in files of their own, brought by others."""
+    set_aside: tuple[str, ...] = ()
+    """Folders of repositories that were found damaged, kept for whoever wants to look; each has a
+    report beside it that says what was lost."""
     maintenance: Maintenance | None = None
     """What was done last; none before the first time."""
 

@@ -108,9 +108,9 @@ class GitLocks:
             yield from packs.glob(pattern)
         yield from (self._folder / "objects").glob("??/tmp_obj_*")
         yield from (self._folder / "roundsman").glob("*.new")
-        for suffix, other in ((".pack", ".idx"), (".idx", ".pack"), (".keep", ".pack")):
+        for suffix in (".idx", ".keep"):
             for path in packs.glob(f"*{suffix}"):
-                if not path.with_suffix(other).exists():
+                if not path.with_suffix(".pack").exists():
                     yield path
         for path in packs.glob("*.keep"):
             made_by = _MADE_BY.match(path.read_bytes())

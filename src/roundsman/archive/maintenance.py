@@ -6,16 +6,18 @@ was joined is given to git, which finds deltas between versions, together with t
 that are not much larger; so again each object's turn comes seldom. **Pruning**, once in a while:
 the whole repository is compacted, without what nothing refers to.
 
-All three write a new pack, flushed, and only then are the old ones removed, so each may be cut off
-at any moment. They run as processes of low priority. Results do not wait for them.
+**Verifying**, once a week and when something could not be read: `git fsck --strict` over all of it.
+A damaged repository is set aside and rebuilt.
+
+The first three write a new pack, flushed, and only then are the old ones removed, so each may be
+cut off at any moment. They run as processes of low priority. Results do not wait for them.
 """
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
@@ -24,6 +26,7 @@ from roundsman.archive.interface import ArchiveUnavailableError, Maintenance
 from roundsman.archive.large import LargeContents
 from roundsman.archive.maintenance_plan import PackFile, Plan, Work, make_plan
 from roundsman.archive.pack_reading import PackDamagedError, PackReader, packs_in
+from roundsman.archive.programs import Programs
 from roundsman.archive.repository import Repository
 from roundsman.clock import Clock
 
@@ -32,10 +35,10 @@ PACKS_ADDED: Final = 64
 
 _LOOK_SECONDS: Final = 600
 """How often it looks by itself."""
+_VERIFY_SECONDS: Final = 7 * 86_400
 _SETTLE_SECONDS: Final = 60
 """Before pruning: whoever brought a pack from outside has moved a branch by then."""
 _UNREFERENCED: Final = "2.weeks.ago"
-_NICE: Final = ("nice", "-n", "10")
 
 log = logs.get(__name__)
 
@@ -46,6 +49,7 @@ class _Noted(msgspec.Struct):
     compact: set[str] = msgspec.field(default_factory=set)
     """Names of packs in which git looked for deltas."""
     pruned_at: float = 0
+    verified_at: float = 0
     compacted_at: float = 0
     last: Maintenance | None = None
 
@@ -58,13 +62,21 @@ class Maintainer:
         repository: Repository,
         clock: Clock,
         listing: Callable[[Callable[[], list[Path]]], Awaitable[list[Path]]],
+        rebuild: Callable[[str], Awaitable[None]],
         contents: LargeContents,
     ) -> None:
-        """`listing` makes a call between two batches, when every pack is complete."""
+        """Look after a repository.
+
+        `listing` makes a call between two batches, when every pack is complete; `rebuild` is called
+        with the reason when the repository is found to be damaged.
+        """
         self._repository = repository
+        self._programs = Programs(repository.git, repository.packs)
         self._files = repository.files
         self._clock = clock
         self._listing = listing
+        self._rebuild = rebuild
+        self._suspected = False
         self._contents = contents
         self._file = repository.folder / "roundsman" / "maintenance.json"
         self._noted = _Noted()
@@ -84,7 +96,7 @@ class Maintainer:
         try:
             self._noted = msgspec.json.decode(self._file.read_bytes(), type=_Noted)
         except (OSError, msgspec.MsgspecError):
-            self._noted = _Noted(pruned_at=self._clock.now())
+            self._noted = _Noted(pruned_at=self._clock.now(), verified_at=self._clock.now())
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -99,6 +111,12 @@ class Maintainer:
         """A batch was written."""
         self._packs_added += 1
         if self._packs_added >= PACKS_ADDED:
+            self._wanted.set()
+
+    def suspect(self) -> None:
+        """Something could not be read: verify all of it, but not again and again."""
+        if self._clock.now() - self._noted.verified_at > _LOOK_SECONDS:
+            self._suspected = True
             self._wanted.set()
 
     async def _run(self) -> None:
@@ -126,6 +144,8 @@ class Maintainer:
             except (OSError, ArchiveUnavailableError) as error:
                 failure = str(error)
                 log.warning("archive.maintenance_failed", work=plan.work, error=failure)
+                if isinstance(error, ArchiveUnavailableError):
+                    self.suspect()
             self._noted.last = Maintenance(
                 work=plan.work,
                 at=self._clock.now(),
@@ -133,7 +153,7 @@ class Maintainer:
                 packs=len(plan.packs),
                 failure=failure,
             )
-            if failure is not None:
+            if failure is not None and not self._suspected:
                 return
             log.info(
                 "archive.maintained",
@@ -144,6 +164,9 @@ class Maintainer:
             await asyncio.to_thread(self._note)
 
     async def _plan(self) -> Plan:
+        due = self._clock.now() - self._noted.verified_at > _VERIFY_SECONDS
+        if self._suspected or due:
+            return Plan(Work.VERIFY)
         found = await self._listing(lambda: [*packs_in(self._repository.packs)])
         # What was pending when the packs were listed and is no more is referred to by now.
         free = [
@@ -163,48 +186,44 @@ class Maintainer:
         )
 
     async def _do(self, plan: Plan) -> None:
+        if plan.work is Work.VERIFY:
+            await self._verify()
+            return
         packs = [self._repository.packs / f"{name}.pack" for name in plan.packs]
         if plan.work is Work.JOIN:
-            made = await self._join(plan.packs)
+            made = await self._programs.join(plan.packs)
         elif plan.work is Work.COMPACT:
-            made = await self._compact(packs)
+            made = await self._programs.compact(packs)
         else:
             large = await self._large()
             await self._clock.sleep(_SETTLE_SECONDS)
             await self._forget_unneeded(large)
-            made = await self._prune()
+            made = await self._programs.prune()
         await asyncio.to_thread(self._replace, packs, made)
         now = self._clock.now()
         if plan.work is not Work.JOIN:
             self._noted.compact = (self._noted.compact - {*plan.packs}) | made
             self._noted.compacted_at = now
-            await self._git("commit-graph", "write", "--reachable", "--split", "--no-progress")
+            await self._programs.git(
+                "commit-graph", "write", "--reachable", "--split", "--no-progress"
+            )
         if plan.work is Work.PRUNE:
             self._noted.pruned_at = now
-            await self._git("prune-packed", "--quiet")
-            await self._git("prune", f"--expire={_UNREFERENCED}")
+            await self._programs.git("prune-packed", "--quiet")
+            await self._programs.git("prune", f"--expire={_UNREFERENCED}")
             await asyncio.to_thread(self._contents.prune, now)
 
-    async def _join(self, names: Sequence[str]) -> set[str]:
-        """Join packs in a process of its own."""
-        said = await self._process(
-            (sys.executable, "-m", "roundsman.archive.joining", str(self._repository.packs)),
-            "\n".join(names).encode(),
-        )
-        return {said.decode().strip()}
-
-    async def _compact(self, packs: Sequence[Path]) -> set[str]:
-        """Have git write all objects of these packs, as deltas where it can.
-
-        It believes of two objects of one pack that a delta was looked for; joining did not.
-        """
-        others = {*packs_in(self._repository.packs)}.difference(packs)
-        lines = [*(path.name for path in packs), *("^" + path.name for path in others), ""]
-        return await self._pack_objects("\n".join(lines), "--stdin-packs", "--no-reuse-delta")
-
-    async def _prune(self) -> set[str]:
-        """Have git write all objects that any branch or tag needs, as deltas where it can."""
-        return await self._pack_objects("", "--revs", "--all", "--honor-pack-keep")
+    async def _verify(self) -> None:
+        """Have git look at every byte, and rebuild what is damaged."""
+        self._suspected = False
+        self._noted.verified_at = self._clock.now()
+        looked_at = self._repository.rebuilt
+        complaint = await self._programs.verify()
+        if complaint is not None and looked_at == self._repository.rebuilt:
+            await self._rebuild(complaint)
+            self._noted = _Noted(
+                verified_at=self._clock.now(), pruned_at=self._clock.now(), last=self._noted.last
+            )
 
     async def _large(self) -> dict[bytes, Path]:
         """The packs that are left alone since they hold one large blob, by its id."""
@@ -214,63 +233,10 @@ class Maintainer:
 
     async def _forget_unneeded(self, large: dict[bytes, Path]) -> None:
         """Remove the large blobs that no branch or tag needs."""
-        if not large:
-            return
-        git = self._repository.git
-        process = await asyncio.create_subprocess_exec(
-            *_NICE,
-            *git.arguments("rev-list", "--objects", "--all"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=git.environment,
-        )
-        try:
-            async for line in cast("asyncio.StreamReader", process.stdout):
-                large.pop(bytes.fromhex(line[:40].decode()), None)
-            if status := await process.wait():
-                raise git.failure("rev-list", status, b"")
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        await asyncio.to_thread(self._replace, [*large.values()], set())
-
-    async def _pack_objects(self, said: str, *options: str) -> set[str]:
-        made = await self._git(
-            *("pack-objects", "--quiet", "--delta-base-offset", *options),
-            str(self._repository.packs / "pack"),
-            said=said,
-        )
-        return {f"pack-{checksum}" for checksum in made.decode().split()}
-
-    async def _git(self, *arguments: str, said: str = "") -> bytes:
-        git = self._repository.git
-        return await self._process(
-            git.arguments(*arguments), said.encode(), environment=git.environment
-        )
-
-    async def _process(
-        self, arguments: Sequence[str], said: bytes, *, environment: dict[str, str] | None = None
-    ) -> bytes:
-        """Run a program at low priority; what it prints."""
-        process = await asyncio.create_subprocess_exec(
-            *_NICE,
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment,
-        )
-        try:
-            printed, complaint = await process.communicate(said)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
-            raise self._repository.git.failure("maintenance", process.returncode, complaint)
-        return printed
+        if large:
+            async for needed in self._programs.needed():
+                large.pop(needed, None)
+            await asyncio.to_thread(self._replace, [*large.values()], set())
 
     def _replace(self, packs: Sequence[Path], made: set[str]) -> None:
         """Remove packs whose objects stand in those that were made, once these are sure to stay."""

@@ -30,6 +30,7 @@ class Work(StrEnum):
     JOIN = "join"
     COMPACT = "compact"
     PRUNE = "prune"
+    VERIFY = "verify"
 
 
 class PackFile(msgspec.Struct, frozen=True):

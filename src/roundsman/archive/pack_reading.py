@@ -32,9 +32,13 @@ class Packed(NamedTuple):
 class PackReader:
     """One pack and its index. Use as a context."""
 
-    def __init__(self, pack: Path) -> None:
-        """Open a pack. Raises `OSError`, `PackDamagedError`."""
+    def __init__(self, pack: Path, *, damaged: bool = False) -> None:
+        """Open a pack; one that is known to be damaged if only its index is right.
+
+        Raises `OSError`, `PackDamagedError`.
+        """
         self.path = pack
+        self._damaged = damaged
         index = pack.with_suffix(".idx").read_bytes()
         with pack.open("rb") as file:
             try:
@@ -50,6 +54,8 @@ class PackReader:
         except PackDamagedError:
             self._data.close()
             raise
+        self.is_complete = self._is_complete(index)
+        """Whether its two ends are what they should be."""
         self._ids = {item.offset: item.id for item in self.objects}
 
     def __enter__(self) -> "PackReader":
@@ -64,7 +70,8 @@ class PackReader:
 
     def is_whole(self, item: Packed) -> bool:
         """Whether it is as it was written."""
-        return zlib.crc32(self.raw(item)) == item.crc
+        with memoryview(self._data) as data, data[item.offset : item.end] as raw:
+            return zlib.crc32(raw) == item.crc
 
     def base(self, item: Packed, raw: bytes) -> bytes | None:
         """The id of what the object is a delta of; none if it is no delta.
@@ -82,12 +89,16 @@ class PackReader:
         except KeyError:
             raise PackDamagedError(f"{self.path}: a delta of nothing at {item.offset}") from None
 
+    def _is_complete(self, index: bytes) -> bool:
+        start = b"PACK" + struct.pack(">LL", 2, len(self.objects))
+        return self._data[:12] == start and self._data[-_TRAILER:] == index[-40:-20]
+
     def _read_index(self, index: bytes) -> list[Packed]:
         if index[:8] != b"\xfftOc\0\0\0\2":
             raise PackDamagedError(f"{self.path}: its index is of no version that is known here")
         if hashlib.sha1(index[:-20], usedforsecurity=False).digest() != index[-20:]:
             raise PackDamagedError(f"{self.path}: its index is damaged")
-        if index[-40:-20] != self._data[-_TRAILER:]:
+        if not self._damaged and index[-40:-20] != self._data[-_TRAILER:]:
             raise PackDamagedError(f"{self.path}: its index belongs to another pack")
         count = struct.unpack_from(">L", index, _NAMES - 4)[0]
         crcs = _NAMES + 20 * count

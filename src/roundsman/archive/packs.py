@@ -8,10 +8,10 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from roundsman.archive.files import Files, NewFile
 from roundsman.archive.objects import (
@@ -22,6 +22,7 @@ from roundsman.archive.objects import (
     header,
     stored,
 )
+from roundsman.archive.pack_index import Indexed, encode_index
 
 TEMPORARY_PREFIX: Final = "tmp_pack_"
 """As git names its own, so that git's clean-up knows them too."""
@@ -29,7 +30,6 @@ TEMPORARY_PREFIX: Final = "tmp_pack_"
 _READ_ONLY: Final = 0o444
 _PIECE: Final = 1 << 18
 _PROBE_BYTES: Final = 64 << 10
-_SMALL_OFFSET: Final = 1 << 31
 _HEADER: Final = 12
 _LEVEL: Final = 1
 """zlib level of large blobs: they are deflated while somebody waits."""
@@ -42,14 +42,6 @@ def new_pack_name() -> str:
 
 class SourceChangedError(OSError):
     """A spool file did not hold still while it was read."""
-
-
-class Indexed(NamedTuple):
-    """What a pack's index says of an object."""
-
-    id: bytes
-    offset: int
-    crc: int
 
 
 class Pack:
@@ -249,46 +241,6 @@ def probe(files: Files, folder: Path) -> None:
         _write_file(files, path, bytes(_PROBE_BYTES))
     finally:
         forget(files, path)
-
-
-def encode_index(entries: Iterable[Indexed], checksum: bytes) -> bytes:
-    """A pack's index, version 2."""
-    entries = sorted(entries)
-    counts = [0] * 256
-    for object_id, _, _ in entries:
-        counts[object_id[0]] += 1
-    fan_out = []
-    total = 0
-    for count in counts:
-        total += count
-        fan_out.append(total)
-    small, large = _offsets([offset for _, offset, _ in entries])
-    count = len(entries)
-    body = b"".join(
-        (
-            b"\xfftOc",
-            struct.pack(">L256L", 2, *fan_out),
-            b"".join([object_id for object_id, _, _ in entries]),
-            struct.pack(f">{count}L", *(crc for _, _, crc in entries)),
-            struct.pack(f">{count}L", *small),
-            struct.pack(f">{len(large)}Q", *large),
-            checksum,
-        )
-    )
-    return body + hashlib.sha1(body, usedforsecurity=False).digest()
-
-
-def _offsets(offsets: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The two tables of an index: offsets of four bytes, and those that need eight."""
-    small: list[int] = []
-    large: list[int] = []
-    for offset in offsets:
-        if offset < _SMALL_OFFSET:
-            small.append(offset)
-        else:
-            small.append(_SMALL_OFFSET | len(large))
-            large.append(offset)
-    return small, large
 
 
 def _pack_header(objects: int) -> bytes:

@@ -2,16 +2,21 @@
 
 import re
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
+from roundsman import logs
 from roundsman.archive.command import Git
+from roundsman.archive.damage import Origin, findings, finish_rebuilding, rebuild
 from roundsman.archive.files import Files
-from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.interface import ArchiveDamagedError, ArchiveUnavailableError
 from roundsman.archive.locks import PATIENCE_SECONDS, GitLocks, WriterLock
 from roundsman.archive.packs import forget
 from roundsman.clock import Clock
+
+log = logs.get(__name__)
 
 DEFAULT_BRANCH: Final = "refs/heads/main"
 
@@ -73,6 +78,8 @@ class Repository:
         self.packs = folder / "objects" / "pack"
         self.git = Git(folder)
         self._branch = DEFAULT_BRANCH
+        self.rebuilt = 0
+        """How often it was since this object was made."""
 
     def open(self) -> bytes | None:
         """Create it when absent, clear what a crash left, and return the branch's commit.
@@ -80,13 +87,23 @@ class Repository:
         Raises `ArchiveUnavailableError` when what is there is not a repository that we can write,
         or another process writes it.
         """
+        finish_rebuilding(self.folder, self.files)
         if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
             self._create()
-        self._recognise()
-        self._branch = self._named_branch()
+        ours = (self.folder / "roundsman").is_dir()
+        if ours:
+            self._own_lock.take()
+        try:
+            self._recognise()
+            self._branch = self._named_branch()
+        except (ArchiveUnavailableError, FileNotFoundError) as error:
+            raise (ArchiveDamagedError(str(error)) if ours else error) from error
         self.files.make_folder(self.folder / "roundsman")
         self._own_lock.take()
         self._locks.clear()
+        self._index_packs()
+        for finding in findings(self.packs):
+            raise ArchiveDamagedError(f"{self.folder}: {finding}")
         self._settle_branch()
         self.prove()
         return self.tip()
@@ -100,9 +117,8 @@ class Repository:
         if not named:
             return None
         if not _OBJECT_ID.fullmatch(named):
-            raise ArchiveUnavailableError(
+            raise ArchiveDamagedError(
                 f"{self.folder}: {self._branch}: expected a commit id, got {named[:80]!r}",
-                remedy="point the branch at its last good commit with git update-ref",
             )
         return bytes.fromhex(named)
 
@@ -141,6 +157,27 @@ class Repository:
             "seconds, but one is still at work on the repository",
             remedy="results are sent again; see which git program runs there",
         )
+
+    def _index_packs(self) -> None:
+        """Give packs that have no index one: a crash came between, or somebody removed it."""
+        for path in self.packs.glob("*.pack"):
+            if not path.with_suffix(".idx").exists() and not self.git.succeeds(
+                "index-pack", str(path)
+            ):
+                log.error("archive.pack_unusable", pack=path.name)
+                self.files.rename(path, path.with_suffix(".bad"))
+
+    def set_aside(self) -> tuple[str, ...]:
+        """Names of the repositories that were damaged and are kept. Raises `OSError`."""
+        found = self.folder.parent.glob(f"{self.folder.name}.damaged-*")
+        return tuple(sorted(path.name for path in found if path.is_dir()))
+
+    def rebuild(self, now: float, origins: Sequence[Origin]) -> None:
+        """Set it aside and put a whole one in its place. Raises as `open` does."""
+        self._own_lock.take()
+        rebuild(self.folder, self.files, now, origins)
+        self.rebuilt += 1
+        self._own_lock.release()
 
     def measure(self) -> tuple[int, int, int]:
         """Bytes on disk, how many packs, how many loose objects. Raises `OSError`."""

@@ -10,9 +10,15 @@ from roundsman.archive.attributes import Attributes
 from roundsman.archive.batch import Batch, Change
 from roundsman.archive.command import ObjectReader
 from roundsman.archive.copies import Copies, Places
+from roundsman.archive.damage import Origin
 from roundsman.archive.folders import Folders
 from roundsman.archive.history import History
-from roundsman.archive.interface import ArchiveUnavailableError, Entry, Stored
+from roundsman.archive.interface import (
+    ArchiveDamagedError,
+    ArchiveUnavailableError,
+    Entry,
+    Stored,
+)
 from roundsman.archive.layouts import Layouts
 from roundsman.archive.moving import moved
 from roundsman.archive.objects import COMMIT, TREE
@@ -40,6 +46,7 @@ class Writer:
         history: History,
         clock: Clock,
         layouts: Layouts,
+        origins: Sequence[Origin],
         *,
         one_commit: bool,
     ) -> None:
@@ -48,6 +55,7 @@ class Writer:
         self._history = history
         self._clock = clock
         self._layouts = layouts
+        self._origins = origins
         self._one_commit = one_commit
         self._reader = ObjectReader(repository.git)
         self._tip: bytes | None = None
@@ -60,12 +68,30 @@ class Writer:
     def open(self) -> None:
         """Open the repository and see where it stands. Raises `ArchiveUnavailableError`."""
         try:
-            self._repository.open()
-            self._layouts.load()
-            self._follow()
-            self._settle_paths()
+            try:
+                self._open()
+            except ArchiveDamagedError as error:
+                self.rebuild(str(error))
         except (OSError, sqlite3.Error) as error:
             raise unavailable(self._repository, error) from error
+
+    def _open(self) -> None:
+        self._repository.open()
+        self._layouts.load()
+        if self._repository.tip() is None and self._history.reached() is not None:
+            raise ArchiveDamagedError(f"{self._repository.folder}: the branch is gone")
+        self._follow()
+        self._settle_paths()
+
+    def rebuild(self, reason: str) -> None:
+        """Set a damaged repository aside, and go on with what is whole. Raises as `open` does."""
+        log.error("archive.damaged", reason=reason)
+        self._reader.close()
+        self._history.close()
+        self._repository.rebuild(self._clock.now(), self._origins)
+        self._load(None)
+        self._flushed = True
+        self._open()
 
     def close(self) -> None:
         """Let go of everything."""
@@ -76,7 +102,10 @@ class Writer:
     def check(self) -> None:
         """Raise `ArchiveUnavailableError` if the repository cannot be written now."""
         try:
-            self._follow()
+            try:
+                self._follow()
+            except ArchiveDamagedError as error:
+                self.rebuild(str(error))
             probe(self._files, self._repository.packs)
         except (OSError, sqlite3.Error) as error:
             raise unavailable(self._repository, error) from error
@@ -112,6 +141,17 @@ class Writer:
             try:
                 return self._write(batch)
             except BranchMovedError:
+                continue
+            except ArchiveDamagedError as error:
+                failure = error
+                try:
+                    self.rebuild(str(error))
+                except (OSError, sqlite3.Error) as problem:
+                    failure = unavailable(self._repository, problem)
+                    break
+                except ArchiveUnavailableError as problem:
+                    failure = problem
+                    break
                 continue
             except ArchiveUnavailableError as error:
                 failure = error
@@ -230,6 +270,10 @@ class Writer:
     def _follow(self) -> None:
         """See whether somebody else moved the branch, and bring the list of versions up to it."""
         tip = self._repository.tip()
+        if (tip is None and self._tip is not None) or not self._repository.packs.is_dir():
+            raise ArchiveDamagedError(
+                f"{self._repository.folder}: the branch, or the folder of packs, is gone"
+            )
         if tip != self._tip:
             self._load(tip)
         self._history.catch_up(tip)

@@ -1,0 +1,108 @@
+"""The programs that maintenance runs: of low priority, and ended when they are not waited for."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Final, cast
+
+from roundsman.archive.command import Git
+from roundsman.archive.pack_reading import packs_in
+
+_NICE: Final = ("nice", "-n", "10")
+
+
+class Programs:
+    """Runs them on one repository. Each raises `ArchiveUnavailableError` when it fails."""
+
+    def __init__(self, git: Git, packs: Path) -> None:
+        self._git = git
+        self._packs = packs
+
+    async def join(self, names: Sequence[str]) -> set[str]:
+        """Join packs by copying, in a process of its own; the names of those made."""
+        status, printed, complaint = await self._run(
+            (sys.executable, "-m", "roundsman.archive.joining", str(self._packs)),
+            "\n".join(names).encode(),
+        )
+        if status:
+            raise self._git.failure("joining", status, complaint)
+        return {printed.decode().strip()}
+
+    async def compact(self, packs: Sequence[Path]) -> set[str]:
+        """Have git write all objects of these packs, as deltas where it can.
+
+        It believes of two objects of one pack that a delta was looked for; joining did not.
+        """
+        others = {*packs_in(self._packs)}.difference(packs)
+        lines = [*(path.name for path in packs), *("^" + path.name for path in others), ""]
+        return await self._pack_objects("\n".join(lines), "--stdin-packs", "--no-reuse-delta")
+
+    async def prune(self) -> set[str]:
+        """Have git write all objects that any branch or tag needs, as deltas where it can."""
+        return await self._pack_objects("", "--revs", "--all", "--honor-pack-keep")
+
+    async def verify(self) -> str | None:
+        """Have git look at every byte; what it complains of."""
+        arguments = self._git.arguments("fsck", "--strict", "--no-dangling", "--no-progress")
+        status, _, complaint = await self._run(arguments, b"", environment=self._git.environment)
+        if status < 0:
+            raise self._git.failure("fsck", status, complaint)
+        return str(self._git.failure("fsck", status, complaint)) if status else None
+
+    async def needed(self) -> AsyncIterator[bytes]:
+        """The ids of all objects that any branch or tag needs."""
+        process = await asyncio.create_subprocess_exec(
+            *_NICE,
+            *self._git.arguments("rev-list", "--objects", "--all"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=self._git.environment,
+        )
+        try:
+            async for line in cast("asyncio.StreamReader", process.stdout):
+                yield bytes.fromhex(line[:40].decode())
+            if status := await process.wait():
+                raise self._git.failure("rev-list", status, b"")
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def git(self, *arguments: str, said: str = "") -> bytes:
+        """Run a git command; what it prints."""
+        status, printed, complaint = await self._run(
+            self._git.arguments(*arguments), said.encode(), environment=self._git.environment
+        )
+        if status:
+            raise self._git.failure(arguments[0], status, complaint)
+        return printed
+
+    async def _pack_objects(self, said: str, *options: str) -> set[str]:
+        made = await self.git(
+            *("pack-objects", "--quiet", "--delta-base-offset", *options),
+            str(self._packs / "pack"),
+            said=said,
+        )
+        return {f"pack-{checksum}" for checksum in made.decode().split()}
+
+    async def _run(
+        self, arguments: Sequence[str], said: bytes, *, environment: dict[str, str] | None = None
+    ) -> tuple[int, bytes, bytes]:
+        """Run a program; its exit status, and what it prints and complains."""
+        process = await asyncio.create_subprocess_exec(
+            *_NICE,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+        try:
+            printed, complaint = await process.communicate(said)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return cast("int", process.returncode), printed, complaint
