@@ -12,6 +12,7 @@ import pytest
 from roundsman.archive.git import GitArchive
 from roundsman.archive.interface import ArchiveUnavailableError
 from roundsman.clock import SystemClock
+from roundsman.config.records import ArchiveSettings, PointerSettings
 from roundsman.testing.archive_conformance import Spool, content_of
 from roundsman.testing.clock import ManualClock
 from tests.archive.stock_git import StockGit
@@ -298,4 +299,21 @@ async def test_when_it_cannot_be_rebuilt_nothing_is_lost(
     overwrite(folder / "HEAD", head)
     archive = await opened(folder)
     assert await content_of(archive, "d1") == model["d1"][-1][1]
+    await archive.close()
+
+
+async def test_contents_beside_git_are_carried_over(
+    folder: Path, spool: Spool, rng: random.Random
+) -> None:
+    settings = ArchiveSettings(pointers=PointerSettings(above_bytes=1000))
+    archive = GitArchive(folder, SystemClock(), settings)
+    await archive.open()
+    content = rng.randbytes(5000)
+    stored = await archive.store(spool.entry(content))
+    await archive.close()
+    overwrite(folder / "HEAD", b"")
+    archive = GitArchive(folder, SystemClock(), settings)
+    await archive.open()
+    assert len((await archive.state()).set_aside) == 1
+    assert await content_of(archive, version=stored.version) == content
     await archive.close()
