@@ -1,6 +1,7 @@
 """A device's terminal: a line editor, its echo, and output with its faults."""
 
 import asyncio
+import re
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Protocol
@@ -11,6 +12,10 @@ _ENTER = b"\r\n"
 _ERASE = b"\b\x7f"
 _QUESTION_ENDS = (b":", b"?", b"]")
 _BLOCK = 1 << 16
+
+
+_REPORTS = re.compile(rb"\x1b\[[\d;?]*[cnRt]")
+"""What terminals say of themselves when asked: nobody typed it."""
 
 
 class HungUp(Exception):
@@ -182,7 +187,8 @@ class Terminal:
             while data := await self._connection.read():
                 if self._busy and self._faults.echoes_while_busy:
                     self._outlet.echo(data.replace(b"\r", b"\n").replace(b"\n", _ENTER))
-                self._typed.put_nowait(data)
+                if typed := _REPORTS.sub(b"", data):
+                    self._typed.put_nowait(typed)
         finally:
             self._typed.put_nowait(b"")
 

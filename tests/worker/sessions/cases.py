@@ -59,7 +59,10 @@ class Case:
 
     @property
     def expected(self) -> bytes:
-        return b"".join(map(self.dialogue.expected, self.commands))
+        """The outputs, each beginning a line of its own."""
+        outputs = [output for output in map(self.dialogue.expected, self.commands) if output]
+        ended = [output if output.endswith(b"\n") else output + b"\n" for output in outputs[:-1]]
+        return b"".join([*ended, *outputs[-1:]])
 
     async def judge(self, *, patient: bool = False) -> tuple[Verdict, str]:
         """Read it; what came of it, and what is to be said of that."""
