@@ -177,3 +177,54 @@ async def test_too_much(site: FileBench) -> None:
 async def test_nobody_listens(site: FileBench, unused_port: int) -> None:
     failure, _ = await site.fail(Transfer.FTP, "x", ftp=Ftp(port=unused_port))
     assert failure is FailureClass.REFUSED
+
+
+async def test_tls_of_the_data_begins_when_the_transfer_has(
+    site: FileBench, certificate: Certificate
+) -> None:
+    """As with most servers: they take up TLS there once they know what to send."""
+    context, asked, sent = certificate.server_context(), asyncio.Event(), asyncio.Event()
+    begun: list[asyncio.StreamWriter] = []
+
+    async def data(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.append(writer)
+        await asked.wait()
+        await writer.start_tls(context)
+        writer.write(CONTENT)
+        await writer.drain()
+        writer.close()
+        sent.set()
+
+    async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.append(writer)
+        writer.write(b"220 ready\r\n")
+        while line := await reader.readline():
+            match line.split()[0]:
+                case b"AUTH":
+                    writer.write(b"234 go on\r\n")
+                    await writer.start_tls(context)
+                case b"USER":
+                    writer.write(b"331 password?\r\n")
+                case b"PASS":
+                    writer.write(b"230 in\r\n")
+                case b"SIZE":
+                    writer.write(b"213 %d\r\n" % len(CONTENT))
+                case b"EPSV":
+                    port = transfers.sockets[0].getsockname()[1]
+                    writer.write(b"229 ok (|||%d|)\r\n" % port)
+                case b"RETR":
+                    writer.write(b"150 here\r\n")
+                    asked.set()
+                    await sent.wait()
+                    writer.write(b"226 done\r\n")
+                case _:
+                    writer.write(b"200 ok\r\n")
+
+    transfers = await asyncio.start_server(data, HOST, 0)
+    server = await asyncio.start_server(control, HOST, 0)
+    async with server, transfers:
+        ftp = Ftp(port=server.sockets[0].getsockname()[1])
+        got = await site.run(Transfer.FTPS, "x", ftp=ftp, tls=Tls(ca=certificate.pem))
+        for writer in begun:
+            writer.transport.abort()
+    assert got == CONTENT
