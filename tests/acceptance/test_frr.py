@@ -11,16 +11,18 @@ import msgspec
 import pytest
 
 from roundsman.client.controller import ControllerClient
+from roundsman.platforms import load
 from roundsman.secret import Secret
 from roundsman.wire.device import Credentials, Device, Prompt, Protocol, Ssh
 from roundsman.wire.execution import Execution
-from roundsman.wire.job import InlineCommands, Job, Schedule
+from roundsman.wire.job import CommandSet, InlineCommands, Job, Schedule
 from roundsman.wire.run import Outcome, Run
 from roundsman.worker.runners.device import SessionRunner
 from roundsman.worker.runners.interface import ResultFile
 from roundsman.worker.sessions.host_keys import HostKeyStore
 from roundsman.worker.settings import HostKeyPolicy
 from tests.acceptance.frr import Router, running_router
+from tests.worker.sessions.conftest import Bench
 
 SHOW = "show running-config"
 
@@ -51,6 +53,27 @@ async def test_a_session_reads_what_the_router_prints(router: Router, tmp_path: 
         await runner.run(Execution(device=device, job=job, timestamp=0), result)
         file.seek(0)
         assert file.read() == router.show(SHOW)
+
+
+async def test_its_platform_and_standard_backup_are_enough(router: Router, tmp_path: Path) -> None:
+    """As somebody would configure it who knows no prompt: by the name of the platform alone."""
+    platform = load.by_name("frr")
+    device = Device(
+        name="r1",
+        host="127.0.0.1",
+        protocol=Protocol(ssh=Ssh(port=router.ssh.port)),
+        credentials=Credentials(user=router.ssh.user, private_key=Secret(router.ssh.private_key)),
+        platform=platform.session,
+    )
+    job = Job(
+        name="backup",
+        schedule=Schedule(fixed=0),
+        command_set=CommandSet(commands=platform.standard["backup"]),
+        scrubbers=(*platform.noise, *platform.secrets),
+    )
+    read = await Bench(tmp_path).run(device, job)
+    assert read == router.show(SHOW).removeprefix(b"Building configuration...\n")
+    assert read.endswith(b"end\n")
 
 
 async def test_a_scheduled_job_stores_what_the_router_prints(

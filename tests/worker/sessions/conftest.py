@@ -29,7 +29,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.known_hosts = folder / "known_hosts"
-        self.limits = TimeLimits(patience=Patience(first=0.05, repeated=0.5))
+        self.limits = TimeLimits(patience=Patience(first=0.05, repeated=0.5, waking=1.0))
         self.policy = HostKeyPolicy.TRUST_ON_FIRST_USE
         self.evidence = b""
         self.detected_secrets: tuple[SecretFinding, ...] = ()

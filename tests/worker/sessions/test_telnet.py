@@ -162,3 +162,26 @@ async def test_a_device_that_hangs_up_during_the_login_is_a_failure(bench: Bench
             Device(name="r1", host=HOST, protocol=protocol), commands("show run")
         )
     assert failure is FailureClass.CLOSED_EARLY
+
+
+async def test_in_binary_enter_is_one_character(bench: Bench) -> None:
+    """Debian's telnetd asks for binary: with two characters each Enter would be two lines."""
+    typed = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(IAC + DO + b"\0" + b"r1#")
+        while not typed.endswith(b"exit\r"):
+            byte = await reader.readexactly(1)
+            if byte == IAC:
+                await reader.readexactly(2)
+                continue
+            typed.extend(byte)
+            output = b"one\r\n" if typed.endswith(b"show\r") else b""
+            writer.write(b"\r\n" + output + b"r1#" if byte in b"\r\n\0" else byte)
+        writer.close()
+
+    async with listening(serve) as port:
+        protocol = Protocol(type=ProtocolType.TELNET, telnet=Telnet(port=port))
+        device = Device(name="r1", host=HOST, protocol=protocol)
+        assert await bench.run(device, commands("show")) == b"one\n"
+    assert set(b"\n\0").isdisjoint(typed)

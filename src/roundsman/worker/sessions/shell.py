@@ -24,6 +24,7 @@ before questions are answered.
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from roundsman.worker.sessions.channel import Channel
 from roundsman.worker.sessions.echo import Echoes
@@ -46,8 +47,15 @@ class Patience:
     """Seconds. Devices that write do not pause as long at a line that ends like a prompt."""
     repeated: float = 2.0
     """Seconds, once output has been disturbed by asking too soon."""
+    waking: float = 5.0
+    """Seconds without anything before the first prompt after which Enter is pressed, where nothing
+    is asked: consoles show nothing before that, and a banner without a line end hides the prompt
+    on its line. A few times: an Enter that came too soon hides it, too."""
     greeting: float = 30.0
     """For how many seconds nothing may come before the first prompt."""
+
+
+_MOST_WAKINGS: Final = 3
 
 
 class Shell:
@@ -69,6 +77,7 @@ class Shell:
         self._manners = manners = manners or Manners()
         self._answers = Answers(manners)
         self._pages = Pages(self._lines, manners, first=patience.first, repeated=patience.repeated)
+        self._woken = 0  # how often Enter was pressed before the first prompt
         self._echoes = Echoes(self._lines, manners, self._answers, patience.repeated)
         self._answered: Line | None = None  # the last question that was answered
         self._prompt = Prompt()
@@ -98,7 +107,7 @@ class Shell:
         while True:
             line = self._lines.current
             preface = repeated(self._lines, asked[-1]) if asked else None
-            if preface == () and len(asked) == 1:
+            if preface == () and len(asked) == 1 and not self._woken:
                 break
             if await self._answer(login):
                 continue
@@ -137,11 +146,22 @@ class Shell:
         silence = self._patience.first if likely else self._patience.greeting
         if likely and login is not None and login.awaited:
             silence = self._patience.repeated  # an empty line would be taken for a user name
-        finished = await self._lines.receive(silence)
+        wakes = not likely and self._may_wake()
+        finished = await self._lines.receive(self._patience.waking if wakes else silence)
+        if finished is None and wakes:
+            self._ask()
+            self._woken += 1
+            return b""
         if finished is None and not likely:
             raise PromptError(f"no prompt came, and nothing else for {silence:g} s")
         self._answers.check_greeting(finished or b"", self._lines.current.text, login)
         return finished
+
+    def _may_wake(self) -> bool:
+        """Whether Enter may be pressed unasked: nothing is asked, and no answer is on its way."""
+        line = self._lines.current
+        waits = not line.text or Ends.of(None).fit(line.text)
+        return waits and self._woken < _MOST_WAKINGS and line != self._answered
 
     async def enable(self, secret: bytes | None) -> None:
         """Reach the privileged mode, if the platform has one and this is not it already."""

@@ -35,16 +35,22 @@ class TelnetChannel:
     async def read(self) -> bytes:
         """Whatever has come; empty once the device has closed."""
         try:
-            # A carriage return that stands for itself is followed by a NUL.
-            return (await self._reader.read(_AHEAD)).replace(b"\r\0", b"\r")
+            data = await self._reader.read(_AHEAD)
         except (OSError, asyncio.IncompleteReadError) as error:
             text = f"the connection to the device was lost: {quote(str(error))}"
             raise ClosedEarlyError(text) from None
+        # A carriage return that stands for itself is followed by a NUL; not in binary (RFC 856).
+        return data if self._writer.inbinary else data.replace(b"\r\0", b"\r")
 
     def write(self, data: bytes) -> None:
-        """Send soon, line ends as Telnet has them."""
+        """Send soon, line ends as Telnet has them.
+
+        In binary the device's terminal gets what is sent as it is: a second character after the
+        carriage return would be another line.
+        """
         if not self._writer.is_closing():
-            self._writer.write(_LINE_END.sub(_as_telnet, data))
+            line_end = b"\r" if self._writer.outbinary else _as_telnet
+            self._writer.write(_LINE_END.sub(line_end, data))
 
 
 class _Client(telnetlib3.TelnetClient):
