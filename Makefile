@@ -4,7 +4,7 @@ BIN := .venv/bin
 CODE := $(wildcard src tests bench scripts/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test corpus check format bench lock clean
+.PHONY: help venv demo test corpus torture check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ test: venv ## all tests, with coverage (ARGS="tests/ledger -k claim" for some)
 corpus: venv ## every recorded device, whole and in pieces, with pauses, misled and cut off (40 minutes)
 	$(BIN)/python -m tests.worker.sessions.sweep $(ARGS)
 	ROUNDSMAN_CORPUS_ALL=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 tests/worker/sessions/test_machines.py
+
+torture: venv ## kills, full disks, power losses: the long form (half an hour)
+	ROUNDSMAN_TORTURE=1 $(BIN)/python -m pytest -s tests/torture tests/archive/test_disks.py $(ARGS)
 
 check: venv ## formatting, lint, types, import rules, forbidden words
 	$(BIN)/ruff format --check $(CODE)
