@@ -18,6 +18,7 @@ BENCHMARKS: Final = {
     "ledger_claims": "leases and finishes of the ledger alone",
     "archive": "results stored by the archive alone",
     "worker_api": "executions leased and results kept, through HTTP",
+    "large_results": "memory of worker and controller with eight large results at once",
     "fleet": "commands started and queried, through HTTP",
     "sessions": "device sessions beside other programs",
     "memory": "a worker with a thousand sessions open",

@@ -294,3 +294,11 @@ def test_hostile_texts_take_no_time() -> None:
     for text in hostile:
         find(text)
     assert time.process_time() - start < 10
+
+
+def test_what_is_no_text_is_not_searched() -> None:
+    """An image of 500 MB took the time limit, and found chance words."""
+    secret = b"password 7 08351F1B1D431516475E1B54382F\n"
+    assert search([secret])
+    assert search([b"\x7fELF\0", secret]) == ()
+    assert search([b"x" * 8000 + b"\0\n", secret])

@@ -13,6 +13,8 @@ from roundsman.wire.run import SecretFinding
 from roundsman.worker.detectors.plausible import is_plausible, is_random
 from roundsman.worker.detectors.rules import RULES, WORDS, Rule
 
+_LOOKED_AT: Final = 8000
+"""A NUL in the first so many bytes makes a content binary."""
 SECONDS: Final = 30.0
 """How long one result is searched. 1 GiB of configurations takes about as long."""
 HIDDEN: Final = b"<secret hidden>"
@@ -130,13 +132,16 @@ def search(
     """What looks like a secret in a text: for each kind, how often, and the first line.
 
     Holds one block of the text. A search that takes longer than `seconds` ends with a finding named
-    `unfinished` at the line that it had reached.
+    `unfinished` at the line that it had reached. What is no text, as git has it, is not searched: an
+    image of a device has no lines, and chance words everywhere.
     """
     first: dict[str, int] = {}
     count: dict[str, int] = {}
     line = 1
     end = monotonic() + seconds
-    for block, until in _blocks(text):
+    for number, (block, until) in enumerate(_blocks(text)):
+        if number == 0 and b"\0" in block[:_LOOKED_AT]:
+            return ()
         if monotonic() > end:
             first["unfinished"], count["unfinished"] = line, 1
             break
