@@ -132,8 +132,8 @@ def search(
     """What looks like a secret in a text: for each kind, how often, and the first line.
 
     Holds one block of the text. A search that takes longer than `seconds` ends with a finding named
-    `unfinished` at the line that it had reached. What is no text, as git has it, is not searched: an
-    image of a device has no lines, and chance words everywhere.
+    `unfinished` at the line that it had reached. What is no text, as git has it, is not searched:
+    an image of a device has no lines, and chance words everywhere.
     """
     first: dict[str, int] = {}
     count: dict[str, int] = {}
