@@ -4,7 +4,7 @@ BIN := .venv/bin
 CODE := $(wildcard src tests bench scripts/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test corpus torture check format bench lock clean
+.PHONY: help venv demo test corpus fuzz torture check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ corpus: venv ## every recorded device, whole and in pieces, with pauses, misled 
 
 torture: venv ## kills, full disks, power losses: the long form (half an hour)
 	ROUNDSMAN_TORTURE=1 $(BIN)/python -m pytest -s tests/torture tests/archive/test_disks.py $(ARGS)
+
+fuzz: venv ## devices out of their minds, for ten minutes (SECONDS=60 SEED=7)
+	$(BIN)/python -m tests.worker.sessions.fuzz --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 check: venv ## formatting, lint, types, import rules, forbidden words
 	$(BIN)/ruff format --check $(CODE)

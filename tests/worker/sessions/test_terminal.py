@@ -1,6 +1,7 @@
 """What a person would read on the screen, however the bytes are cut."""
 
 import random
+import time
 
 import pytest
 from hypothesis import given
@@ -112,3 +113,11 @@ def test_a_line_without_end_is_given_out_in_parts() -> None:
     assert renderer.continued
     assert renderer.feed(b"\nr1#").endswith(b"x\n")
     assert not renderer.continued
+
+
+def test_a_long_run_of_carriage_returns_costs_no_more_than_its_length() -> None:
+    """It took seconds for each 64 KiB, in which no other session went on."""
+    screen = LineRenderer()
+    began = time.process_time()
+    assert screen.feed(b"x" + b"\r" * (1 << 20) + b"y\n") == b"y\n"
+    assert time.process_time() - began < 5

@@ -19,7 +19,8 @@ from roundsman.worker.sessions.channel import WINDOW_COLUMNS
 _TEXT_CONTROLS: Final = b"\t\n\x0b\x0c"
 _CONTROLS: Final = bytes(set(range(0x20)) | {0x7F})
 _DRAWING: Final = bytes(set(_CONTROLS) - set(_TEXT_CONTROLS))
-_LINE_END: Final = re.compile(rb"\r+\n")
+# From the first carriage return of a run on: a long run without a line end is looked at once.
+_LINE_END: Final = re.compile(rb"(?<!\r)\r+\n")
 
 _CSI: Final = rb"\x1b\[(?P<parameters>[0-?]*)[ -/]*(?P<final>[@-~])"
 _STRING: Final = rb"\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"
