@@ -180,7 +180,7 @@ def measure(candidate: type[Candidate], devices: int, batch: int, seconds: float
     with TemporaryDirectory(dir=Path(__file__).parent) as name:
         folder = Path(name)
         fill(folder / "archive.git", devices)
-        results = Results(folder)
+        results = Results()
         writer = candidate(folder / "archive.git")
         writer.write([results.entry(devices)])
         before, written, spent = disk_bytes(folder / "archive.git"), 0, 0.0

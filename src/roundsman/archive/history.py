@@ -5,7 +5,7 @@ becomes of it, it is brought up to date from git, and made anew when it does not
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -31,13 +31,23 @@ _OF_PATH: Final = "FROM version JOIN path ON path.id = path WHERE device = ? AND
 _LATEST: Final = f"SELECT commit_id, blob_id {_OF_PATH} ORDER BY number DESC LIMIT 1"
 _ONE: Final = f"SELECT blob_id {_OF_PATH} AND commit_id = ?"
 _LIST: Final = f"SELECT commit_id, at, subject {_OF_PATH} ORDER BY number DESC LIMIT ?"
-_ADD: Final = """
+_ADD_CHANGE: Final = """
 INSERT INTO version
 SELECT id, 1 + coalesce(number, 0), ?1, ?2, ?3, ?4
 FROM path LEFT JOIN version ON path = id
 AND number = (SELECT max(number) FROM version WHERE path = id)
 WHERE device = ?5 AND job = ?6 AND blob_id IS NOT ?2
 """
+_ADD_PATHS: Final = "INSERT OR IGNORE INTO path (device, job) VALUES "
+_ADD_VERSIONS: Final = """
+INSERT INTO version
+SELECT id, row_number() OVER (PARTITION BY id ORDER BY column1)
+    + coalesce((SELECT max(number) FROM version WHERE path = id), 0),
+    column2, column3, column4, column5
+FROM (VALUES {rows}) CROSS JOIN path ON device = column6 AND job = column7
+"""
+_AT_ONCE: Final = 100
+"""Versions that one statement adds: the library lets go of the interpreter for each statement."""
 _REBUILD_ROWS: Final = 10_000
 
 
@@ -60,11 +70,16 @@ class History:
         self._git = git
         self._layouts = layouts
         self._writer: sqlite3.Connection | None = None
+        self._caught_up: bytes | None = None
+        """The commit up to which it is known to go."""
 
     def catch_up(self, tip: bytes | None) -> None:
         """Read from git what is missing up to `tip`. Raises `sqlite3.Error`, `OSError`."""
+        if tip is not None and tip == self._caught_up:
+            return
         try:
             self._catch_up(tip)
+            self._caught_up = tip
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
@@ -79,17 +94,40 @@ class History:
         if tip is not None:
             self._walk(None, tip)
 
-    def add(self, versions: Iterable[Kept], tip: bytes) -> None:
-        """Note versions that were just written, oldest first, up to `tip`.
+    def add(self, versions: Sequence[Kept], tip: bytes) -> None:
+        """Note versions that were just written, oldest first, up to `tip`."""
+        database = self._database()
+        with database:
+            for start in range(0, len(versions), _AT_ONCE):
+                some = versions[start : start + _AT_ONCE]
+                rows = ", ".join(["(?, ?)"] * len(some))
+                pairs = [value for item in some for value in (item.device, item.job)]
+                database.execute(_ADD_PATHS + rows, pairs)
+                rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(some))
+                values = [
+                    value
+                    for number, item in enumerate(some)
+                    for value in (
+                        *(number, item.commit, item.blob, item.at, item.subject),
+                        *(item.device, item.job),
+                    )
+                ]
+                database.execute(_ADD_VERSIONS.format(rows=rows), values)
+            database.execute("UPDATE reached SET tip = ?", (tip,))
+        self._caught_up = tip
 
-        Content that the path had already is none: a result was moved, or copied.
+    def _add_changes(self, versions: Sequence[Kept], tip: bytes) -> None:
+        """Note what git's log tells, oldest first, up to `tip`.
+
+        Content that the path had already is no version: a result was moved, or copied.
         """
         database = self._database()
         with database:
             for item in versions:
                 pair = (item.device, item.job)
                 database.execute("INSERT OR IGNORE INTO path (device, job) VALUES (?, ?)", pair)
-                database.execute(_ADD, (item.commit, item.blob, item.at, item.subject, *pair))
+                values = (item.commit, item.blob, item.at, item.subject, *pair)
+                database.execute(_ADD_CHANGE, values)
             database.execute("UPDATE reached SET tip = ?", (tip,))
 
     def reached(self) -> bytes | None:
@@ -131,6 +169,7 @@ class History:
 
     def close(self) -> None:
         """Let go of the database; the next write opens it again."""
+        self._caught_up = None
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -153,10 +192,10 @@ class History:
         rows: list[Kept] = []
         for item in _changes(self._git, self._layouts, reached, tip):
             if len(rows) >= _REBUILD_ROWS and item.commit != rows[-1].commit:
-                self.add(rows, rows[-1].commit)
+                self._add_changes(rows, rows[-1].commit)
                 rows = []
             rows.append(item)
-        self.add(rows, tip)
+        self._add_changes(rows, tip)
 
     def _database(self) -> sqlite3.Connection:
         if self._writer is None:
