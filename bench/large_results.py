@@ -47,6 +47,8 @@ def _configuration(port: int, names: list[str], due: int) -> str:
                     "schedule": {"fixed": due},
                     "type": "file",
                     "files": [{"name": "/image.bin"}],
+                    "command_timeout": 3600,
+                    "session_timeout": 3600,
                 }
             },
             "device_generics": {"default": {"jobs": ["image"]}},

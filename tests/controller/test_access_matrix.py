@@ -64,6 +64,8 @@ MATRIX: Final = {
     "POST /api/v1/devices/{device}/jobs/{job}/run": CHANGE,
     "GET /api/v1/devices/{device}/jobs/{job}/latest": READ,
     "GET /api/v1/devices/{device}/jobs/{job}/versions": READ,
+    "POST /api/v1/lfs/objects/batch": READ,
+    "GET /api/v1/lfs/objects/{digest}": READ,
     "GET /api/v1/jobs": READ,
     "GET /api/v1/jobs/{job}": READ,
     "POST /api/v1/jobs/{job}/pause": CHANGE,

@@ -31,6 +31,7 @@ from roundsman.archive.interface import (
     ArchiveState,
     ArchiveUnavailableError,
     Entry,
+    LargeContent,
     Stored,
     Version,
     VersionNotFoundError,
@@ -219,6 +220,13 @@ class GitArchive(Archive):
         except ArchiveUnavailableError:
             self._maintainer.suspect()
             raise
+
+    async def large(self, digest: str) -> LargeContent | None:
+        self._expect_open()
+        path = self._contents.find(digest)
+        if path is None:
+            return None
+        return LargeContent(path.stat().st_size, self._contents.read(path))
 
     async def _prepare(self, entry: Entry) -> Entry | Prepared:
         """Have a thread do what is long work before a result's turn at the writer."""

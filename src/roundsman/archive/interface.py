@@ -19,7 +19,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -128,6 +128,15 @@ class ArchiveState(msgspec.Struct, frozen=True, kw_only=True):
     """What was done last; none before the first time."""
 
 
+class LargeContent(NamedTuple):
+    """A content that is kept beside the repository."""
+
+    size: int
+    """Bytes."""
+    pieces: AsyncIterator[bytes]
+    """Reading it to its end raises `ArchiveUnavailableError` if it is damaged."""
+
+
 class Archive(ABC):
     """The store of results. See the module for the laws."""
 
@@ -174,3 +183,7 @@ class Archive(ABC):
 
         Raises `VersionNotFoundError` on the first step.
         """
+
+    @abstractmethod
+    async def large(self, digest: str) -> LargeContent | None:
+        """The content of that SHA-256, hexadecimal, if it is one that a pointer stands for."""

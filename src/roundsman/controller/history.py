@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
-from roundsman.archive.interface import Archive, VersionNotFoundError
+from roundsman.archive.interface import Archive, LargeContent, VersionNotFoundError
 from roundsman.clock import Clock
 from roundsman.controller.acceptance import RunNotFoundError
 from roundsman.controller.evidence import Evidence
@@ -34,6 +34,12 @@ class ProcessNotFoundError(NotFoundError):
     """No process has this id."""
 
     code = "process.not_found"
+
+
+class LargeContentNotFoundError(NotFoundError):
+    """No content beside the repository has this digest."""
+
+    code = "large_content.not_found"
 
 
 class Result(NamedTuple):
@@ -184,6 +190,13 @@ class History:
         # Taken before the answer begins: a result that is not there is a 404, not a torn body.
         first = await anext(pieces, b"")
         return Result(_is_text(first), _chain(first, pieces))
+
+    async def large(self, digest: str) -> LargeContent:
+        """A content that is kept beside the repository. Raises `LargeContentNotFoundError`."""
+        found = await self._archive.large(digest)
+        if found is None:
+            raise LargeContentNotFoundError(f"no content has the SHA-256 {digest[:80]!r}")
+        return found
 
 
 def _check_names(device: str, job: str) -> None:

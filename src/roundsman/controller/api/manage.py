@@ -9,6 +9,7 @@ from litestar.exceptions import ValidationException
 from roundsman.controller.api import (
     manage_history,
     manage_inventory,
+    manage_lfs,
     manage_operations,
     manage_results,
     manage_workers,
@@ -37,6 +38,7 @@ ROUTES: Final = Router(
         manage_workers.ROUTES,
         manage_inventory.ROUTES,
         manage_results.ROUTES,
+        manage_lfs.ROUTES,
         manage_operations.ROUTES,
         manage_history.ROUTES,
     ],
