@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from roundsman.config import records, schema
+from roundsman.secret import Secret
 from roundsman.worker import settings_file
 from scripts import platform_reference
 from scripts.command_reference import command_line
@@ -65,6 +66,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("`controller.breaker`", records.BreakerSettings),
     ("`controller.archive`", records.ArchiveSettings),
     ("`controller.archive.pointers`", records.PointerSettings),
+    ("`controller.archive.remotes.NAME`", records.RemoteSettings),
     ("`controller.evidence`", records.EvidenceSettings),
     ("`controller.log`", records.LogSettings),
 )
@@ -121,7 +123,7 @@ def type_text(kind: msgspec.inspect.Type) -> str:
         case msgspec.inspect.BoolType():
             return "true or false"
         case msgspec.inspect.CustomType():
-            return "path"
+            return "secret" if kind.cls is Secret else "path"
         case msgspec.inspect.StructType():
             return "mapping"
     return "text"
@@ -132,7 +134,9 @@ def default_text(field: msgspec.inspect.Field) -> str:
     if field.required:
         return "needed"
     default: Any = field.default
-    if default is None or isinstance(default, tuple | msgspec.Struct | type(msgspec.NODEFAULT)):
+    if default is None or isinstance(
+        default, dict | tuple | msgspec.Struct | type(msgspec.NODEFAULT)
+    ):
         return ""
     if isinstance(default, enum.Enum):
         default = default.value

@@ -87,6 +87,21 @@ class Git:
         """Whether one commit stands on another, or is the same."""
         return self.succeeds("merge-base", "--is-ancestor", older.hex(), newer.hex())
 
+    def common_ancestor(self, one: bytes, other: bytes) -> bytes | None:
+        """The newest commit that both stand on; none where their histories have nothing in common.
+
+        Raises `ArchiveUnavailableError` when git cannot read them.
+        """
+        done = subprocess.run(
+            self.arguments("merge-base", one.hex(), other.hex()),
+            capture_output=True,
+            env=self.environment,
+            check=False,
+        )
+        if done.returncode not in (0, 1):
+            raise self.failure("merge-base", done.returncode, done.stderr)
+        return bytes.fromhex(done.stdout.decode().strip()) if done.stdout else None
+
     def failure(self, command: str, status: int, stderr: bytes) -> ArchiveUnavailableError:
         """The error for a command that failed."""
         said = stderr.decode(errors="replace").strip()[-500:] or "nothing"

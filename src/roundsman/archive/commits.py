@@ -26,21 +26,27 @@ def commit_object(tree: bytes, parent: bytes | None, entries: Sequence[Entry], n
     """
     ended = max(entry.ended_at for entry in entries)
     lines = [subject(entries), "", *(line for entry in entries for line in _trailers(entry))]
-    return _commit(tree, parent, ended, now, lines)
+    return _commit(tree, [] if parent is None else [parent], ended, now, lines)
 
 
 def moving_commit(tree: bytes, parent: bytes, templates: Sequence[str], now: float) -> bytes:
     """The commit that moves all results to where the paths now say."""
     lines = ["Move results to their new paths", "", *templates]
-    return _commit(tree, parent, now, now, lines)
+    return _commit(tree, [parent], now, now, lines)
+
+
+def joining_commit(tree: bytes, ours: bytes, theirs: bytes, now: float) -> bytes:
+    """The commit that stands on ours and on what others pushed to a remote."""
+    lines = ["Join what others pushed"]
+    return _commit(tree, [ours, theirs], now, now, lines)
 
 
 def _commit(
-    tree: bytes, parent: bytes | None, author: float, committer: float, message: Sequence[str]
+    tree: bytes, parents: Sequence[bytes], author: float, committer: float, message: Sequence[str]
 ) -> bytes:
     lines = [
         f"tree {tree.hex()}",
-        *([] if parent is None else [f"parent {parent.hex()}"]),
+        *(f"parent {parent.hex()}" for parent in parents),
         f"author {_IDENTITY} {_seconds(author)} +0000",
         f"committer {_IDENTITY} {_seconds(committer)} +0000",
         "",

@@ -42,12 +42,14 @@ from roundsman.archive.maintenance import Maintainer
 from roundsman.archive.packs import new_pack_name
 from roundsman.archive.preparation import Current, Prepared, is_large, prepare_large, unreadable
 from roundsman.archive.reading import blob_pieces
+from roundsman.archive.remotes.followers import Followers
 from roundsman.archive.repository import Repository
 from roundsman.archive.writer import Writer, unavailable
 from roundsman.clock import Clock
-from roundsman.config.records import ArchiveSettings, CommitPer
+from roundsman.config.records import Acknowledge, ArchiveSettings, CommitPer
 from roundsman.errors import RoundsmanError
 from roundsman.wire.names import is_valid_name
+from roundsman.wire.remote import RemoteState
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -83,16 +85,24 @@ class GitArchive(Archive):
         own = folder / "roundsman"
         layouts = Layouts(own, self._files, settings.paths)
         self._history = History(own / "versions.sqlite", self._repository.git, layouts)
+        self._followers = Followers(
+            self._repository,
+            settings.remotes,
+            self._take_in,
+            clock,
+            acknowledge_pushed=settings.acknowledge is Acknowledge.PUSHED,
+        )
         self._writer = Writer(
             self._repository,
             self._history,
             clock,
             layouts,
-            origins,
+            (*origins, *self._followers.remotes),
             one_commit=settings.commit_per is CommitPer.BATCH,
         )
         self._contents = LargeContents(self._repository.git, self._files, settings.pointers)
         self._opened = False
+        self._following = False
         self._in_hand = asyncio.Semaphore(_IN_HAND)
         self._waiting: deque[tuple[Entry | Prepared, asyncio.Future[Stored]]] = deque()
         self._turns = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
@@ -114,6 +124,8 @@ class GitArchive(Archive):
             await self.close()
             raise
         self._maintainer.start()
+        self._followers.start()
+        self._following = True
 
     async def close(self) -> None:
         if not self._opened:
@@ -121,6 +133,9 @@ class GitArchive(Archive):
         self._opened = False
         for _ in range(_IN_HAND):  # all of them: nothing is in hand any more
             await self._in_hand.acquire()
+        if self._following:
+            self._following = False
+            await self._followers.stop()
         await self._maintainer.stop()
         await self._by_writer(self._writer.close)
         for threads in (self._writer_thread, self._large):
@@ -134,12 +149,18 @@ class GitArchive(Archive):
     async def store(self, entry: Entry) -> Stored:
         self._refuse(entry)
         async with self._in_hand:
-            return await (await self._hand_in(entry))
+            stored = await (await self._hand_in(entry))
+        await self._followers.acknowledged()
+        return stored
 
     async def store_all(self, entries: Sequence[Entry]) -> list[Stored | RoundsmanError]:
         answers: list[Stored | RoundsmanError] = []
         for start in range(0, len(entries), _IN_HAND):
             answers += await self._store_some(entries[start : start + _IN_HAND])
+        try:
+            await self._followers.acknowledged()
+        except ArchiveUnavailableError as error:
+            return [item if isinstance(item, RoundsmanError) else error for item in answers]
         return answers
 
     async def _store_some(self, entries: Sequence[Entry]) -> list[Stored | RoundsmanError]:
@@ -199,6 +220,11 @@ class GitArchive(Archive):
             set_aside=set_aside,
             maintenance=self._maintainer.last,
         )
+
+    async def remotes(self) -> Sequence[RemoteState]:
+        self._expect_open()
+        with self._reporting():
+            return await asyncio.to_thread(self._followers.states)
 
     async def versions(self, device: str, job: str, *, limit: int) -> list[Version]:
         self._expect_open()
@@ -272,6 +298,7 @@ class GitArchive(Archive):
                 if isinstance(item, Prepared):
                     self._maintainer.pending.discard(item.pack)
             self._maintainer.note_batch()
+            self._followers.note_batch()
         self._writing = None
 
     async def _between_batches(self, call: Callable[[], list[Path]]) -> list[Path]:
@@ -280,6 +307,9 @@ class GitArchive(Archive):
     async def _rebuild(self, reason: str) -> None:
         with self._reporting():
             await self._by_writer(self._writer.rebuild, reason)
+
+    async def _take_in(self, theirs: bytes) -> None:
+        await self._by_writer(self._writer.take_in, theirs)
 
     def _by_writer(self, call: Callable[[*Ts], T], *args: *Ts) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._writer_thread, call, *args)

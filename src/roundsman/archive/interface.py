@@ -25,6 +25,7 @@ import msgspec
 
 from roundsman.errors import NotFoundError, RoundsmanError, UnavailableError
 from roundsman.wire.names import NAME_RULE
+from roundsman.wire.remote import RemoteState
 from roundsman.wire.version import Version as Version  # noqa: PLC0414  # the archive's word too
 
 
@@ -172,6 +173,13 @@ class Archive(ABC):
     @abstractmethod
     async def state(self) -> ArchiveState:
         """How it stands. Raises `ArchiveUnavailableError`."""
+
+    async def remotes(self) -> Sequence[RemoteState]:
+        """How each repository stands that this one is pushed to. Raises `ArchiveUnavailableError`.
+
+        None, for an archive that is not pushed anywhere.
+        """
+        return ()
 
     @abstractmethod
     async def versions(self, device: str, job: str, *, limit: int) -> list[Version]:

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import os
 import re
+import shutil
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -21,7 +22,7 @@ import msgspec
 
 from roundsman import logs
 from roundsman.archive.command import Git
-from roundsman.archive.files import Files
+from roundsman.archive.files import Files, sync_file, sync_folder
 from roundsman.archive.interface import ArchiveUnavailableError, Entry
 from roundsman.archive.objects import BLOB, object_id
 from roundsman.config.records import PointerSettings
@@ -220,3 +221,26 @@ def _digest_of(content: bytes | Path) -> str:
         return hashlib.sha256(content).hexdigest()
     with content.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy_contents(repository: Path, other: Path) -> None:
+    """Give another bare repository the contents kept beside this one that it lacks.
+
+    Raises `OSError`.
+    """
+    if not (other / "objects").is_dir():
+        return
+    ours, theirs = (folder / "lfs" / "objects" for folder in (repository, other))
+    for path in ours.glob("??/??/" + "?" * 64):
+        copy = theirs / path.relative_to(ours)
+        if copy.exists():
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = copy.with_name(f"{copy.name}-{uuid.uuid4().hex}")
+        try:
+            shutil.copyfile(path, unfinished)
+            sync_file(unfinished)
+            unfinished.rename(copy)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        sync_folder(copy.parent)

@@ -108,6 +108,11 @@ class Repository:
         self.prove()
         return self.tip()
 
+    @property
+    def branch(self) -> str:
+        """The full name of the branch that is written to."""
+        return self._branch
+
     def tip(self) -> bytes | None:
         """The commit that the branch names now; none before the first."""
         try:

@@ -20,6 +20,7 @@ from roundsman.archive.interface import (
     Stored,
 )
 from roundsman.archive.layouts import Layouts
+from roundsman.archive.merging import merged
 from roundsman.archive.moving import moved
 from roundsman.archive.objects import COMMIT, TREE
 from roundsman.archive.packs import Pack, StagedPack, probe, write_pack
@@ -248,6 +249,29 @@ class Writer:
             self._history.add(work.versions, work.tip)
         except (OSError, sqlite3.Error) as error:  # it is kept; the list catches up from git
             log.warning("archive.history_behind", error=str(error))
+
+    def take_in(self, theirs: bytes) -> None:
+        """Move the branch to a commit on top of what it has and of what others pushed elsewhere.
+
+        Their objects are here already. Raises `ArchiveUnavailableError`.
+        """
+        try:
+            for _ in range(_ATTEMPTS):
+                self._follow()
+                if self._tip is None or self._repository.git.is_ancestor(theirs, self._tip):
+                    return
+                pack = Pack()
+                now = self._clock.now()
+                tip = merged(self._repository.git, self._reader, pack, self._tip, theirs, now=now)
+                write_pack(self._files, self._repository.packs, pack)
+                try:
+                    self._repository.advance(self._tip, tip)
+                except BranchMovedError:
+                    continue
+                self._follow()
+                return
+        except (OSError, sqlite3.Error) as error:
+            raise unavailable(self._repository, error) from error
 
     def _settle_paths(self) -> None:
         """Move all results to where the paths say, unless they are known to stand there."""

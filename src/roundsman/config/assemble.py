@@ -63,6 +63,7 @@ class Assembly:
         self._document = document
         self._spoiled = spoiled
         self._schedules = Schedules()
+        self._secrets = secrets
         self._devices = Devices(secrets, platforms)
         self._job_generics = Generics("job_generics", self._section("job_generics"), merge_job)
         self._device_generics = Generics(
@@ -82,7 +83,7 @@ class Assembly:
         """The configuration; of use only when there are no findings after it."""
         controller = ControllerSettings(data=folder / ControllerSettings().data)
         if says := self._document.get("controller"):
-            controller, findings = build_settings(says, folder)
+            controller, findings = build_settings(says, folder, self._secrets)
             self._place(findings, (Layer(("controller",), says),))
         self._detected_secrets = controller.detected_secrets
         jobs = dict(self._build_jobs())

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from roundsman.schedules.interface import Schedule
+from roundsman.secret import Secret
 from roundsman.wire.device import Device
 from roundsman.wire.job import DetectedSecrets, Job
 
@@ -119,6 +120,32 @@ class PointerSettings(_FromFile, frozen=True, kw_only=True):
     """And, whatever their size, those that are not text: a NUL is among their first 8,000 bytes."""
 
 
+class RemoteSettings(_FromFile, frozen=True, kw_only=True):
+    """A git repository elsewhere that every result is pushed to."""
+
+    url: str
+    """Where it is: `https://host/path`, `http://host/path`, `ssh://user@host/path`,
+    `file:///folder`, or the folder itself. Never with a password in it."""
+    user: str | None = None
+    """For HTTP: user name; with a token often any name."""
+    password: Secret | None = msgspec.field(default=None, name="pass")
+    """For HTTP: password or token, as `env:NAME` or `file:PATH`."""
+    private_key: Secret | None = None
+    """For SSH: the key in OpenSSH's format, without a passphrase, as `env:NAME` or `file:PATH`."""
+    host_keys: tuple[str, ...] = ()
+    """For SSH: the keys that the server may show, each `ssh-ed25519 AAAA...` as `ssh-keyscan`
+    prints it behind the name."""
+
+
+class Acknowledge(StrEnum):
+    """When a worker is told that its result is kept."""
+
+    KEPT = "kept"
+    """When it is on the disk of the controller."""
+    PUSHED = "pushed"
+    """When every remote has it, too."""
+
+
 class ArchiveSettings(_FromFile, frozen=True, kw_only=True):
     """How results stand in git."""
 
@@ -131,6 +158,12 @@ class ArchiveSettings(_FromFile, frozen=True, kw_only=True):
     """What a commit holds: `result`, one changed result; `batch`, all that are written together."""
     pointers: PointerSettings = PointerSettings()
     """Which contents are kept beside the repository, named by a pointer file as git LFS has it."""
+    remotes: dict[str, RemoteSettings] = {}
+    """Repositories elsewhere that every result is pushed to, by names of your choice."""
+    acknowledge: Acknowledge = Acknowledge.KEPT
+    """When a worker is told that its result is kept: `kept`, when it is on the controller's disk;
+    `pushed`, when every remote has it. While one cannot be reached workers are then told to come
+    again later."""
 
 
 class EvidenceSettings(_FromFile, frozen=True, kw_only=True):

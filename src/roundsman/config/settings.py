@@ -10,7 +10,9 @@ import msgspec
 
 from roundsman.config.devices import is_host, tag_findings
 from roundsman.config.records import ControllerSettings, Tls, Token
-from roundsman.documents.check import as_path
+from roundsman.config.remotes import build_remotes
+from roundsman.config.secrets import Secrets
+from roundsman.documents.check import as_value
 from roundsman.documents.problems import Finding, did_you_mean, one_of
 from roundsman.wire.device import Device
 from roundsman.wire.names import NAME_RULE, is_valid_name
@@ -28,15 +30,17 @@ _LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 def build_settings(
-    says: dict[str, Any], folder: FilePath
+    says: dict[str, Any], folder: FilePath, secrets: Secrets
 ) -> tuple[ControllerSettings, list[Finding]]:
     """The settings, with paths taken from the configuration's folder, and what is wrong."""
-    given = msgspec.convert(says, ControllerSettings, dec_hook=as_path)
+    given = msgspec.convert(says, ControllerSettings, dec_hook=as_value)
     tls = given.listen.tls
     if tls is not None:
         tls = Tls(certificate=folder / tls.certificate, private_key=folder / tls.private_key)
+    archive, remote_findings = build_remotes(given.archive, folder, secrets)
     settings = msgspec.structs.replace(
         given,
+        archive=archive,
         data=folder / given.data,
         listen=msgspec.structs.replace(given.listen, tls=tls),
     )
@@ -45,6 +49,7 @@ def build_settings(
         *_token_findings(settings.tokens),
         *_level_findings(settings.log.level),
         *_path_findings(settings.archive.paths),
+        *remote_findings,
     ]
 
 

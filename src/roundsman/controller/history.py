@@ -14,6 +14,7 @@ from roundsman.ledger.interface import Ledger, ProcessQuery, RunQuery, SlotQuery
 from roundsman.wire.names import is_valid_name
 from roundsman.wire.page import Page
 from roundsman.wire.process import Process, ProcessState
+from roundsman.wire.remote import RemoteState
 from roundsman.wire.run import Outcome, Run, Slot, SlotState
 from roundsman.wire.version import Version
 
@@ -182,6 +183,10 @@ class History:
         if not versions:
             raise _nothing_kept(device, job)
         return tuple(versions)
+
+    async def remotes(self) -> tuple[RemoteState, ...]:
+        """How each repository stands that results are pushed to. Raises `UnavailableError`."""
+        return tuple(await self._archive.remotes())
 
     async def latest(self, device: str, job: str) -> Result:
         """The latest version of a result. Raises `VersionNotFoundError`."""

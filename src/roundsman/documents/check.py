@@ -12,6 +12,7 @@ import msgspec
 from msgspec import inspect
 
 from roundsman.documents.problems import Finding, Path, did_you_mean, one_of
+from roundsman.secret import Secret
 
 _BAD: Final = object()
 _GOT: Final[dict[type, str]] = {
@@ -28,7 +29,7 @@ _GOT: Final[dict[type, str]] = {
 def check(value: Any, record: type) -> tuple[Any, list[Finding]]:
     """What of a mapping a record of the schema allows, and what is wrong with the rest."""
     try:
-        msgspec.convert(value, record, dec_hook=as_path)
+        msgspec.convert(value, record, dec_hook=as_value)
     except msgspec.ValidationError:
         findings: list[Finding] = []
         rest = _check(value, inspect.type_info(record), (), findings)
@@ -36,8 +37,10 @@ def check(value: Any, record: type) -> tuple[Any, list[Finding]]:
     return value, []
 
 
-def as_path(wanted: type, value: Any) -> Any:
-    """A text as the path that it names, for msgspec."""
+def as_value(wanted: type, value: Any) -> Any:
+    """A text as the path that it names, or as a secret's reference; for msgspec."""
+    if wanted is Secret and isinstance(value, str):
+        return Secret(value)
     if wanted is FilePath and isinstance(value, str):
         return FilePath(value)
     raise msgspec.ValidationError(f"expected {wanted.__name__}")

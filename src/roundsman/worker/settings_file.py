@@ -12,7 +12,7 @@ from roundsman.client.transport import AddressError, parse_address
 from roundsman.config.devices import tag_findings
 from roundsman.config.secrets import Secrets
 from roundsman.documents import document
-from roundsman.documents.check import as_path, check
+from roundsman.documents.check import as_value, check
 from roundsman.documents.problems import ConfigurationError, Finding, Problem, path_text
 from roundsman.secret import Secret
 from roundsman.worker.settings import (
@@ -153,7 +153,7 @@ def _fetch(reference: str, folder: Path, secrets: Secrets, *, is_path: bool) -> 
 
 
 def _record_of(says: dict[str, Any]) -> WorkerFile:
-    return msgspec.convert(says, WorkerFile, dec_hook=as_path)
+    return msgspec.convert(says, WorkerFile, dec_hook=as_value)
 
 
 def _without_nothing(mapping: Mapping[str, Any]) -> dict[str, Any]:

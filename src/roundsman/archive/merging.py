@@ -1,0 +1,83 @@
+"""Putting our line and that of others on one commit, without touching a commit of either.
+
+Three trees are compared, folder by folder, and only where they differ: what one side changed since
+the lines parted is as that side has it; what both changed is as we have it, the newest result, and
+theirs stays in its history.
+"""
+
+from typing import Final
+
+from roundsman.archive.command import Git, ObjectReader
+from roundsman.archive.commits import joining_commit
+from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.objects import COMMIT, TREE, object_id, whole
+from roundsman.archive.packs import Pack
+from roundsman.archive.trees import TREE_MODE, Tree, TreeEntry, encode_tree
+
+_DEEPEST: Final = 100
+
+
+def merged(
+    git: Git, reader: ObjectReader, pack: Pack, ours: bytes, theirs: bytes, *, now: float
+) -> bytes:
+    """Add the commit that stands on both, ours first; its id.
+
+    Raises `ArchiveUnavailableError` when git cannot read one of them.
+    """
+    base = git.common_ancestor(ours, theirs)
+    commits = reader.read(COMMIT, [ours, theirs, *([] if base is None else [base])])
+    roots = [bytes.fromhex(commit[5:45].decode()) for commit in commits]
+    merge = _Merge(reader, pack)
+    root = merge.tree(roots[2] if base is not None else None, roots[0], roots[1])
+    content = joining_commit(root, ours, theirs, now)
+    made = object_id(COMMIT, content)
+    pack.add(made, whole(COMMIT, content))
+    return made
+
+
+class _Merge:
+    def __init__(self, reader: ObjectReader, pack: Pack) -> None:
+        self._reader = reader
+        self._pack = pack
+
+    def tree(self, base: bytes | None, ours: bytes, theirs: bytes, depth: int = 0) -> bytes:
+        """The id of the tree of both. Raises `ArchiveUnavailableError` where no sane one ends."""
+        if depth > _DEEPEST:
+            raise ArchiveUnavailableError(
+                f"expected folders of at most {_DEEPEST} levels in what others pushed",
+                remedy="take them away on the remote",
+            )
+        if theirs in (ours, base):
+            return ours
+        if ours == base:
+            return theirs
+        mine, other = self._entries(ours), self._entries(theirs)
+        before = {} if base is None else self._entries(base)
+        entries = []
+        for name in mine | other:
+            entry = self._entry(before.get(name), mine.get(name), other.get(name), depth)
+            if entry is not None:
+                entries.append((name, *entry))
+        raw = encode_tree(entries)
+        made = object_id(TREE, raw)
+        self._pack.add(made, whole(TREE, raw))
+        return made
+
+    def _entry(
+        self,
+        base: TreeEntry | None,
+        ours: TreeEntry | None,
+        theirs: TreeEntry | None,
+        depth: int,
+    ) -> TreeEntry | None:
+        if theirs in (ours, base):
+            return ours
+        if ours == base:
+            return theirs
+        if ours is None or theirs is None or not ours.mode == theirs.mode == TREE_MODE:
+            return ours
+        below = base.id if base is not None and base.mode == TREE_MODE else None
+        return TreeEntry(TREE_MODE, self.tree(below, ours.id, theirs.id, depth + 1))
+
+    def _entries(self, tree: bytes) -> dict[bytes, TreeEntry]:
+        return dict(Tree(self._reader.read(TREE, [tree])[0]).entries())

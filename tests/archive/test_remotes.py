@@ -1,0 +1,364 @@
+"""Pushing to real git servers, with others who push there too."""
+
+import asyncio
+import stat
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+
+from roundsman.archive.git import GitArchive
+from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.remotes.follower import Follower
+from roundsman.clock import SystemClock
+from roundsman.config.records import (
+    Acknowledge,
+    ArchiveSettings,
+    PointerSettings,
+    RemoteSettings,
+)
+from roundsman.secret import Secret
+from roundsman.testing.archive_conformance import Spool, content_of
+from roundsman.wire.remote import RemoteState
+from tests.acceptance.openssh import running_sshd, skip_where_missing
+from tests.archive.git_servers import bare, commit, git_over_http
+from tests.archive.stock_git import StockGit
+
+Logged = list[MutableMapping[str, Any]]
+Opening = Callable[..., Any]
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> StockGit:
+    return bare(tmp_path / "elsewhere.git")
+
+
+@pytest.fixture
+async def opened(tmp_path: Path) -> AsyncIterator[Opening]:
+    """Opens archives that acknowledge a result when every remote has it."""
+    async with AsyncExitStack() as stack:
+
+        async def open_archive(
+            *remotes: RemoteSettings, name: str = "archive.git", **settings: Any
+        ) -> GitArchive:
+            archive = GitArchive(
+                tmp_path / name,
+                SystemClock(),
+                ArchiveSettings(
+                    remotes={f"r{number}": said for number, said in enumerate(remotes)},
+                    **{"acknowledge": Acknowledge.PUSHED, **settings},
+                ),
+            )
+            await archive.open()
+            stack.push_async_callback(archive.close)
+            return archive
+
+        yield open_archive
+
+
+def at(remote: StockGit) -> RemoteSettings:
+    return RemoteSettings(url=str(remote.folder))
+
+
+def tip(stock: StockGit) -> str:
+    return stock.run("rev-parse", "main").decode().strip()
+
+
+async def test_what_is_acknowledged_is_in_every_remote(
+    opened: Opening, remote: StockGit, tmp_path: Path, spool: Spool
+) -> None:
+    other = bare(tmp_path / "other.git")
+    archive = await opened(at(remote), at(other))
+    stored = await archive.store(spool.entry(b"one\n"))
+    assert tip(remote) == tip(other) == stored.version
+    again = await archive.store(spool.entry(b"one\n"))
+    assert (again.version, again.changed) == (stored.version, False)
+    first, second = await archive.remotes()
+    assert (first.name, first.url, first.commit) == ("r0", str(remote.folder), stored.version)
+    assert (second.behind, second.failures, second.failure) == (0, 0, None)
+
+
+async def test_what_was_kept_before_there_was_a_remote_is_pushed(
+    opened: Opening, remote: StockGit, spool: Spool
+) -> None:
+    alone = await opened(acknowledge=Acknowledge.KEPT)
+    stored = [await alone.store(spool.entry(b"%d\n" % number)) for number in range(3)]
+    await alone.close()
+    archive = await opened(at(remote))
+    await archive.store(spool.entry(b"2\n"))
+    assert remote.commits() == [item.version for item in reversed(stored)]
+
+
+async def test_commits_of_others_are_kept_and_ours_go_on_top(
+    opened: Opening, remote: StockGit, stock: StockGit, spool: Spool
+) -> None:
+    theirs = commit(remote, {"README.md": "ours since 2019\n"}, on=None)
+    archive = await opened(at(remote))
+    stored = await archive.store(spool.entry(b"one\n"))
+    assert remote.run("show", "main:README.md") == b"ours since 2019\n"
+    assert {theirs, stored.version} <= set(remote.commits())
+
+    path = "by_device/edge1/show_run"
+    theirs = commit(remote, {path: "edited by hand\n", "other.txt": "kept\n"})
+    stored = await archive.store(spool.entry(b"two\n"))
+    assert remote.run("show", f"main:{path}") == b"two\n"
+    assert remote.run("show", "main:other.txt") == b"kept\n"
+    assert remote.run("show", f"{theirs}:{path}") == b"edited by hand\n"
+    assert remote.run("show", f"{stored.version}:{path}") == b"two\n"
+    assert {theirs, stored.version} <= set(remote.commits())
+    assert tip(remote) == tip(stock)
+
+    theirs = commit(remote, {path: "edited again\n"})  # and ours does not change
+    other = await archive.store(spool.entry(b"x\n", device="edge2"))
+    assert remote.run("show", f"main:{path}") == b"edited again\n"
+    assert {theirs, other.version} <= set(remote.commits())
+    assert await content_of(archive) == b"edited again\n"
+    remote.fsck()
+    stock.fsck()
+
+
+async def test_two_archives_push_to_one_remote_and_nothing_is_lost(
+    opened: Opening, remote: StockGit, tmp_path: Path, spool: Spool
+) -> None:
+    remote.run("config", "receive.denyNonFastForwards", "true")
+    archives = [await opened(at(remote), name=f"{name}.git") for name in ("left", "right")]
+
+    async def stream(archive: GitArchive, name: str) -> list[str]:
+        return [
+            (await archive.store(spool.entry(b"%d\n" % number, device=name))).version
+            for number in range(8)
+        ]
+
+    left, right = await asyncio.gather(
+        *(stream(archive, name) for archive, name in zip(archives, ("left", "right"), strict=True))
+    )
+    assert set(left) | set(right) <= set(remote.commits())
+    for name, versions in (("left", left), ("right", right)):
+        assert remote.run("show", f"main:by_device/{name}/show_run") == b"7\n"
+        kept = remote.run("log", "--format=%H", "main", "--", f"by_device/{name}").decode().split()
+        assert set(versions) <= set(kept)
+        StockGit(tmp_path / f"{name}.git").fsck()
+    remote.fsck()
+
+
+async def test_while_a_remote_is_away_results_wait_and_nobody_is_told_they_are_pushed(
+    opened: Opening, remote: StockGit, spool: Spool
+) -> None:
+    archive = await opened(at(remote))
+    away = remote.folder.with_name("away")
+    remote.folder.rename(away)
+    for number in range(3):
+        with pytest.raises(ArchiveUnavailableError) as raised:
+            await archive.store(spool.entry(b"%d\n" % number))
+        assert raised.value.retry_after_seconds >= 1
+    (state,) = await archive.remotes()
+    assert (state.behind, state.commit) == (3, None)
+    assert state.failure is not None
+    assert state.next_attempt_at is not None
+    away.rename(remote.folder)
+    await archive.close()
+    archive = await opened(at(remote))
+    await archive.store(spool.entry(b"2\n"))
+    assert len(remote.commits()) == 3
+    (state,) = await archive.remotes()
+    assert (state.behind, state.failure) == (0, None)
+
+
+async def test_kept_results_do_not_wait_for_a_remote(
+    opened: Opening, remote: StockGit, spool: Spool, logged: Logged
+) -> None:
+    remote.folder.rename(remote.folder.with_name("away"))
+    archive = await opened(at(remote), acknowledge=Acknowledge.KEPT)
+    stored = await archive.store(spool.entry(b"one\n"))
+    assert stored.changed
+
+
+async def test_a_remote_that_refuses_is_not_overcome(
+    opened: Opening, remote: StockGit, spool: Spool
+) -> None:
+    hook = remote.folder / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho the office is closed >&2\nexit 1\n")
+    hook.chmod(0o755)
+    archive = await opened(at(remote))
+    with pytest.raises(ArchiveUnavailableError, match="pre-receive hook declined"):
+        await archive.store(spool.entry(b"one\n"))
+    (state,) = await archive.remotes()
+    assert "the office is closed" in str(state.failure)
+    assert remote.commits() == []
+
+
+async def test_a_branch_that_was_set_back_is_brought_forward_again(
+    opened: Opening, remote: StockGit, spool: Spool
+) -> None:
+    archive = await opened(at(remote))
+    first = await archive.store(spool.entry(b"one\n"))
+    second = await archive.store(spool.entry(b"two\n"))
+    remote.run("update-ref", "refs/heads/main", first.version)
+    third = await archive.store(spool.entry(b"three\n"))
+    assert remote.commits() == [third.version, second.version, first.version]
+    remote.run("update-ref", "-d", "refs/heads/main")
+    fourth = await archive.store(spool.entry(b"four\n"))
+    assert tip(remote) == fourth.version
+
+
+async def test_contents_beside_git_are_copied_to_a_folder(
+    opened: Opening, remote: StockGit, spool: Spool
+) -> None:
+    archive = await opened(at(remote), pointers=PointerSettings(above_bytes=1024))
+    content = b"large\n" * 1000
+    await archive.store(spool.entry(content))
+    (copy,) = (remote.folder / "lfs" / "objects").glob("*/*/*")
+    assert copy.read_bytes() == content
+
+
+async def test_what_others_push_is_content_and_nothing_else(
+    opened: Opening, remote: StockGit, stock: StockGit, spool: Spool, tmp_path: Path
+) -> None:
+    """Submodules, links and hooks in what is fetched do nothing here."""
+    touched = tmp_path / "touched"
+    lines = [
+        "commit refs/heads/main",
+        "committer Other <o@example.org> 1700000000 +0000",
+        "data 1\nx",
+        "M 160000 1111111111111111111111111111111111111111 module",
+        "M 120000 inline link\ndata 11\n/etc/passwd",
+        f"M 100755 inline hooks/post-merge\ndata {len(str(touched)) + 6}\ntouch {touched}",
+        "M 100644 inline -upload-pack=x;touch y\ndata 1\nx",
+        "",
+    ]
+    url = f'[submodule "module"]\n path = module\n url = ext::sh -c "touch {touched}"\n'
+    lines.insert(4, f"M 100644 inline .gitmodules\ndata {len(url)}\n{url}")
+    remote.run("fast-import", "--quiet", stdin="\n".join(lines).encode())
+    remote.run("update-ref", "refs/heads/--upload-pack=x", "main")
+    remote.run("update-ref", "refs/tags/v1", "main")
+    archive = await opened(at(remote))
+    stored = await archive.store(spool.entry(b"one\n"))
+    assert stored.version in remote.commits()
+    assert not touched.exists()
+    names = stock.run("for-each-ref", "--format=%(refname)").decode().split()
+    assert names == ["refs/heads/main", "refs/remotes/r0/main"]
+    assert b"160000 commit" in stock.run("ls-tree", "main")
+
+
+async def test_what_is_malformed_is_not_taken_in(
+    opened: Opening, remote: StockGit, stock: StockGit, spool: Spool
+) -> None:
+    blob = remote.run("hash-object", "-w", "--stdin", stdin=b"x").decode().strip()
+    evil = b"100644 .git\0" + bytes.fromhex(blob)
+    tree = remote.run("hash-object", "-t", "tree", "--literally", "-w", "--stdin", stdin=evil)
+    made = remote.run(
+        "-c", "user.name=x", "-c", "user.email=x", "commit-tree", "-m", "x", tree.decode().strip()
+    )
+    remote.run("update-ref", "refs/heads/main", made.decode().strip())
+    archive = await opened(at(remote))
+    with pytest.raises(ArchiveUnavailableError, match="hasDotgit"):
+        await archive.store(spool.entry(b"one\n"))
+    stock.fsck()
+
+
+async def test_over_http_with_a_password(
+    opened: Opening, remote: StockGit, tmp_path: Path, spool: Spool, logged: Logged
+) -> None:
+    remote.run("config", "http.receivepack", "true")
+    with git_over_http(tmp_path, user="ada", password=PASSWORD) as (port, seen):
+        url = f"http://127.0.0.1:{port}/elsewhere.git"
+        said = RemoteSettings(url=url, user="ada", password=Secret(PASSWORD))
+        archive = await opened(said)
+        await archive.store(spool.entry(b"one\n"))
+        commit(remote, {"theirs": "x\n"})
+        stored = await archive.store(spool.entry(b"two\n"))
+        assert stored.version in remote.commits()
+        assert remote.run("show", "main:theirs") == b"x\n"
+        assert all(PASSWORD not in path for path in seen)
+        await archive.close()
+
+        wrong = RemoteSettings(url=url, user="ada", password=Secret("not this one"))
+        archive = await opened(wrong)
+        with pytest.raises(ArchiveUnavailableError, match="Authentication failed") as raised:
+            await archive.store(spool.entry(b"three\n"))
+        await archive.close()
+    for secret in (PASSWORD, "not this one"):
+        assert secret not in str(raised.value) + repr(logged)
+
+
+async def test_over_ssh_with_a_key_and_a_checked_host(
+    opened: Opening, remote: StockGit, tmp_path: Path, spool: Spool, logged: Logged
+) -> None:
+    skip_where_missing(Path("/usr/bin/ssh"))
+    place = tmp_path / "sshd"
+    place.mkdir()
+    shell = 'git-shell -c "$SSH_ORIGINAL_COMMAND"'
+    with running_sshd(place, command=shell) as server:
+        host_key = asyncssh.read_private_key(place / "host_key").export_public_key()
+        kind, key, *_ = host_key.decode().split()
+        said = RemoteSettings(
+            url=f"ssh://{server.user}@127.0.0.1:{server.port}{remote.folder}",
+            private_key=Secret(server.private_key),
+            host_keys=(f"{kind} {key}",),
+        )
+        archive = await opened(said)
+        stored = await archive.store(spool.entry(b"one\n"))
+        assert tip(remote) == stored.version
+        (file,) = (tmp_path / "remotes" / "r0").glob("key")
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        await archive.close()
+        assert not file.exists()
+
+        changed = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFoo0mE3cwHbVY5SGbJ4yCxTyVmhwqzXMGQUXVeKYFoo"
+        archive = await opened(
+            RemoteSettings(url=said.url, private_key=said.private_key, host_keys=(changed,))
+        )
+        with pytest.raises(ArchiveUnavailableError, match="IDENTIFICATION HAS CHANGED"):
+            await archive.store(spool.entry(b"two\n"))
+    assert "PRIVATE KEY" not in repr(logged)
+
+
+async def test_a_damaged_repository_is_had_again_from_a_remote(
+    opened: Opening, remote: StockGit, stock: StockGit, spool: Spool
+) -> None:
+    archive = await opened(at(remote))
+    stored = await archive.store(spool.entry(b"one\n"))
+    await archive.close()
+    for pack in (stock.folder / "objects" / "pack").iterdir():
+        pack.unlink()
+    archive = await opened(at(remote))
+    (version,) = await archive.versions("edge1", "show_run", limit=5)
+    assert version.version == stored.version
+    assert await content_of(archive) == b"one\n"
+
+
+class _Turned(SystemClock):
+    """A clock whose sleepers are noted, and wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+        self.sleeping = asyncio.Event()
+        self.go = asyncio.Semaphore(0)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.sleeping.set()
+        await self.go.acquire()
+
+
+async def test_it_waits_longer_each_time_and_at_most_a_minute() -> None:
+    clock = _Turned()
+
+    async def push() -> bytes | None:
+        raise ArchiveUnavailableError("away")
+
+    follower = Follower(RemoteState(name="r", url="/r"), push, clock, lambda: 1.0, gather_seconds=2)
+    follower.start()
+    for _ in range(9):
+        await clock.sleeping.wait()
+        clock.sleeping.clear()
+        clock.go.release()
+    await follower.stop()
+    assert clock.slept[:8] == [1.25, 2.5, 5, 10, 20, 40, 75, 75]
+    assert follower.state.failures >= 9
