@@ -58,6 +58,8 @@ _BATCH: Final = 128
 """Results written together at most."""
 _IN_HAND: Final = 2 * _BATCH
 """Results waited for at once at most; 64 MB of memory by the bound in `preparation`."""
+_GATHERING: Final = 0.1
+"""Part of the time of a batch that the next one waits for more."""
 _LARGE_THREADS: Final = 2
 """Threads that deflate large results, so that small ones need not wait behind them."""
 _DEFAULT: Final = ArchiveSettings()
@@ -136,6 +138,8 @@ class GitArchive(Archive):
         if self._following:
             self._following = False
             await self._followers.stop()
+        if self._writing is not None:
+            await self._writing
         await self._maintainer.stop()
         await self._by_writer(self._writer.close)
         for threads in (self._writer_thread, self._large):
@@ -281,8 +285,10 @@ class GitArchive(Archive):
 
     async def _write_what_waits(self) -> None:
         """Write batch after batch until nothing waits; what comes meanwhile is the next batch."""
+        loop = asyncio.get_running_loop()
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            begun = loop.time()
             writing = self._by_writer(self._writer.write, [item for item, _ in batch])
             await asyncio.wait([writing])
             failure = writing.exception()
@@ -299,6 +305,8 @@ class GitArchive(Archive):
                     self._maintainer.pending.discard(item.pack)
             self._maintainer.note_batch()
             self._followers.note_batch()
+            # Whoever has an answer now may have the next result: a slow disk had better flush both.
+            await asyncio.sleep(_GATHERING * (loop.time() - begun))
         self._writing = None
 
     async def _between_batches(self, call: Callable[[], list[Path]]) -> list[Path]:

@@ -68,7 +68,7 @@ class Programs:
         finally:
             if process.returncode is None:
                 process.kill()
-                await process.wait()
+                await process.communicate()  # to its end, so that nothing of it stays open
 
     async def git(self, *arguments: str, said: str = "") -> bytes:
         """Run a git command; what it prints."""
@@ -104,5 +104,5 @@ class Programs:
         finally:
             if process.returncode is None:
                 process.kill()
-                await process.wait()
+                await process.communicate()  # to its end, so that nothing of it stays open
         return cast("int", process.returncode), printed, complaint

@@ -44,4 +44,4 @@ async def _read(git: Git, blob: bytes) -> AsyncIterator[bytes]:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            await process.communicate()  # to its end, so that nothing of it stays open
