@@ -23,6 +23,7 @@ BENCHMARKS: Final = {
     "sessions": "device sessions beside other programs",
     "memory": "a worker with a thousand sessions open",
     "sweep": "a sweep in which some devices are dead and some stall",
+    "filters": "removing secrets and noise, platform by platform",
     "detectors": "the search for secrets that slipped through",
 }
 """Module to what it measures."""

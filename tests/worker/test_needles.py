@@ -18,7 +18,7 @@ PATTERNS = sorted(
         if scrubber.type is not ScrubberType.SIMPLE
     }
 )
-KNOWN = [pattern for pattern in PATTERNS if needles(pattern)]
+KNOWN = [pattern for pattern in PATTERNS if needles(pattern).words]
 
 
 @pytest.mark.parametrize(
@@ -38,18 +38,27 @@ KNOWN = [pattern for pattern in PATTERNS if needles(pattern)]
         (r"abc|def", ["abc", "def"]),
         (r"abc|d", []),
         (r"(abc|)", []),
-        (r"(?i)secret", []),
+        (r"ab", ["ab"]),
+        (r"a", []),
+        (r"<(key|psk)>.*</\1>", ["key", "psk"]),
+        (r"key|key-string|-key ", ["key"]),  # what holds another is found with it
+        (r"interface \S+ key", [" key"]),  # of which there are fewer
+        (r"interface \S+", ["interface "]),
         (r"(?i:secret)", []),
         (r"\x41bcd", []),
         (r"[[:alpha:]]+secret", []),
         (r"a{2", []),
         (r"(abc", []),
         (r"abc)", []),
-        (r"ab", []),
     ],
 )
 def test_needles_are_what_every_match_holds(pattern: str, expected: list[str]) -> None:
-    assert needles(pattern) == tuple(word.encode() for word in expected)
+    assert needles(pattern) == (tuple(word.encode() for word in expected), False)
+
+
+def test_of_patterns_for_any_case_they_are_in_lower_case() -> None:
+    assert needles(r"(?i)^Secret .*") == ((b"secret ",), True)
+    assert needles(r"(?i)^SNÄP\s") == (("snÄp".encode(),), True)  # bytes fold ASCII alone
 
 
 def test_most_patterns_of_platforms_have_needles() -> None:
@@ -62,4 +71,10 @@ def test_a_text_that_matches_has_a_needle(data: st.DataObject) -> None:
     pattern = data.draw(st.sampled_from(KNOWN))
     text = data.draw(st.from_regex(re.compile(pattern, re.MULTILINE)))
     encoded = text.encode("utf-8", "surrogatepass")
-    assert any(needle in encoded for needle in needles(pattern))
+    assert needles(pattern).are_in(encoded)
+    assert needles(pattern).lines_of(encoded)
+
+
+def test_lines_that_follow_one_another_are_one_run() -> None:
+    text = b"key 1\nkey 2\n\nno\npsk, key"
+    assert needles("key|psk").lines_of(text) == [(0, 12), (16, 24)]

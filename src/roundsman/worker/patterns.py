@@ -34,17 +34,18 @@ QUICK_SECONDS: Final = 0.02
 _BLOCK: Final = 1 << 20
 
 # What certainly matches no line end and does not look at the text as a whole: some escapes,
-# groups, the flags `i` and `m`, positive sets of printable characters, counted repetitions, plain
-# characters.
+# groups, the flags `i` and `m`, sets of printable characters, sets of all but some characters with
+# the line end among these, counted repetitions, plain characters.
 _WITHIN_LINE: Final = re.compile(
-    r"\\[SwdbB1-9]|\\[^\w\s]"
+    r"\\[SwdbBtr1-9]|\\[^\w\s]"
     r"|\((?!\?)|\(\?(?:[im]+\)|[im]*:|P<\w+>|P=\w+\)|<?[=!])"
-    r"|\[(?!\^)(?:\\[wd]|\\[^\w\s]|[^\\\[\]\x00-\x1f])+\]"
+    r"|\[(?!\^)(?:\\[wd]|\\[tr](?!-)|\\[^\w\s]|[^\\\[\]\x00-\x1f])+\]"
+    r"|\[\^(?=(?:\\.|[^\\\]])*\\[sn])(?:\\[wdsntr]|\\[^\w\s]|[^\\\[\]\x00-\x1f])+\]"
     r"|\{\d*,?\d*\}"
     r"|[^\\\[({\x00-\x1f]"
 )
 
-_LAST_LINE_END: Final = re.compile(r"(?<!\\)(?:\\\\)*\\n\Z|\n\Z")
+_LAST_LINE_END: Final = re.compile(r"(?<!\\)(?:\\\\)*\\n\??\Z|\n\??\Z")
 
 
 class PatternError(RoundsmanError):
@@ -100,7 +101,7 @@ class Pattern:
         unsure = _WITHIN_LINE.sub("", _LAST_LINE_END.sub("", text))
         # One that matches nothing at all would do so twice where two blocks meet.
         self.within_lines = not unsure and self._compiled.search(b"") is None
-        self._needles = needles(text)
+        self.needles = needles(text)
 
     # Devices share jobs: to read the patterns of one takes as long as a session.
     @classmethod
@@ -146,20 +147,27 @@ class Pattern:
         new = replacement.encode()
         if not groups:
             new = new.replace(b"\\", b"\\\\")
+        if effort.aside or not (self.within_lines and self.needles.words):
+            return self._substitute(new, block, effort)
+        pieces: list[bytes] = []
+        done = 0
+        for begin, end in self.needles.lines_of(block):
+            pieces += (block[done:begin], self._substitute(new, block[begin:end], effort))
+            done = end
+        return b"".join((*pieces, block[done:]))
+
+    def _substitute(self, new: bytes, text: bytes, effort: Effort) -> bytes:
         try:
-            return self._compiled.sub(new, block, timeout=effort.seconds(), concurrent=effort.aside)
+            return self._compiled.sub(new, text, timeout=effort.seconds(), concurrent=effort.aside)
         except TimeoutError:
-            raise self._too_slow(block, effort) from None
+            raise self._too_slow(text, effort) from None
         except (regex.error, IndexError) as error:
             raise PatternError(
-                f"{replacement!r} does not fit the regular expression {self.text!r}: {error}"
+                f"{new.decode()!r} does not fit the regular expression {self.text!r}: {error}"
             ) from None
 
     def _may_match(self, block: bytes) -> bool:
-        for needle in self._needles:
-            if needle in block:
-                return True
-        return not self._needles
+        return not self.needles.words or self.needles.are_in(block)
 
     def _too_slow(self, block: bytes, effort: Effort) -> Exception:
         if not effort.aside:

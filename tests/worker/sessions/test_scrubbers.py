@@ -3,12 +3,19 @@
 import random
 import re
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
+import msgspec
 import pytest
+import regex
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from roundsman.platforms import load
 from roundsman.wire.job import Scrubber, ScrubberType
 from roundsman.worker import patterns
-from roundsman.worker.patterns import Pattern, PatternError
+from roundsman.worker.patterns import Pattern, PatternError, QuickEffort
 from roundsman.worker.scrubbers import Scrubbers, replace_literal
 
 
@@ -26,7 +33,11 @@ from roundsman.worker.scrubbers import Scrubbers, replace_literal
         (r"^\n", True),
         (r"^a\\\n", True),
         (r"^a\\n", True),  # a backslash and the letter n
-        (r"^a\n?", False),
+        (r"^a\n?", True),
+        (r"^a\n??", False),
+        (r"^[ \t]*key [^\s<]\S*", True),
+        (r"[^\]\n]", True),
+        (r"[^\\n]", False),
         (r"^a\nb.*\n", False),
         (r"^a\n+", False),
         (r"[^a]\n", False),
@@ -120,3 +131,79 @@ def test_bytes_that_are_no_text_pass_unharmed() -> None:
     )
     text = b"\xff\xfe \xe4 xx " + "grün\n".encode()
     assert b"".join(scrubbers.apply([text])) == b"\xff\xfe \xe4 \xc3\xa9 gruen\n"
+
+
+ODD = (
+    Scrubber(type=ScrubberType.SIMPLE, search="key"),
+    Scrubber(type=ScrubberType.SIMPLE, search="password", replace="pass"),
+    Scrubber(type=ScrubberType.REGEX, search=r"secret\n", replace="joined key "),
+    Scrubber(type=ScrubberType.REGEX, search=r"^community\n", replace=r""),
+    Scrubber(type=ScrubberType.REGEX, search=r"\0?secret", replace="\0\n"),
+    Scrubber(type=ScrubberType.REGEX_SUBSTITUTE, search=r"(?i)^(.*KEY).*\n?", replace=r"\1!"),
+    Scrubber(type=ScrubberType.REGEX_SUBSTITUTE, search=r"(\w+) (pass|key)$", replace=r"\2 \1"),
+    Scrubber(type=ScrubberType.REGEX, search=r"(?<!\w)!+", replace="bang"),
+)
+WORDS = (
+    "key",
+    "KEY 7",
+    "password",
+    "pass",
+    "word",
+    "secret",
+    "community",
+    "\0",
+    "!",
+    " ",
+    "\n",
+    "\r\n",
+)
+SAMPLES = [
+    line
+    for name in load.own_names()
+    for part in msgspec.yaml.decode(
+        (Path(__file__).parents[2] / "platforms" / "samples" / f"{name}.yaml").read_bytes()
+    ).values()
+    for line in (part.splitlines() if isinstance(part, str) else part or ())
+]
+
+
+def one_by_one(scrubbers: Sequence[Scrubber], text: bytes) -> bytes:
+    """What the scrubbers mean, without anything that makes it quick."""
+    for one in scrubbers:
+        if one.type is ScrubberType.SIMPLE:
+            text = text.replace(one.search.encode(), one.replace.encode())
+            continue
+        new = one.replace.encode()
+        if one.type is ScrubberType.REGEX:
+            new = new.replace(b"\\", b"\\\\")
+        text = regex.compile(one.search.encode(), regex.MULTILINE).sub(new, text)
+    return text
+
+
+class Unhurried(QuickEffort):
+    """A quick effort that does not give up when the machine is busy."""
+
+    def seconds(self) -> float:
+        return 5.0
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(st.sampled_from(ODD), max_size=5), st.lists(st.sampled_from(WORDS), max_size=30))
+def test_looking_only_at_some_lines_does_not_show(rules: list[Scrubber], words: list[str]) -> None:
+    text = "".join(words).encode()
+    assert b"".join(Scrubbers(rules).apply([text], Unhurried())) == one_by_one(rules, text)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from(load.own_names()),
+    st.lists(st.sampled_from(SAMPLES) | st.sampled_from(WORDS), max_size=30),
+    st.sampled_from(("\n", "\r\n", "\n\n", "\n\0\n", " ")),
+)
+def test_nor_with_the_filters_of_platforms(name: str, lines: list[str], between: str) -> None:
+    platform = load.by_name(name)
+    rules = [*platform.noise, *platform.secrets]
+    text = between.join(lines).encode()
+    expected = one_by_one(rules, text)
+    assert b"".join(Scrubbers(rules).apply([text], Unhurried())) == expected
+    assert b"".join(Scrubbers(rules).apply([text])) == expected
