@@ -41,7 +41,7 @@ from roundsman.archive.layouts import Layouts
 from roundsman.archive.maintenance import Maintainer
 from roundsman.archive.packs import new_pack_name
 from roundsman.archive.preparation import Current, Prepared, is_large, prepare_large, unreadable
-from roundsman.archive.reading import blob_pieces
+from roundsman.archive.reading import blob_pieces, blob_sizes
 from roundsman.archive.remotes.followers import Followers
 from roundsman.archive.repository import Repository
 from roundsman.archive.writer import Writer, unavailable
@@ -234,6 +234,17 @@ class GitArchive(Archive):
         self._expect_open()
         with self._reporting():
             return await asyncio.to_thread(self._history.versions, device, job, limit)
+
+    async def sizes(self, paths: Sequence[tuple[str, str]]) -> list[int | None]:
+        self._expect_open()
+        with self._reporting():
+            return await asyncio.to_thread(self._sizes, paths)
+
+    def _sizes(self, paths: Sequence[tuple[str, str]]) -> list[int | None]:
+        blobs = self._history.latest_blobs(paths)
+        kept = [blob for blob in blobs if blob is not None]
+        sizes = dict(zip(kept, blob_sizes(self._repository.git, kept), strict=True))
+        return [None if blob is None else sizes[blob] for blob in blobs]
 
     async def read(self, device: str, job: str, version: str | None = None) -> AsyncIterator[bytes]:
         self._expect_open()

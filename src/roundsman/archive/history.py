@@ -157,6 +157,12 @@ class History:
                 row = reader.execute(_ONE, (device, job, commit)).fetchone()
         return None if row is None else bytes(row[-1])
 
+    def latest_blobs(self, paths: Sequence[tuple[str, str]]) -> list[bytes | None]:
+        """The blob of the newest version of each of these; none where there is none."""
+        with closing(self._connect()) as reader:
+            rows = [reader.execute(_LATEST, path).fetchone() for path in paths]
+        return [None if row is None else bytes(row[-1]) for row in rows]
+
     def versions(self, device: str, job: str, limit: int) -> list[Version]:
         """The newest versions of a path, newest first."""
         with closing(self._connect()) as reader:

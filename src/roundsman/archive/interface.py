@@ -186,6 +186,14 @@ class Archive(ABC):
         """The latest versions, newest first; empty when there is none."""
 
     @abstractmethod
+    async def sizes(self, paths: Sequence[tuple[str, str]]) -> list[int | None]:
+        """How many bytes the latest version of each device and job has in the repository.
+
+        None where there is no version. Of a content that is kept beside the repository it is the
+        size of the pointer.
+        """
+
+    @abstractmethod
     def read(self, device: str, job: str, version: str | None = None) -> AsyncIterator[bytes]:
         """The content of one version (default: the latest), in pieces.
 

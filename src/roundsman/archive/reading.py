@@ -1,7 +1,7 @@
 """The content of a blob, in pieces, through `git cat-file`, which streams a large one too."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final, cast
 
 from roundsman.archive.command import Git
@@ -45,3 +45,10 @@ async def _read(git: Git, blob: bytes) -> AsyncIterator[bytes]:
         if process.returncode is None:
             process.kill()
             await process.communicate()  # to its end, so that nothing of it stays open
+
+
+def blob_sizes(git: Git, blobs: Sequence[bytes]) -> list[int]:
+    """How many bytes each of these blobs has. Raises `ArchiveUnavailableError`."""
+    asked = "".join(f"{blob.hex()}\n" for blob in blobs).encode()
+    said = git.run("cat-file", "--batch-check=%(objectsize)", stdin=asked) if blobs else b""
+    return [int(line) if line.isdigit() else 0 for line in said.splitlines()]

@@ -23,7 +23,7 @@ from roundsman.controller.batching import Batches
 from roundsman.controller.ending import AT_ONCE, Ending
 from roundsman.controller.evidence import Evidence
 from roundsman.controller.planner import Planner
-from roundsman.controller.shrinkage import known_before, weigh
+from roundsman.controller.shrinkage import extent_of, known_before, weigh
 from roundsman.controller.spool import Received
 from roundsman.errors import ConflictError, NotFoundError
 from roundsman.ledger.interface import (
@@ -135,6 +135,7 @@ class Intake:
         self._clock = clock
         self._turns = turns
         self._standings = Batches(ledger.standings, most=AT_ONCE)
+        self._sizes = Batches(archive.sizes, most=AT_ONCE)
         self._small = Batches(archive.store_all, most=AT_ONCE)
         self._ending = Ending(planner=planner, ledger=ledger, clock=clock)
 
@@ -246,8 +247,9 @@ class Intake:
             if completion.recording is not None:
                 await self._evidence.keep_recording(run.run_id, completion.recording)
             return msgspec.structs.replace(run, evidence=True), None
-        before = await known_before(lease, slot.shrink_guard, self._archive)
-        weighed = weigh(run.run_id, content, before, slot.shrink_guard)
+        guard = slot.shrink_guard
+        before = await known_before(lease, guard, extent_of(content), self._archive, self._sizes.do)
+        weighed = weigh(run.run_id, content, before, guard)
         if weighed.loss is not None:
             await self._evidence.keep(run.run_id, content)
             return _shrunk(run, weighed.loss), weighed.kept

@@ -5,7 +5,8 @@ look alike: much less than before. What lost more than a set share waits in quar
 second result, or a person, confirms it.
 """
 
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -18,6 +19,9 @@ LEAST_BINARY_BYTES: Final = 1024
 """A binary content smaller than this may become whatever it likes."""
 TOLERANCE: Final = 10
 """Two contents are of about the same size when they differ by at most one part in so many."""
+
+SizeOf: TypeAlias = Callable[[tuple[str, str]], Awaitable[int | None]]
+"""Tells how large the latest version of a device and job is."""
 
 
 class Weighed(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,17 +78,24 @@ def weigh(run_id: str, content: Received, before: KeptResult, guard: ShrinkGuard
     )
 
 
-async def known_before(lease: LeasedSlot, guard: ShrinkGuard, archive: Archive) -> KeptResult:
-    """What is known of the slot's result: from the ledger, and where that is new, the archive."""
+async def known_before(
+    lease: LeasedSlot, guard: ShrinkGuard, now: Extent, archive: Archive, size_of: SizeOf
+) -> KeptResult:
+    """What is known of the slot's result: from the ledger, and where that is new, the archive.
+
+    The archive is asked for a size first, and read only where `now` is clearly less: the first
+    round over an adopted repository must not read all of it.
+    """
     known = lease.result or KeptResult()
     if known.extent is not None or guard.percent == 100:
+        return known
+    size = await size_of((lease.device, lease.job))
+    if size is None or now.size * TOLERANCE >= size * (TOLERANCE - 1):
         return known
     return msgspec.structs.replace(known, extent=await _archived(archive, lease.device, lease.job))
 
 
 async def _archived(archive: Archive, device: str, job: str) -> Extent | None:
-    if not await archive.versions(device, job, limit=1):
-        return None  # most often: asked without starting to read
     size = lines = 0
     head = b""
     try:

@@ -145,6 +145,17 @@ class ArchiveConformance:
         assert all("edge1" in item.subject and "show_run" in item.subject for item in versions)
         assert [await content_of(archive, version=item.version) for item in stored] == contents
 
+    async def test_sizes_are_those_of_the_latest_versions(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        for content in (b"one\n", b"three\n"):
+            await archive.store(spool.entry(content))
+        await archive.store(spool.entry(b"three\n", device="edge2"))
+        await archive.store(spool.entry(b"", device="edge3"))
+        asked = [(f"edge{number}", "show_run") for number in (3, 1, 4, 2, 1)]
+        assert await archive.sizes(asked) == [0, 6, None, 6, 6]
+        assert await archive.sizes([]) == []
+
     async def test_a_list_of_versions_has_its_limit(self, archive: Archive, spool: Spool) -> None:
         stored = [await archive.store(spool.entry(b"%d\n" % number)) for number in range(5)]
         versions = await archive.versions("edge1", "show_run", limit=2)

@@ -1,7 +1,7 @@
 """An archive in memory: passes the conformance suite but for what only a disk can promise."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
@@ -79,6 +79,9 @@ class MemoryArchive(Archive):
     async def versions(self, device: str, job: str, *, limit: int) -> list[Version]:
         kept = self.kept.get((device, job), [])
         return [item.version for item in reversed(kept)][:limit]
+
+    async def sizes(self, paths: Sequence[tuple[str, str]]) -> list[int | None]:
+        return [len(kept[-1].content) if (kept := self.kept.get(path)) else None for path in paths]
 
     async def read(self, device: str, job: str, version: str | None = None) -> AsyncIterator[bytes]:
         for item in reversed(self.kept.get((device, job), [])):
