@@ -81,6 +81,7 @@ MATRIX: Final = {
     "GET /api/v1/processes/{process_id}": READ,
     "GET /api/v1/processes/{process_id}/output": READ,
     "GET /api/v1/pauses": READ,
+    "GET /api/v1/archive": READ,
     "GET /api/v1/remotes": READ,
     "POST /api/v1/reload": CHANGE,
 }

@@ -261,6 +261,9 @@ async def test_results_are_read_as_they_are(site: Site, tmp_path: Path) -> None:
         assert answer.content == content
         assert answer.headers["content-type"] == kind
         assert answer.headers["x-content-type-options"] == "nosniff"
+    said = (await site.get("/archive")).json()
+    assert said["bytes"] > 0
+    assert (said["loose"], said["set_aside"]) == (0, [])
     versions = (await site.get(f"{path}/versions")).json()["items"]
     assert [version["at"] for version in versions] == [START + n for n in (3, 2, 1, 0)]
     assert (await site.get(f"{path}/versions", limit=2)).json()["items"] == versions[:2]

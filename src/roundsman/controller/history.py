@@ -11,6 +11,7 @@ from roundsman.controller.evidence import Evidence
 from roundsman.controller.intake import SlotNotFoundError
 from roundsman.errors import NotFoundError
 from roundsman.ledger.interface import Ledger, ProcessQuery, RunQuery, SlotQuery
+from roundsman.wire.archive import ArchiveState
 from roundsman.wire.names import is_valid_name
 from roundsman.wire.page import Page
 from roundsman.wire.process import Process, ProcessState
@@ -183,6 +184,10 @@ class History:
         if not versions:
             raise _nothing_kept(device, job)
         return tuple(versions)
+
+    async def archive(self) -> ArchiveState:
+        """How the repository of results stands. Raises `UnavailableError`."""
+        return await self._archive.state()
 
     async def remotes(self) -> tuple[RemoteState, ...]:
         """How each repository stands that results are pushed to. Raises `UnavailableError`."""

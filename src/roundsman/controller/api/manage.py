@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from litestar.exceptions import ValidationException
 
 from roundsman.controller.api import (
+    manage_archive,
     manage_history,
     manage_inventory,
     manage_lfs,
@@ -43,6 +44,7 @@ ROUTES: Final = Router(
         manage_remotes.ROUTES,
         manage_operations.ROUTES,
         manage_history.ROUTES,
+        manage_archive.ROUTES,
     ],
     before_request=parameters.check,
     exception_handlers={ValidationException: parameters.on_validation_error},
