@@ -4,7 +4,7 @@ import asyncio
 import io
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import pytest
@@ -275,4 +275,56 @@ async def test_a_device_that_falls_silent_before_its_prompt_is_a_failure() -> No
 async def test_a_device_that_hangs_up_is_a_failure() -> None:
     device = Device({"show": "half of it\n"}, hangs_up_on="show")
     with pytest.raises(ClosedEarlyError):
+        await outputs(device, "show")
+
+
+class Slow(Device):
+    """It echoes what is typed late, and what is typed while it is busy twice."""
+
+    def __init__(
+        self, answers: dict[str, str], *, late: Sequence[float], busy: bool = False
+    ) -> None:
+        super().__init__(answers)
+        self._late = iter(late)
+        self._busy = busy
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def write(self, data: bytes) -> None:
+        if not data.strip():
+            super().write(data)
+            return
+        if self._busy:
+            self._busy = False
+            self._pending += data.replace(b"\n", b"\r\n")
+        task = asyncio.create_task(self._write_late(data))
+        self._tasks.add(task)
+
+    async def _write_late(self, data: bytes) -> None:
+        await asyncio.sleep(next(self._late, 0))
+        super().write(data)
+
+
+@pytest.mark.parametrize("factor", [1.5, 2.5])
+async def test_an_echo_later_than_we_are_patient_is_no_part_of_the_output(factor: float) -> None:
+    """The echo stayed in the result, as a success, where the device was slow twice."""
+    device = Slow({"show": CONFIG}, late=[factor * PATIENCE.repeated] * 2)
+    assert await outputs(device, "show", "show") == [CONFIG, CONFIG]
+    assert device.lines.count("show") == 2
+
+
+async def test_an_echo_that_came_twice_is_no_part_of_the_output() -> None:
+    """Terminals echo what is typed while they are busy, and once more when they read it."""
+    device = Slow({"show": CONFIG}, late=[], busy=True)
+    assert await outputs(device, "show") == [CONFIG]
+    assert device.lines.count("show") == 2
+
+
+async def test_an_output_that_begins_with_the_command_each_time_is_kept() -> None:
+    device = Device({"show vtp": "show vtp\n% Invalid input\n"})
+    assert await outputs(device, "show vtp") == ["show vtp\n% Invalid input\n"]
+
+
+async def test_what_may_be_an_echo_is_not_stored_where_none_was_seen() -> None:
+    device = Device({"show": "r0#show\nx\n"}, echo=lambda _: "")
+    with pytest.raises(PromptError, match="begins with the command itself"):
         await outputs(device, "show")

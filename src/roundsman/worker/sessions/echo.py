@@ -6,6 +6,7 @@ from roundsman.worker.sessions.lines import Lines
 from roundsman.worker.sessions.login import Answers
 from roundsman.worker.sessions.manners import Manners
 from roundsman.worker.sessions.prompt import Prompt
+from roundsman.worker.sessions.transcript import Span
 
 
 class Echoes:
@@ -28,11 +29,14 @@ class Echoes:
         position = self._lines.position
         column = len(self._lines.screen.line)  # where a device without echo begins to write
         noticed = False  # whether a notice has taken the prompt's place before the echo
+        # A device that has answered nothing at all is slow. Keys may well be answered by nothing.
+        answered = sent is None
         while True:
-            silent = not self._seen and self._waits(prompt)
+            silent = answered and not self._seen and self._waits(prompt)
             finished = await self._lines.receive(self._patience if silent else None)
             if finished is None:
                 return position + column  # no echo, and no output
+            answered = True
             for line in finished.splitlines(keepends=True):
                 text = line.rstrip()
                 begins = prompt.at_start_of(text)
@@ -48,6 +52,31 @@ class Echoes:
                 # The prompt alone: a device without echo ended its line.
                 position += len(line)
                 column = 0
+
+    async def is_left_in(self, output: Span, sent: str, prompt: Prompt, *, patient: bool) -> bool:
+        """Whether an output may begin with an echo, so that it has to be read again.
+
+        Terminals that were busy when the line was typed echo it twice. A device that shows it again
+        after a silence, which is waited for here, has printed it (`patient`): it was not busy. One
+        that was not seen to echo may have echoed too late, or in a way that was not recognised:
+        raises `PromptError` then, if that happens again.
+        """
+        typed = sent.strip().encode()
+        line = self._lines.first_line_of(output, len(prompt.text) + WINDOW_COLUMNS).strip()
+        if self._seen:
+            repeated = line.removeprefix(prompt.at_start_of(line)).strip() == typed
+        else:
+            repeated = line.endswith(typed)
+        if not typed or not repeated or (patient and self._seen):
+            return False
+        if patient:
+            raise PromptError(
+                f"the output of {sent!r} begins with the command itself, and no echo of it was "
+                "seen before: which of both this is cannot be told"
+            )
+        while await self._lines.receive(self._patience) is not None:
+            pass
+        return True
 
     def _waits(self, prompt: Prompt) -> bool:
         """Whether the device waits for us, as far as can be told from its line."""

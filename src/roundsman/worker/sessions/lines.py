@@ -10,7 +10,7 @@ from roundsman.worker.sessions.channel import Channel
 from roundsman.worker.sessions.errors import ClosedEarlyError, TooLargeError
 from roundsman.worker.sessions.events import Came, Hear, Purpose, Sent, nobody
 from roundsman.worker.sessions.terminal import LineRenderer
-from roundsman.worker.sessions.transcript import Transcript
+from roundsman.worker.sessions.transcript import Span, Transcript
 
 _REMEMBERED: Final = 8
 """Finished lines that are remembered: twice what may come with each prompt, and two prompts."""
@@ -53,6 +53,13 @@ class Lines:
     def text_before(self) -> bytes:
         """The last finished lines, for questions that reach over line ends."""
         return b"".join(line.text[-_LONGEST_BEFORE:] + b"\n" for line in self.finished)
+
+    def first_line_of(self, span: Span, most: int) -> bytes:
+        """The first line of a part of the transcript; of one longer than `most` bytes, nothing."""
+        start, end = span
+        text = b"".join(self._transcript.read(Span(start, min(end, start + most))))
+        line, line_end, _ = text.partition(b"\n")
+        return line if line_end or len(text) == end - start else b""
 
     def send(self, data: bytes, purpose: Purpose) -> None:
         """Send."""

@@ -200,9 +200,12 @@ class Shell:
             start = await self._echoes.skip(command if enter else None, self._prompt)
             proof = Proof(self._lines, self._prompt, self._manners, ends, expected)
             ended, disturbed = await self._prove_end(proof, silence, patient=patient)
-            self._prompt = ended.prompt
-            if not disturbed:
-                return Span(start, max(start, ended.at))
+            typed_at, self._prompt = self._prompt, ended.prompt
+            output = Span(start, max(start, ended.at))
+            if not disturbed and not (
+                enter and await self._echoes.is_left_in(output, command, typed_at, patient=patient)
+            ):
+                return output
         raise PromptError(
             f"the end of the output of {command!r} cannot be told: it holds the prompt "
             f"{self.prompt_text} as a line of its own, and pauses there"
