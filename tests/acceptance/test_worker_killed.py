@@ -17,6 +17,7 @@ from roundsman.wire.run import Outcome, SlotState
 from tests.acceptance.controllers import controller_process
 
 LEASE_SECONDS = 2
+YEAR_2100 = 4_102_444_800  # nothing is due by itself, whatever the time of the day
 COMMAND = "show running-config"
 [IOS] = [kind for kind in KINDS if kind.name == "ios"]
 
@@ -49,7 +50,7 @@ def configuration(device: SimulatedDevice) -> dict[str, object]:
         },
         "jobs": {
             "backup": {
-                "schedule": {"duration": "1 day"},
+                "schedule": {"fixed": YEAR_2100},
                 "command": {"inline": [COMMAND]},
                 "prompt": {"ends_with": "#"},
             }

@@ -67,3 +67,12 @@ def test_pages_are_turned_and_passwords_answered(tmp_path: Path) -> None:
     assert played.answer("another").output == b"\r\n"
     assert played.prompt() == b"r1#"
     assert played.answer("exit").ends_session
+
+
+def test_an_empty_line_is_answered_on_a_new_line(tmp_path: Path) -> None:
+    """Some recordings, finished by hand, have nothing but a prompt there."""
+    text = 'init_prompt: "r1#"\ncommands: {"show\\n": "show\\nr1##", "\\n": "r1##"}\n'
+    played = read_recording(written(tmp_path, text)).dialogue()
+    played.answer("show")
+    assert played.answer("").output == b"\r\n"
+    assert played.prompt() == b"r1##"

@@ -1,5 +1,6 @@
 """Dialogues played over real SSH and Telnet, with faults."""
 
+import asyncio
 from pathlib import Path
 
 import asyncssh
@@ -74,6 +75,19 @@ async def test_a_wrong_password_lets_nobody_in(tmp_path: Path, protocol: Protoco
         found, _ = await Bench(tmp_path).fail(entry(device, "wrong"), commands(SHOW))
         assert found is FailureClass.AUTHENTICATION
         assert device.sessions == 0
+
+
+@BOTH
+async def test_a_session_that_stalls_ends_with_the_server(
+    tmp_path: Path, protocol: ProtocolType
+) -> None:
+    """It was left to the garbage collector, whose complaint failed whichever test came next."""
+    before = asyncio.all_tasks()
+    faults = Faults(stalls_after_bytes=200)
+    async with SimulatedDevice(IOS, "r1", protocol=protocol, faults=faults) as device:
+        await Bench(tmp_path).fail(entry(device), commands(SHOW, command_timeout=1))
+    left = [task for task in asyncio.all_tasks() - before if "_serve_" in repr(task)]
+    assert not left
 
 
 async def test_commands_run_without_a_shell() -> None:

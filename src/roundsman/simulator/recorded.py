@@ -110,7 +110,10 @@ class RecordedDialogue(Dialogue):
             return self._came(b"\n" + self._prompt)
         leaves = line.strip() in _FAREWELLS
         if place is not None:
-            return self._play(place, leaves=leaves)
+            came = self._recording.exchanges[place].came
+            # Made by hand, some say of an empty line nothing but that the prompt follows.
+            before = b"" if line.strip() or b"\n" in came else b"\n"
+            return self._play(place, before=before, leaves=leaves)
         if leaves:
             return Answer(output=drawn(line.encode() + b"\n"), ends_session=True)
         return self._came(line.encode() + b"\n% not recorded\n" + self._prompt)

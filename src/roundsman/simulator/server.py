@@ -2,7 +2,8 @@
 
 import asyncio
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Self, cast
@@ -58,6 +59,7 @@ class DialogueServer:
         self._server: asyncssh.SSHAcceptor | asyncio.Server | telnetlib3.server.Server | None = None
         self.connections: set[asyncio.WriteTransport | asyncssh.SSHServerConnection] = set()
         self._port = port
+        self._served: set[asyncio.Task[None]] = set()
 
     @property
     def port(self) -> int:
@@ -109,6 +111,9 @@ class DialogueServer:
         for connection in [*self.connections]:
             connection.abort()
         self._server.close()
+        for session in self._served:
+            session.cancel()  # some stall for good
+        await asyncio.gather(*self._served, return_exceptions=True)
         await self._server.wait_closed()
         self._server = None
 
@@ -123,6 +128,18 @@ class DialogueServer:
         """Files to be fetched over SFTP, by absolute path."""
         return {}
 
+    @contextmanager
+    def _serving(self) -> Iterator[None]:
+        """Know of this session until either side hangs up, so that it ends with the server."""
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._served.add(task)
+        try:
+            yield
+        except (HungUp, OSError, asyncssh.Error):
+            pass
+        finally:
+            self._served.discard(task)
+
     async def _serve_ssh(
         self,
         stdin: "asyncssh.SSHReader[bytes]",
@@ -133,15 +150,13 @@ class DialogueServer:
         channel = stdout.channel
         command = channel.get_command()
         connection, dialogue = _Ssh(stdin, stdout), self._dialogue()
-        try:
+        with self._serving():
             if command is None:
                 await Terminal(connection, dialogue, self.faults).run()
             else:
                 answer = dialogue.execute(command)
                 await Outlet(connection, self.faults).write_answer(answer)
                 cast("asyncssh.SSHServerChannel[bytes]", channel).exit(answer.status)
-        except (HungUp, OSError, asyncssh.Error):
-            pass
         stdout.close()
 
     def _serve_files(self, channel: "asyncssh.SSHServerChannel[bytes]") -> DeviceFiles:
@@ -154,17 +169,14 @@ class DialogueServer:
     ) -> None:
         connection = _Telnet(reader, writer)
         self.connections.add(connection.transport)
-        try:
+        with self._serving():
             writer.iac(telnetlib3.WILL, telnetlib3.ECHO)
             writer.iac(telnetlib3.WILL, telnetlib3.SGA)
             if self.login is None or await self._logged_in(connection):
                 self.sessions += 1
                 await Terminal(connection, self._dialogue(), self.faults).run()
-        except (HungUp, OSError):
-            pass
-        finally:
-            self.connections.discard(connection.transport)
-            writer.close()
+        self.connections.discard(connection.transport)
+        writer.close()
 
     async def _logged_in(self, connection: "_Telnet") -> bool:
         for _ in range(_MOST_LOGINS):
