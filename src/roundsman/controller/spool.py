@@ -38,7 +38,7 @@ class SpoolUnavailableError(UnavailableError):
 class Received:
     """One content being received; gone when its `async with` ends, unless it was moved away."""
 
-    def __init__(self, spool: "Spool", path: Path) -> None:
+    def __init__(self, spool: "Spool", folder: Path) -> None:
         """Nothing is created before there is too much for memory."""
         self.size = 0
         self.lines = 0
@@ -46,7 +46,8 @@ class Received:
         self.binary = False
         """Whether it begins like something other than text; known after `finish`."""
         self._spool = spool
-        self._path = path
+        self._folder = folder
+        self._path = folder  # its own once it has a file: most never do, and a name costs time
         self._announced = 0
         self._to_look_at = LOOKED_AT_BYTES
         self._digest = hashlib.sha256()
@@ -110,6 +111,7 @@ class Received:
 
     def _write(self, data: bytes) -> None:
         if self._file is None:
+            self._path = self._folder / uuid.uuid4().hex
             self._file = self._path.open("xb", buffering=0)
         rest = memoryview(data)
         while rest:
@@ -171,7 +173,7 @@ class Spool:
 
     def receive(self) -> Received:
         """A new content; to be used with `async with`."""
-        return Received(self, self._folder / uuid.uuid4().hex)
+        return Received(self, self._folder)
 
     def expect_room(self, size: int) -> None:
         """Raise `OSError` when so much, beside what is promised, would fill the disk."""
