@@ -23,7 +23,7 @@ _BUILDING: Final = ".rebuilding"
 _BUILT: Final = ".rebuilt"
 _BESIDE: Final = "lfs"
 """Contents kept beside git; each proves itself by its name when it is read."""
-_NOTES: Final = ("layout.json",)
+_NOTES: Final = ("layout.json", "adopted.json")
 _FIXED: Final = 8 + 1024 + 40
 """Bytes of an index beside its objects: header, counts, two checksums."""
 _PER_OBJECT: Final = 28

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from roundsman.archive.adopted import AdoptedPath, load_adopted
 from roundsman.archive.files import Files
 from roundsman.archive.layout import FLAT, SHARDED, Layout
 
@@ -39,11 +40,13 @@ class Layouts:
         self.current = Layout(self._wanted or (FLAT,))
         self.former = [Layout((FLAT,)), Layout((SHARDED,))]
         """Newest first; without a note it may have been either."""
+        self._adopted: list[AdoptedPath] = []
         self.noted = False
         """Whether all results are known to stand where `current` says."""
 
     def load(self) -> None:
-        """Read the note. Raises `OSError`; what is no note is as none."""
+        """Read the notes. Raises `OSError`; what is no note is as none."""
+        self._adopted = load_adopted(self._file.parent)
         try:
             noted = msgspec.json.decode(self._file.read_bytes(), type=_Noted)
             known = [Layout(texts) for texts in (noted.paths, *noted.former)]
@@ -83,6 +86,8 @@ class Layouts:
             pair = layout.pair(path)
             if pair is not None:
                 return pair
+        if self._adopted and self.owner(path) is None:  # copies of ours are nobody else's
+            return next(filter(None, (adopted.pair(path) for adopted in self._adopted)), None)
         return None
 
     def owner(self, path: bytes) -> tuple[str, str] | None:

@@ -7,9 +7,16 @@ from typing import Final
 
 import click
 
-from roundsman.archive import checking, exporting
+from roundsman.archive import adopting, checking, exporting
+from roundsman.archive.adopted import AdoptedPath
+from roundsman.clock import SystemClock
 from roundsman.errors import ConflictError
 
+_LAYOUTS: Final = {
+    "oxidized": ("{device}", "{group}/{device}"),
+    "rancid": ("configs/{device}", "{group}/configs/{device}"),
+    "roundsman": (),
+}
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,40}")
 
 _REPOSITORY = click.argument("repository", type=click.Path(path_type=Path))
@@ -99,6 +106,46 @@ def export(repository: Path, folder: Path, at: str | None, commit: str | None) -
     for omission in exporting.export(git, chosen, folder):
         click.echo(f"left out: {omission}", err=True)
     click.echo(f"{folder}: the files of {chosen.hex()}")
+
+
+@command.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("repository", type=click.Path(path_type=Path))
+@click.option(
+    "--layout",
+    "layouts",
+    multiple=True,
+    default=("roundsman",),
+    help="`roundsman` (the default), `oxidized`, `rancid`, or a template of your own such as "
+    "`{group}/{device}`; several are tried in order.",
+)
+@click.option("--job", help="The job whose results they are, where the layout has no {job}.")
+@click.option("--dry-run", is_flag=True, help="Only say which file would be whose.")
+def adopt(
+    sources: tuple[Path, ...],
+    repository: Path,
+    layouts: tuple[str, ...],
+    job: str | None,
+    dry_run: bool,
+) -> None:
+    """Make the archive REPOSITORY, not there yet, of the git repositories SOURCES.
+
+    Their history comes over as it is. When a controller starts on it, files that are results move
+    to where its paths say, in one commit; others stay. SOURCES are not changed.
+    """
+    templates = [path for layout in layouts for path in _LAYOUTS.get(layout, (layout,))]
+    paths = [AdoptedPath(path, None if "{job}" in path else job).check() for path in templates]
+    mapped = [*adopting.survey(sources, paths)]
+    if dry_run:
+        for item in mapped:
+            owner = "stays" if item.pair is None else "{1} on {0}".format(*item.pair)
+            click.echo(f"{item.path}: {owner}")
+        for clash in adopting.clashes(mapped):
+            click.echo(f"cannot be adopted: {clash}")
+    else:
+        adopting.adopt(sources, repository, paths, now=SystemClock().now())
+    results = sum(item.pair is not None for item in mapped)
+    click.echo(f"{results:,} results, {len(mapped) - results:,} other files")
 
 
 def _seconds(text: str) -> float:

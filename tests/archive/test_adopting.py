@@ -1,0 +1,190 @@
+"""Archives that begin with the repositories of other programs, built here with real git."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from roundsman.archive.adopted import AdoptedPath, AdoptionError, load_adopted
+from roundsman.archive.git import GitArchive
+from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.cli.archive import command
+from roundsman.clock import SystemClock
+from roundsman.config.records import ArchiveSettings
+from roundsman.testing.archive_conformance import Spool, content_of
+from tests.archive.stock_git import StockGit
+
+
+def repository(folder: Path, *commits: dict[str, str], bare: bool = False) -> StockGit:
+    """A repository as a program makes it that commits files in a work tree."""
+    folder.mkdir(parents=True)
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=Oxidized", "-c", "user.email=o@example.org")
+        subprocess.run(
+            ["git", *identity, "-C", str(folder), *arguments], check=True, env=environment
+        )
+
+    git("init", "--quiet", "--initial-branch=master")
+    for number, files in enumerate(commits):
+        for path, text in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
+        git("add", "--all")
+        git("commit", "--quiet", "--message", f"update {number}")
+    if bare:
+        git("config", "core.bare", "true")
+        (folder / ".git").rename(folder.with_name(folder.name + ".git"))
+        return StockGit(folder.with_name(folder.name + ".git"))
+    return StockGit(folder / ".git")
+
+
+def asked(*arguments: object) -> Result:
+    return CliRunner().invoke(command, ["adopt", *map(str, arguments)])
+
+
+async def opened(folder: Path, *paths: str) -> GitArchive:
+    archive = GitArchive(folder, SystemClock(), ArchiveSettings(paths=paths))
+    await archive.open()
+    return archive
+
+
+async def test_oxidized_with_groups_in_one_repository(
+    tmp_path: Path, folder: Path, stock: StockGit, spool: Spool
+) -> None:
+    source = repository(
+        tmp_path / "oxidized",
+        {"core/edge1": "one\n", "core/edge2": "x\n", "README.md": "hello\n"},
+        {"core/edge1": "two\n"},
+        {"core/edge1": "three\n", "access/sw1": "y\n"},
+        bare=True,
+    )
+    before = source.commits()
+    said = asked(
+        source.folder, folder, "--layout", "oxidized", "--job", "show_run", "--dry-run"
+    ).output.splitlines()
+    assert said == [
+        "README.md: stays",
+        "access/sw1: show_run on sw1",
+        "core/edge1: show_run on edge1",
+        "core/edge2: show_run on edge2",
+        "3 results, 1 other files",
+    ]
+    assert not folder.exists()
+    done = asked(source.folder, folder, "--layout", "oxidized", "--job", "show_run")
+    assert done.output == "3 results, 1 other files\n", done
+    assert stock.commits() == before == source.commits()
+
+    archive = await opened(folder)
+    try:
+        versions = await archive.versions("edge1", "show_run", limit=9)
+        assert [item.version for item in versions] == before
+        assert await content_of(archive) == b"three\n"
+        assert await content_of(archive, version=before[2]) == b"one\n"
+        unchanged = await archive.store(spool.entry(b"three\n"))
+        assert (unchanged.version, unchanged.changed) == (before[0], False)
+        stored = await archive.store(spool.entry(b"four\n"))
+        versions = await archive.versions("edge1", "show_run", limit=9)
+        assert [item.version for item in versions] == [stored.version, *before]
+    finally:
+        await archive.close()
+    files = stock.run("ls-tree", "-r", "--name-only", "master").decode().split()
+    names = ("edge1", "edge2", "sw1")
+    assert files == ["README.md", *(f"by_device/{name}/show_run" for name in names)]
+    followed = stock.run("log", "--follow", "--format=%H", "--", "by_device/edge1/show_run")
+    assert set(before) <= set(followed.decode().split())
+    stock.fsck()
+
+    (folder / "roundsman" / "versions.sqlite").unlink()  # it is made anew from git
+    archive = await opened(folder, "sites/{device}/{job}.txt")
+    assert len(await archive.versions("edge1", "show_run", limit=9)) == 4
+    assert await content_of(archive) == b"four\n"
+    await archive.close()
+
+
+async def test_oxidized_with_a_repository_for_each_group(
+    tmp_path: Path, folder: Path, stock: StockGit, spool: Spool
+) -> None:
+    core = repository(tmp_path / "core", {"edge1": "one\n"}, {"edge1": "two\n"}, bare=True)
+    access = repository(tmp_path / "access", {"sw1": "x\n"}, {"sw1": "y\n"}, bare=True)
+    arguments = ("--layout", "{device}", "--job", "show_run")
+    done = asked(core.folder, access.folder, folder, *arguments)
+    assert done.output == "2 results, 0 other files\n", done
+    assert {*core.commits(), *access.commits()} < set(stock.commits())
+    archive = await opened(folder)
+    try:
+        assert await content_of(archive) == b"two\n"
+        assert await content_of(archive, device="sw1") == b"y\n"
+        assert len(await archive.versions("edge1", "show_run", limit=9)) == 2
+    finally:
+        await archive.close()
+    stock.fsck()
+
+
+async def test_rancid(tmp_path: Path, folder: Path, stock: StockGit) -> None:
+    source = repository(
+        tmp_path / "rancid",
+        {"core/configs/edge1": "one\n", "core/router.db": "edge1;cisco;up\n"},
+        {"core/configs/edge1": "two\n"},
+    )
+    done = asked(source.folder.parent, folder, "--layout", "rancid", "--job", "show_run")
+    assert done.output == "1 results, 1 other files\n", done
+    archive = await opened(folder)
+    assert len(await archive.versions("edge1", "show_run", limit=9)) == 2
+    await archive.close()
+    assert stock.run("show", "master:core/router.db") == b"edge1;cisco;up\n"
+
+
+async def test_our_own_layout(tmp_path: Path, folder: Path, stock: StockGit) -> None:
+    paths = ("by_device/edge1/show_run", "by_job/show_run/edge1")
+    files = {"README.md": "x\n", **dict.fromkeys(paths, "one\n")}
+    source = repository(tmp_path / "original", files, {"by_device/edge1/show_run": "two\n"})
+    done = asked(source.folder, folder)
+    assert done.output == "1 results, 2 other files\n", done
+    archive = await opened(folder, "by_device/{device}/{job}", "by_job/{job}/{device}")
+    versions = await archive.versions("edge1", "show_run", limit=9)
+    assert [item.version for item in versions] == source.commits()
+    await archive.close()
+    assert stock.run("show", "master:by_job/show_run/edge1") == b"two\n"
+
+
+def test_what_cannot_be_adopted_leaves_nothing(tmp_path: Path, folder: Path) -> None:
+    source = repository(tmp_path / "a", {"core/edge1": "x\n", "access/edge1": "y\n"})
+    arguments = ("--layout", "oxidized", "--job", "show_run")
+    clash = asked(source.folder, folder, *arguments)
+    assert "are both show_run on edge1" in str(clash.exception)
+    assert "cannot be adopted" in asked(source.folder, folder, *arguments, "--dry-run").output
+    twice = asked(source.folder, source.folder, folder, "--layout", "core/{device}", "--job", "x")
+    assert isinstance(twice.exception, AdoptionError)
+    empty = repository(tmp_path / "empty")
+    assert isinstance(asked(empty.folder, folder).exception, AdoptionError)
+    assert isinstance(asked(tmp_path, folder).exception, ArchiveUnavailableError)
+    assert not folder.exists()
+    folder.mkdir()
+    taken = asked(source.folder, folder, "--layout", "core/{device}", "--job", "x").exception
+    assert "not there yet" in str(taken)
+    assert not list(tmp_path.glob("*.adopting"))
+
+
+@pytest.mark.parametrize(
+    ("layout", "job"),
+    [("{group}", "x"), ("{device}", None), ("{device}/{job}", None), ("{device}{job}", "x")],
+)
+def test_templates_that_do_not_say_whose(layout: str, job: str | None) -> None:
+    path = AdoptedPath(layout, job)
+    if layout == "{device}/{job}":
+        assert path.check().pair(b"edge1/show") == ("edge1", "show")
+        return
+    with pytest.raises(AdoptionError):
+        path.check()
+
+
+def test_a_note_that_is_none_is_left_out(folder: Path) -> None:
+    own = folder / "roundsman"
+    own.mkdir(parents=True)
+    (own / "adopted.json").write_text(json.dumps([{"path": "{nothing}"}]))
+    assert load_adopted(own) == []
