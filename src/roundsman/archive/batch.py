@@ -14,15 +14,15 @@ import msgspec
 
 from roundsman.archive import attributes
 from roundsman.archive.attributes import Attributes, marked
-from roundsman.archive.commits import commit_object, subject
+from roundsman.archive.commits import commit_object, seconds, subject
 from roundsman.archive.copies import Places
 from roundsman.archive.folders import Folders, above
-from roundsman.archive.history import Kept
 from roundsman.archive.interface import Entry
 from roundsman.archive.objects import BLOB, COMMIT, TREE, object_id, whole
 from roundsman.archive.packs import Pack
 from roundsman.archive.preparation import Prepared
 from roundsman.archive.trees import FILE_MODE, TREE_MODE, Tree
+from roundsman.archive.walking import Kept
 
 _TREE_BYTES: Final = 32 << 20
 _CHAIN: Final = 32
@@ -34,11 +34,13 @@ _WHOLE: Final = 200
 class Change:
     """A result that is written; those of one group share a commit."""
 
-    __slots__ = ("blob", "commit", "entry")
+    __slots__ = ("blob", "commit", "entry", "lines", "size")
 
-    def __init__(self, entry: Entry, blob: bytes) -> None:
-        self.entry = entry
-        self.blob = blob
+    def __init__(self, item: Prepared) -> None:
+        self.entry = item.entry
+        self.blob = item.blob
+        self.size = item.size
+        self.lines = item.lines
         self.commit = b""
         """Set when its group is sealed."""
 
@@ -108,7 +110,7 @@ class Batch:
             self.seal()
         if item.raw is not None and is_version:
             self.pack.add(item.blob, item.raw)
-        change = Change(item.entry, item.blob)
+        change = Change(item)
         self.entries.append(item.entry)
         self._group[places.path] = change
         if is_version:
@@ -139,7 +141,18 @@ class Batch:
             if self._latest.get(path) is change:
                 entry = change.entry
                 self.versions.append(
-                    Kept(entry.device, entry.job, self.tip, change.blob, int(self._now), line)
+                    Kept(
+                        device=entry.device,
+                        job=entry.job,
+                        commit=self.tip,
+                        blob=change.blob,
+                        at=int(self._now),
+                        ended_at=seconds(entry.ended_at),
+                        subject=line,
+                        run_id=entry.run_id,
+                        size=change.size,
+                        lines=change.lines,
+                    )
                 )
 
     def _set(self, path: bytes, blob: bytes) -> None:

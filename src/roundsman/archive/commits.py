@@ -47,8 +47,8 @@ def _commit(
     lines = [
         f"tree {tree.hex()}",
         *(f"parent {parent.hex()}" for parent in parents),
-        f"author {_IDENTITY} {_seconds(author)} +0000",
-        f"committer {_IDENTITY} {_seconds(committer)} +0000",
+        f"author {_IDENTITY} {seconds(author)} +0000",
+        f"committer {_IDENTITY} {seconds(committer)} +0000",
         "",
         *message,
         "",
@@ -68,11 +68,12 @@ def _trailers(entry: Entry) -> list[str]:
 
 
 @lru_cache(1 << 8)
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(_seconds(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _date(instant: float) -> str:
+    return datetime.fromtimestamp(seconds(instant), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _seconds(instant: float) -> int:
+def seconds(instant: float) -> int:
+    """An instant in whole seconds, such as a commit can say."""
     return int(max(0, min(instant, _LAST_SECOND)))
 
 

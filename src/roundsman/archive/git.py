@@ -2,14 +2,14 @@
 
 General layout, in the order in which a result passes: `preparation` reads and names it; `layouts`
 and `copies` say where it stands; `writer` takes what waits as one `batch`, keeping the `trees` of
-`folders` in memory; `packs` writes it; `repository` moves the branch; `history` notes the versions.
+`folders` in memory; `packs` writes it; `repository` moves the branch; `history` notes the versions,
+of which `reading` answers what is asked.
 What is too large for git goes to `large`, and a pointer in its place; `attributes` say so.
 `maintenance` joins and compacts packs beside all that, and `command` is the git program, which
 reads. All that changes the disk goes through `files`.
 """
 
 import asyncio
-import re
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -30,18 +30,21 @@ from roundsman.archive.interface import (
     ArchiveNameError,
     ArchiveState,
     ArchiveUnavailableError,
+    Chosen,
+    Difference,
     Entry,
     LargeContent,
+    Pair,
     Stored,
     Version,
-    VersionNotFoundError,
 )
 from roundsman.archive.large import LargeContents
 from roundsman.archive.layouts import Layouts
 from roundsman.archive.maintenance import Maintainer
 from roundsman.archive.packs import new_pack_name
+from roundsman.archive.pieces import blob_pieces
 from roundsman.archive.preparation import Current, Prepared, is_large, prepare_large, unreadable
-from roundsman.archive.reading import blob_pieces, blob_sizes
+from roundsman.archive.reading import Reading
 from roundsman.archive.remotes.followers import Followers
 from roundsman.archive.repository import Repository
 from roundsman.archive.writer import Writer, unavailable
@@ -50,6 +53,7 @@ from roundsman.config.records import Acknowledge, ArchiveSettings, CommitPer
 from roundsman.errors import RoundsmanError
 from roundsman.wire.names import is_valid_name
 from roundsman.wire.remote import RemoteState
+from roundsman.wire.version import FleetVersion, Origins
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -63,7 +67,6 @@ _GATHERING: Final = 0.1
 _LARGE_THREADS: Final = 2
 """Threads that deflate large results, so that small ones need not wait behind them."""
 _DEFAULT: Final = ArchiveSettings()
-_COMMIT_ID: Final = re.compile(r"[0-9a-f]{40}")
 
 log = logs.get(__name__)
 
@@ -94,6 +97,7 @@ class GitArchive(Archive):
             clock,
             acknowledge_pushed=settings.acknowledge is Acknowledge.PUSHED,
         )
+        self._reading = Reading(self._repository.git, own / "versions.sqlite")
         self._writer = Writer(
             self._repository,
             self._history,
@@ -230,33 +234,26 @@ class GitArchive(Archive):
         with self._reporting():
             return await asyncio.to_thread(self._followers.states)
 
-    async def versions(self, device: str, job: str, *, limit: int) -> list[Version]:
-        self._expect_open()
-        with self._reporting():
-            return await asyncio.to_thread(self._history.versions, device, job, limit)
+    async def versions(
+        self, device: str, job: str, *, limit: int, before: str | None = None
+    ) -> list[Version]:
+        with self._asking():
+            return await self._reading.versions(device, job, before, limit)
+
+    async def version(self, device: str, job: str, version: str | None = None) -> Version:
+        with self._asking():
+            return (await self._reading.find(device, job, version)).version
 
     async def sizes(self, paths: Sequence[tuple[str, str]]) -> list[int | None]:
-        self._expect_open()
-        with self._reporting():
-            return await asyncio.to_thread(self._sizes, paths)
-
-    def _sizes(self, paths: Sequence[tuple[str, str]]) -> list[int | None]:
-        blobs = self._history.latest_blobs(paths)
-        kept = [blob for blob in blobs if blob is not None]
-        sizes = dict(zip(kept, blob_sizes(self._repository.git, kept), strict=True))
-        return [None if blob is None else sizes[blob] for blob in blobs]
+        with self._asking():
+            return await self._reading.sizes(paths)
 
     async def read(self, device: str, job: str, version: str | None = None) -> AsyncIterator[bytes]:
-        self._expect_open()
-        if version is not None and not _COMMIT_ID.fullmatch(version):
-            raise VersionNotFoundError.of(device, job, version)
-        commit = None if version is None else bytes.fromhex(version)
-        with self._reporting():
-            blob = await asyncio.to_thread(self._history.blob, device, job, commit)
-        if blob is None:
-            raise VersionNotFoundError.of(device, job, version)
+        with self._asking():
+            found = await self._reading.find(device, job, version)
+        blob = blob_pieces(self._repository.git, found.blob)
         try:
-            async for piece in self._contents.resolved(blob_pieces(self._repository.git, blob)):
+            async for piece in self._contents.resolved(blob):
                 yield piece
         except ArchiveUnavailableError:
             self._maintainer.suspect()
@@ -268,6 +265,22 @@ class GitArchive(Archive):
         if path is None:
             return None
         return LargeContent(path.stat().st_size, self._contents.read(path))
+
+    async def diff(
+        self, device: str, job: str, old: str | None, new: str | None, *, context: int
+    ) -> Difference:
+        with self._asking():
+            return await self._reading.diff(device, job, old, new, context)
+
+    async def origins(self, device: str, job: str, version: str | None) -> Origins:
+        with self._asking():
+            return await self._reading.origins(device, job, version)
+
+    async def as_of(
+        self, at: float, *, after: Pair, limit: int, chosen: Chosen
+    ) -> list[FleetVersion]:
+        with self._asking():
+            return await self._reading.as_of(at, after, limit, chosen)
 
     async def _prepare(self, entry: Entry) -> Entry | Prepared:
         """Have a thread do what is long work before a result's turn at the writer."""
@@ -336,6 +349,13 @@ class GitArchive(Archive):
     def _expect_open(self) -> None:
         if not self._opened:
             raise ArchiveUnavailableError(f"{self._folder}: the archive is not open")
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Answer a question about versions while the archive is open."""
+        self._expect_open()
+        with self._reporting():
+            yield
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:

@@ -1,69 +1,72 @@
 """Which versions each path has, kept in a database beside the objects, inside the repository.
 
-It only repeats what git knows, so that a list of versions costs no walk through history. Whatever
-becomes of it, it is brought up to date from git, and made anew when it does not fit.
+It only repeats what git knows, so that nothing that is asked about versions costs a walk through
+history. Whatever becomes of it, it is brought up to date from git, and made anew when it does not
+fit. `timeline` reads it.
+
+Versions are numbered twice: by their path, from 1 on, and by `seq` across all paths, in the order
+in which they were written. `moment` says which `seq` was reached when.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from roundsman.archive.command import Git
-from roundsman.archive.interface import Version
 from roundsman.archive.layouts import Layouts
+from roundsman.archive.walking import Kept, changes, measured
 
 _SCHEMA: Final = """
 CREATE TABLE path (id INTEGER PRIMARY KEY, device TEXT NOT NULL, job TEXT NOT NULL,
+                   seq INTEGER NOT NULL, number INTEGER NOT NULL, blob_id BLOB NOT NULL,
                    UNIQUE (device, job));
-CREATE TABLE version (path INTEGER NOT NULL REFERENCES path, number INTEGER NOT NULL,
-                      commit_id BLOB NOT NULL, blob_id BLOB NOT NULL, at INTEGER NOT NULL,
-                      subject TEXT NOT NULL, PRIMARY KEY (path, number)) WITHOUT ROWID;
-CREATE TABLE reached (tip BLOB);
-INSERT INTO reached VALUES (NULL);
-PRAGMA user_version = 1;
+CREATE INDEX path_seq ON path (seq);
+CREATE TABLE version (path INTEGER NOT NULL REFERENCES path, seq INTEGER NOT NULL,
+                      number INTEGER NOT NULL, commit_id BLOB NOT NULL, blob_id BLOB NOT NULL,
+                      at INTEGER NOT NULL, ended_at INTEGER NOT NULL, size INTEGER, lines INTEGER,
+                      run_id TEXT, subject TEXT NOT NULL, PRIMARY KEY (path, seq)) WITHOUT ROWID;
+CREATE INDEX version_commit ON version (path, commit_id);
+CREATE TABLE moment (at INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (at, seq))
+WITHOUT ROWID;
+CREATE VIEW told AS SELECT device, job, path, version.seq, version.commit_id, version.blob_id,
+version.number, at, ended_at, size, lines, run_id, subject
+FROM version JOIN path ON path.id = path;
+CREATE TABLE reached (tip BLOB, generation TEXT NOT NULL);
 """
-_SCHEMA_VERSION: Final = 1
-_OF_PATH: Final = "FROM version JOIN path ON path.id = path WHERE device = ? AND job = ?"
-_LATEST: Final = f"SELECT commit_id, blob_id {_OF_PATH} ORDER BY number DESC LIMIT 1"
-_ONE: Final = f"SELECT blob_id {_OF_PATH} AND commit_id = ?"
-_LIST: Final = f"SELECT commit_id, at, subject {_OF_PATH} ORDER BY number DESC LIMIT ?"
-_ADD_CHANGE: Final = """
-INSERT INTO version
-SELECT id, 1 + coalesce(number, 0), ?1, ?2, ?3, ?4
-FROM path LEFT JOIN version ON path = id
-AND number = (SELECT max(number) FROM version WHERE path = id)
-WHERE device = ?5 AND job = ?6 AND blob_id IS NOT ?2
+_SCHEMA_VERSION: Final = 2
+_LAST: Final = """
+SELECT coalesce((SELECT max(seq) FROM path), 0), coalesce((SELECT max(id) FROM path), 0)
 """
-_ADD_PATHS: Final = "INSERT OR IGNORE INTO path (device, job) VALUES "
-_ADD_VERSIONS: Final = """
-INSERT INTO version
-SELECT id, row_number() OVER (PARTITION BY id ORDER BY column1)
-    + coalesce((SELECT max(number) FROM version WHERE path = id), 0),
-    column2, column3, column4, column5
-FROM (VALUES {rows}) CROSS JOIN path ON device = column6 AND job = column7
+_FIND: Final = "SELECT device, job, id, seq, number, blob_id FROM path WHERE (device, job) IN "
+_MOVE: Final = """
+INSERT INTO path VALUES {rows} ON CONFLICT (id) DO UPDATE
+SET seq = excluded.seq, number = excluded.number, blob_id = excluded.blob_id
+"""
+_ADD: Final = "INSERT INTO version VALUES "
+_REACH: Final = "INSERT INTO moment VALUES "
+_LATEST: Final = """
+SELECT commit_id, blob_id FROM told WHERE device = ? AND job = ? ORDER BY seq DESC LIMIT 1
 """
 _AT_ONCE: Final = 100
-"""Versions that one statement adds: the library lets go of the interpreter for each statement."""
+"""Versions that are added together: the library lets go of the interpreter for each statement."""
 _REBUILD_ROWS: Final = 10_000
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """One version of one path."""
+class _Path(NamedTuple):
+    """The newest version of a path."""
 
-    device: str
-    job: str
-    commit: bytes
+    id: int
+    seq: int
+    number: int
     blob: bytes
-    at: int
-    subject: str
 
 
 class History:
-    """The database of versions. Written by one thread; read by any."""
+    """The database of versions. Written by one thread."""
 
     def __init__(self, file: Path, git: Git, layouts: Layouts) -> None:
         self._file = file
@@ -95,40 +98,43 @@ class History:
             self._walk(None, tip)
 
     def add(self, versions: Sequence[Kept], tip: bytes) -> None:
-        """Note versions that were just written, oldest first, up to `tip`."""
-        database = self._database()
-        with database:
-            for start in range(0, len(versions), _AT_ONCE):
-                some = versions[start : start + _AT_ONCE]
-                rows = ", ".join(["(?, ?)"] * len(some))
-                pairs = [value for item in some for value in (item.device, item.job)]
-                database.execute(_ADD_PATHS + rows, pairs)
-                rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(some))
-                values = [
-                    value
-                    for number, item in enumerate(some)
-                    for value in (
-                        *(number, item.commit, item.blob, item.at, item.subject),
-                        *(item.device, item.job),
-                    )
-                ]
-                database.execute(_ADD_VERSIONS.format(rows=rows), values)
-            database.execute("UPDATE reached SET tip = ?", (tip,))
-        self._caught_up = tip
+        """Note versions that were just written, oldest first, up to `tip`.
 
-    def _add_changes(self, versions: Sequence[Kept], tip: bytes) -> None:
-        """Note what git's log tells, oldest first, up to `tip`.
-
-        Content that the path had already is no version: a result was moved, or copied.
+        Content that the path had already is none: a result was moved, or copied.
         """
         database = self._database()
         with database:
-            for item in versions:
-                pair = (item.device, item.job)
-                database.execute("INSERT OR IGNORE INTO path (device, job) VALUES (?, ?)", pair)
-                values = (item.commit, item.blob, item.at, item.subject, *pair)
-                database.execute(_ADD_CHANGE, values)
+            for start in range(0, len(versions), _AT_ONCE):
+                self._add(database, versions[start : start + _AT_ONCE])
             database.execute("UPDATE reached SET tip = ?", (tip,))
+        self._caught_up = tip
+
+    def _add(self, database: sqlite3.Connection, versions: Sequence[Kept]) -> None:
+        """Add some versions, all of them in a handful of statements."""
+        [seq, path] = database.execute(_LAST).fetchone()
+        paths = _paths_of(database, versions)
+        rows: list[object] = []
+        moments: dict[int, int] = {}
+        for item in versions:
+            before = paths.get((item.device, item.job))
+            if before is None:
+                path += 1
+                before = _Path(path, 0, 0, b"")
+            elif before.blob == item.blob:
+                continue
+            seq += 1
+            now = _Path(before.id, seq, before.number + 1, item.blob)
+            paths[item.device, item.job] = now
+            moments[item.at] = seq
+            rows += (now.id, seq, now.number, item.commit, item.blob, item.at, item.ended_at)
+            rows += (item.size, item.lines, item.run_id, item.subject)
+        if not rows:
+            return
+        moved = [value for pair, item in paths.items() for value in (item.id, *pair, *item[1:])]
+        database.execute(_MOVE.format(rows=_values(6, len(paths))), moved)
+        database.execute(_ADD + _values(11, len(rows) // 11), rows)
+        reached = [value for moment in moments.items() for value in moment]
+        database.execute(_REACH + _values(2, len(moments)), reached)
 
     def reached(self) -> bytes | None:
         """The commit up to which it goes. For the writing thread. Raises `sqlite3.Error`."""
@@ -147,31 +153,6 @@ class History:
             self._database().execute(_LATEST, (device, job)).fetchone()
         )
         return row
-
-    def blob(self, device: str, job: str, commit: bytes | None) -> bytes | None:
-        """The blob of one version, or of the newest; none when there is no such version."""
-        with closing(self._connect()) as reader:
-            if commit is None:
-                row = reader.execute(_LATEST, (device, job)).fetchone()
-            else:
-                row = reader.execute(_ONE, (device, job, commit)).fetchone()
-        return None if row is None else bytes(row[-1])
-
-    def latest_blobs(self, paths: Sequence[tuple[str, str]]) -> list[bytes | None]:
-        """The blob of the newest version of each of these; none where there is none."""
-        with closing(self._connect()) as reader:
-            rows = [reader.execute(_LATEST, path).fetchone() for path in paths]
-        return [None if row is None else bytes(row[-1]) for row in rows]
-
-    def versions(self, device: str, job: str, limit: int) -> list[Version]:
-        """The newest versions of a path, newest first."""
-        with closing(self._connect()) as reader:
-            rows: Sequence[tuple[bytes, int, str]] = reader.execute(
-                _LIST, (device, job, limit)
-            ).fetchall()
-        return [
-            Version(version=commit.hex(), at=at, subject=subject) for commit, at, subject in rows
-        ]
 
     def close(self) -> None:
         """Let go of the database; the next write opens it again."""
@@ -196,49 +177,54 @@ class History:
     def _walk(self, reached: bytes | None, tip: bytes) -> None:
         """Add every change of a path between two commits, first parents only."""
         rows: list[Kept] = []
-        for item in _changes(self._git, self._layouts, reached, tip):
+        for item in changes(self._git, self._layouts.pair, reached, tip):
             if len(rows) >= _REBUILD_ROWS and item.commit != rows[-1].commit:
-                self._add_changes(rows, rows[-1].commit)
+                self._add_measured(rows, rows[-1].commit)
                 rows = []
             rows.append(item)
-        self._add_changes(rows, tip)
+        self._add_measured(rows, tip)
+
+    def _add_measured(self, rows: list[Kept], tip: bytes) -> None:
+        extents = measured(self._git, {row.blob for row in rows})
+        sized = []
+        for row in rows:
+            size, lines = extents[row.blob]
+            sized.append(msgspec.structs.replace(row, size=size, lines=lines))
+        self.add(sized, tip)
 
     def _database(self) -> sqlite3.Connection:
         if self._writer is None:
             self._file.parent.mkdir(exist_ok=True)
-            self._writer = self._connect()
+            self._writer = sqlite3.connect(self._file, timeout=10, check_same_thread=False)
             self._writer.execute("PRAGMA journal_mode = WAL")
             # A crash of the machine may cost the newest rows, never the file: they are read again.
             self._writer.execute("PRAGMA synchronous = NORMAL")
             version = self._writer.execute("PRAGMA user_version").fetchone()[0]
             if version != _SCHEMA_VERSION:
-                self._writer.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+                self._make_tables(self._writer)
         return self._writer
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._file, timeout=10, check_same_thread=False)
+    def _make_tables(self, database: sqlite3.Connection) -> None:
+        """Begin with an empty list, whatever an earlier release left."""
+        tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for (table,) in tables:
+            database.execute(f'DROP TABLE "{table}"')
+        database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        with database:
+            database.execute("INSERT INTO reached VALUES (NULL, ?)", (uuid.uuid4().hex,))
+            database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
 
-def _changes(git: Git, layouts: Layouts, reached: bytes | None, tip: bytes) -> Iterator[Kept]:
-    """What `git log` tells, oldest first.
+def _paths_of(
+    database: sqlite3.Connection, versions: Sequence[Kept]
+) -> dict[tuple[str, str], _Path]:
+    """The newest versions of the paths of these, as far as they have any."""
+    pairs = {(item.device, item.job) for item in versions}
+    asked = f"{_FIND}(VALUES {_values(2, len(pairs))})"
+    rows = database.execute(asked, [name for pair in pairs for name in pair])
+    return {(row[0], row[1]): _Path(*row[2:]) for row in rows}
 
-    The output is split at NUL. A commit is the mark, its id, time and subject; a change is the
-    field `:modes blobs status`, then the path.
-    """
-    span = tip.hex() if reached is None else f"{reached.hex()}..{tip.hex()}"
-    fields = git.records(
-        "log", "-z", "--reverse", "--first-parent", "-m", "--root", "--raw", "--no-abbrev",
-        "--no-renames", "--format=%x01%x00%H%x00%ct%x00%s%x00", span, "--",
-    )  # fmt: skip
-    commit, at, subject = b"", 0, ""
-    for field in fields:
-        if field.lstrip(b"\n") == b"\x01":
-            commit = bytes.fromhex(next(fields).decode())
-            at = int(next(fields))
-            subject = next(fields).decode(errors="replace")
-        elif (change := field.lstrip(b"\n")).startswith(b":"):
-            _, mode, _, blob, _ = change.split()
-            path = next(fields)
-            pair = layouts.pair(path)
-            if pair is not None and mode.startswith(b"100"):
-                yield Kept(*pair, commit, bytes.fromhex(blob.decode()), at, subject)
+
+def _values(columns: int, rows: int) -> str:
+    row = f"({', '.join(['?'] * columns)})"
+    return ", ".join([row] * rows)

@@ -17,18 +17,24 @@ one path become versions in the order of their calls.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeAlias
 
 import msgspec
 
-from roundsman.errors import NotFoundError, RoundsmanError, UnavailableError
+from roundsman.errors import NotFoundError, RoundsmanError, TooLargeError, UnavailableError
 from roundsman.wire.archive import ArchiveState as ArchiveState  # noqa: PLC0414  # its words too
 from roundsman.wire.archive import Maintenance as Maintenance  # noqa: PLC0414
 from roundsman.wire.names import NAME_RULE
 from roundsman.wire.remote import RemoteState
+from roundsman.wire.version import FleetVersion, Origins
 from roundsman.wire.version import Version as Version  # noqa: PLC0414  # the archive's word too
+
+Pair: TypeAlias = tuple[str, str]
+"""Device and job."""
+Chosen: TypeAlias = Callable[[str, str], bool]
+"""Whether a device and a job are among those asked for."""
 
 
 class ArchiveUnavailableError(UnavailableError):
@@ -64,6 +70,32 @@ class VersionNotFoundError(NotFoundError):
         """The error for a version, or for the latest where none is named."""
         wanted = "any version" if version is None else f"version {version[:80]!r}"
         return cls(f"{job} on {device}: expected {wanted} in the archive, found none")
+
+
+class TooLargeToCompareError(TooLargeError):
+    """A content is too large to be compared, or for its lines to be traced."""
+
+    code = "archive.too_large_to_compare"
+
+    @classmethod
+    def of(cls, size: int, most: int) -> Self:
+        """The error for a content of so many bytes."""
+        return cls(
+            f"expected contents of at most {most:,} bytes, got one of {size:,}",
+            remedy="fetch both contents, and compare them with a tool of your own",
+        )
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """How one version of a result became another."""
+
+    old: Version
+    new: Version
+    unified: bytes
+    """Hunks in the unified format, without the header that names the files; empty when the contents
+    are the same, and none of them when `binary`."""
+    binary: bool
+    """Whether one of them is no text."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,16 +185,21 @@ class Archive(ABC):
         return ()
 
     @abstractmethod
-    async def versions(self, device: str, job: str, *, limit: int) -> list[Version]:
-        """The latest versions, newest first; empty when there is none."""
+    async def versions(
+        self, device: str, job: str, *, limit: int, before: str | None = None
+    ) -> list[Version]:
+        """The latest versions, or those before a version, newest first; empty when there is none.
+
+        Raises `VersionNotFoundError` where `before` is none of them.
+        """
+
+    @abstractmethod
+    async def version(self, device: str, job: str, version: str | None = None) -> Version:
+        """One version, or the latest. Raises `VersionNotFoundError`."""
 
     @abstractmethod
     async def sizes(self, paths: Sequence[tuple[str, str]]) -> list[int | None]:
-        """How many bytes the latest version of each device and job has in the repository.
-
-        None where there is no version. Of a content that is kept beside the repository it is the
-        size of the pointer.
-        """
+        """How many bytes the latest version of each device and job has; none: there is none."""
 
     @abstractmethod
     def read(self, device: str, job: str, version: str | None = None) -> AsyncIterator[bytes]:
@@ -174,3 +211,26 @@ class Archive(ABC):
     @abstractmethod
     async def large(self, digest: str) -> LargeContent | None:
         """The content of that SHA-256, hexadecimal, if it is one that a pointer stands for."""
+
+    @abstractmethod
+    async def diff(
+        self, device: str, job: str, old: str | None, new: str | None, *, context: int
+    ) -> Difference:
+        """How a version (default: the one before `new`) became another (default: the latest).
+
+        With so many lines around each change. Raises `VersionNotFoundError`,
+        `TooLargeToCompareError`.
+        """
+
+    @abstractmethod
+    async def origins(self, device: str, job: str, version: str | None) -> Origins:
+        """Since when each line of a version (default: the latest) is there.
+
+        Raises `VersionNotFoundError`, `TooLargeToCompareError`.
+        """
+
+    @abstractmethod
+    async def as_of(
+        self, at: float, *, after: Pair, limit: int, chosen: Chosen
+    ) -> list[FleetVersion]:
+        """The version that each chosen pair beyond `after` had at an instant, in their order."""

@@ -16,9 +16,11 @@ from roundsman.archive.interface import ArchiveUnavailableError, Entry
 from roundsman.archive.large import parse_pointer
 from roundsman.archive.objects import BLOB, object_id, whole
 from roundsman.archive.packs import blob_id, write_blob_pack
+from roundsman.archive.walking import extent
 
 IN_MEMORY: Final = 256 << 10
 """Results up to this many bytes wait in memory."""
+_PIECE: Final = 1 << 18
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -36,6 +38,10 @@ class Prepared(msgspec.Struct, frozen=True):
     """The generation of the branch in which the path held this very content."""
     pointer: bool = False
     """Whether it stands for a content that is kept beside the repository."""
+    size: int | None = None
+    """Bytes of the content; of a pointer, of that which it stands for."""
+    lines: int | None = None
+    """Its line ends; none: it is no text, or is kept beside the repository."""
 
 
 class Current(msgspec.Struct, frozen=True):
@@ -62,8 +68,15 @@ def _prepare_small(entry: Entry) -> Prepared | ArchiveUnavailableError:
         content = entry.read()
     except OSError as error:
         return unreadable(entry, error)
-    pointer = parse_pointer(content) is not None
-    return Prepared(entry, object_id(BLOB, content), raw=whole(BLOB, content), pointer=pointer)
+    size, lines = extent(content)
+    return Prepared(
+        entry,
+        object_id(BLOB, content),
+        raw=whole(BLOB, content),
+        pointer=parse_pointer(content) is not None,
+        size=size,
+        lines=lines,
+    )
 
 
 def prepare_large(entry: Entry, files: Files, packs: Path, name: str, current: Current) -> Prepared:
@@ -77,7 +90,17 @@ def prepare_large(entry: Entry, files: Files, packs: Path, name: str, current: C
         return Prepared(entry, blob, pack=name, seen_in=current.generation)
     apart = size >= LARGE_BLOB
     write_blob_pack(files, packs / name, entry.content, blob, size, apart=apart)
-    return Prepared(entry, blob, pack=name)
+    return Prepared(entry, blob, pack=name, size=size, lines=_lines(entry.content))
+
+
+def _lines(path: Path) -> int | None:
+    """The line ends of a file; none: it is no text."""
+    with path.open("rb") as file:
+        first = file.read(_PIECE)
+        _, lines = extent(first)
+        while lines is not None and (piece := file.read(_PIECE)):
+            lines += piece.count(b"\n")
+    return lines
 
 
 def unreadable(entry: Entry, error: OSError) -> ArchiveUnavailableError:

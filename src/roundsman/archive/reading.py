@@ -1,54 +1,97 @@
-"""The content of a blob, in pieces, through `git cat-file`, which streams a large one too."""
+"""What is asked of the versions that are kept; answered by the list of versions, and by git."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Final, cast
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
 
-from roundsman.archive.command import Git
-from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.command import Git, ObjectReader
+from roundsman.archive.comparing import Comparer
+from roundsman.archive.interface import Chosen, Difference, Pair, VersionNotFoundError
+from roundsman.archive.objects import BLOB
+from roundsman.archive.origins import origins
+from roundsman.archive.timeline import Found, Timeline
+from roundsman.wire.version import FleetVersion, Origins, Version
 
-_ATTEMPTS: Final = 3
-_PIECE: Final = 1 << 16
+_PAGE: Final = 200
+_TRACED_AT_ONCE: Final = 2
 
 
-async def blob_pieces(git: Git, blob: bytes) -> AsyncIterator[bytes]:
-    """Yield a blob's content. Raises `ArchiveUnavailableError` when git cannot read it whole."""
-    for attempt in range(_ATTEMPTS):
-        begun = False
-        try:
-            async for piece in _read(git, blob):
-                begun = True
-                yield piece
-        except ArchiveUnavailableError:
-            # The pack that git found it in may have been replaced before git opened it.
-            if begun or attempt == _ATTEMPTS - 1:
-                raise
+class Reading:
+    """Answers questions. All raise `sqlite3.Error`, `OSError`, `ArchiveUnavailableError`."""
+
+    def __init__(self, git: Git, file: Path) -> None:
+        """Read the repository, and its list of versions in `file`."""
+        self._git = git
+        self._timeline = Timeline(file)
+        self._comparer = Comparer(git)
+        self._tracing = asyncio.Semaphore(_TRACED_AT_ONCE)
+
+    async def versions(
+        self, device: str, job: str, before: str | None, limit: int
+    ) -> list[Version]:
+        """The latest versions, or those before one, newest first."""
+        if before is None:
+            found = await asyncio.to_thread(self._timeline.latest, device, job, limit)
         else:
-            return
+            last = await self.find(device, job, before)
+            found = await asyncio.to_thread(self._timeline.before, last, limit)
+        return [item.version for item in found]
 
+    async def find(self, device: str, job: str, version: str | None) -> Found:
+        """One version, or the latest. Raises `VersionNotFoundError`."""
+        found = await asyncio.to_thread(self._timeline.find, device, job, version)
+        if found is None:
+            raise VersionNotFoundError.of(device, job, version)
+        return found
 
-async def _read(git: Git, blob: bytes) -> AsyncIterator[bytes]:
-    process = await asyncio.create_subprocess_exec(
-        *git.arguments("cat-file", "blob", blob.hex()),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=git.environment,
-    )
-    try:
-        stdout = cast("asyncio.StreamReader", process.stdout)
-        while piece := await stdout.read(_PIECE):
-            yield piece
-        if status := await process.wait():
-            raise git.failure("cat-file", status, b"")
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()  # to its end, so that nothing of it stays open
+    async def sizes(self, paths: Sequence[Pair]) -> list[int | None]:
+        """How many bytes the latest version of each pair has; none where there is none."""
+        return await asyncio.to_thread(self._timeline.sizes, paths)
 
+    async def diff(
+        self, device: str, job: str, old: str | None, new: str | None, context: int
+    ) -> Difference:
+        """How a version (default: the one before `new`) became another (default: the latest)."""
+        after = await self.find(device, job, new)
+        if old is not None:
+            before = await self.find(device, job, old)
+        else:
+            earlier = await asyncio.to_thread(self._timeline.before, after, 1)
+            if not earlier:
+                raise VersionNotFoundError(
+                    f"{job} on {device}: version {after.version.version} is the first"
+                )
+            before = earlier[0]
+        unified = await self._comparer.unified(before, after, context)
+        return Difference(
+            old=before.version, new=after.version, unified=unified or b"", binary=unified is None
+        )
 
-def blob_sizes(git: Git, blobs: Sequence[bytes]) -> list[int]:
-    """How many bytes each of these blobs has. Raises `ArchiveUnavailableError`."""
-    asked = "".join(f"{blob.hex()}\n" for blob in blobs).encode()
-    said = git.run("cat-file", "--batch-check=%(objectsize)", stdin=asked) if blobs else b""
-    return [int(line) if line.isdigit() else 0 for line in said.splitlines()]
+    async def origins(self, device: str, job: str, version: str | None) -> Origins:
+        """Since when each line of a version is there."""
+        found = await self.find(device, job, version)
+        async with self._tracing:
+            return await asyncio.to_thread(self._trace, found)
+
+    async def as_of(self, at: float, after: Pair, limit: int, chosen: Chosen) -> list[FleetVersion]:
+        """The version that each chosen pair had at an instant."""
+        found = await asyncio.to_thread(
+            self._timeline.as_of, at, after=after, limit=limit, chosen=chosen
+        )
+        return [
+            FleetVersion(device=each.device, job=each.job, version=each.version) for each in found
+        ]
+
+    def _trace(self, found: Found) -> Origins:
+        reader = ObjectReader(self._git)
+        try:
+            return origins(found, self._older(found), lambda blob: reader.read(BLOB, [blob])[0])
+        finally:
+            reader.close()
+
+    def _older(self, found: Found) -> Iterator[Found]:
+        """The versions before one, newest first, some at a time."""
+        while page := self._timeline.before(found, _PAGE):
+            yield from page
+            found = page[-1]

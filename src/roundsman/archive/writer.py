@@ -217,7 +217,7 @@ class Writer:
                 f"{self._repository.folder}: no commit brought {job} on {device} to its content",
                 remedy="run git fsck --strict on the repository",
             )
-        change = Change(item.entry, item.blob)
+        change = Change(item)
         change.commit = kept[0]
         return change
 

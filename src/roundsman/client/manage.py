@@ -10,6 +10,7 @@ import msgspec
 from roundsman.client.retry import CallKind
 from roundsman.client.transport import Query, Transport, decode
 from roundsman.wire import codec
+from roundsman.wire.difference import WordDifference
 from roundsman.wire.manage import (
     AcceptAnswer,
     DeviceDetail,
@@ -27,7 +28,7 @@ from roundsman.wire.page import Page
 from roundsman.wire.pause import Pause, PauseKind
 from roundsman.wire.process import Process, ProcessState
 from roundsman.wire.run import Outcome, Run, Slot, SlotState
-from roundsman.wire.version import Version
+from roundsman.wire.version import FleetVersion, Origins, Version
 from roundsman.wire.worker import Worker
 
 T = TypeVar("T")
@@ -49,6 +50,9 @@ _run = codec.decoder(Run)
 _processes = codec.decoder(Page[Process])
 _process = codec.decoder(Process)
 _versions = codec.decoder(Page[Version])
+_word_diff = codec.decoder(WordDifference)
+_origins = codec.decoder(Origins)
+_fleet_versions = codec.decoder(Page[FleetVersion])
 _pauses = codec.decoder(Page[Pause])
 _run_now = codec.decoder(RunNowAnswer)
 _pause = codec.decoder(PauseAnswer)
@@ -205,10 +209,72 @@ class ManageApi:
             answer_bytes=RESULT_BYTES,
         )
 
-    async def versions(self, device: str, job: str, *, limit: int = 100) -> Page[Version]:
-        """The latest versions of a slot's result, newest first."""
-        path = f"/devices/{_part(device)}/jobs/{_part(job)}/versions"
-        return await self._get(_versions, path, _query(limit=limit))
+    async def versions(
+        self, device: str, job: str, *, after: str | None = None, limit: int = 100
+    ) -> Page[Version]:
+        """The versions of a slot's result, newest first."""
+        return await self._get(
+            _versions, f"{_result(device, job)}/versions", _query(after=after, limit=limit)
+        )
+
+    async def content(self, device: str, job: str, version: str) -> bytes:
+        """A version's content, whole; up to `RESULT_BYTES`."""
+        return await self._transport.call(
+            "GET",
+            f"/api/v1{_result(device, job)}/versions/{_part(version)}/content",
+            kind=CallKind.READ,
+            answer_bytes=RESULT_BYTES,
+        )
+
+    async def diff(
+        self,
+        device: str,
+        job: str,
+        *,
+        old: str | None = None,
+        new: str | None = None,
+        context: int = 3,
+    ) -> bytes:
+        """How a version (default: the one before `new`) became another (default: the latest)."""
+        return await self._transport.call(
+            "GET",
+            f"/api/v1{_result(device, job)}/diff",
+            kind=CallKind.READ,
+            query=_query(**{"from": old, "to": new, "context": context}),
+            answer_bytes=RESULT_BYTES,
+        )
+
+    async def word_diff(
+        self,
+        device: str,
+        job: str,
+        *,
+        old: str | None = None,
+        new: str | None = None,
+        context: int = 3,
+    ) -> WordDifference:
+        """The same line by line, and within lines."""
+        query = _query(**{"from": old, "to": new, "context": context})
+        return await self._get(_word_diff, f"{_result(device, job)}/diff/words", query)
+
+    async def origins(self, device: str, job: str, *, version: str | None = None) -> Origins:
+        """Since which version each line of a version (default: the latest) is there."""
+        query = _query(version=version)
+        return await self._get(_origins, f"{_result(device, job)}/blame", query)
+
+    async def fleet_versions(
+        self,
+        *,
+        at: float | None = None,
+        device: str | None = None,
+        job: str | None = None,
+        tag: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[FleetVersion]:
+        """The version that each pair had at an instant (default: now), by device and job."""
+        query = _query(at=at, device=device, job=job, tag=tag, after=after, limit=limit)
+        return await self._get(_fleet_versions, "/archive/versions", query)
 
     async def run_now(self, device: str, job: str) -> RunNowAnswer:
         """Run a job on a device now. `StaleError` when either is paused."""
@@ -264,6 +330,10 @@ class ManageApi:
     async def _post(self, decoder: "msgspec.json.Decoder[T]", path: str) -> T:
         answer = await self._transport.call("POST", f"/api/v1{path}", kind=CallKind.REPEATABLE)
         return decode(decoder, answer)
+
+
+def _result(device: str, job: str) -> str:
+    return f"/devices/{_part(device)}/jobs/{_part(job)}"
 
 
 def _part(name: str) -> str:

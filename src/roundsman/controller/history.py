@@ -1,23 +1,16 @@
-"""Slots, runs, processes and results: what is next, what became of it, and what was kept."""
+"""Slots, runs and processes: what is next, and what became of it."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NamedTuple
 
-from roundsman.archive.interface import Archive, LargeContent, VersionNotFoundError
 from roundsman.clock import Clock
 from roundsman.controller.acceptance import RunNotFoundError
 from roundsman.controller.evidence import Evidence
 from roundsman.controller.intake import SlotNotFoundError
 from roundsman.errors import NotFoundError
 from roundsman.ledger.interface import Ledger, ProcessQuery, RunQuery, SlotQuery
-from roundsman.wire.archive import ArchiveState
-from roundsman.wire.names import is_valid_name
 from roundsman.wire.page import Page
 from roundsman.wire.process import Process, ProcessState
-from roundsman.wire.remote import RemoteState
 from roundsman.wire.run import Outcome, Run, Slot, SlotState
-from roundsman.wire.version import Version
 
 
 class TranscriptNotFoundError(NotFoundError):
@@ -38,29 +31,12 @@ class ProcessNotFoundError(NotFoundError):
     code = "process.not_found"
 
 
-class LargeContentNotFoundError(NotFoundError):
-    """No content beside the repository has this digest."""
-
-    code = "large_content.not_found"
-
-
-class Result(NamedTuple):
-    """The content of one version, in pieces."""
-
-    is_text: bool
-    """Whether it looks like text in UTF-8, by its first piece."""
-    pieces: AsyncIterator[bytes]
-
-
 class History:
-    """Reads the ledger and the archive."""
+    """Reads the ledger, and what failed runs left behind."""
 
-    def __init__(
-        self, *, ledger: Ledger, archive: Archive, evidence: Evidence, clock: Clock
-    ) -> None:
+    def __init__(self, *, ledger: Ledger, evidence: Evidence, clock: Clock) -> None:
         """Nothing is read yet."""
         self._ledger = ledger
-        self._archive = archive
         self._evidence = evidence
         self._clock = clock
 
@@ -176,60 +152,3 @@ class History:
         if process is None:
             raise ProcessNotFoundError(f"no process has the id {process_id!r}")
         return process
-
-    async def versions(self, device: str, job: str, *, limit: int) -> tuple[Version, ...]:
-        """The latest versions of a result, newest first. Raises `VersionNotFoundError`."""
-        _check_names(device, job)
-        versions = await self._archive.versions(device, job, limit=limit)
-        if not versions:
-            raise _nothing_kept(device, job)
-        return tuple(versions)
-
-    async def archive(self) -> ArchiveState:
-        """How the repository of results stands. Raises `UnavailableError`."""
-        return await self._archive.state()
-
-    async def remotes(self) -> tuple[RemoteState, ...]:
-        """How each repository stands that results are pushed to. Raises `UnavailableError`."""
-        return tuple(await self._archive.remotes())
-
-    async def latest(self, device: str, job: str) -> Result:
-        """The latest version of a result. Raises `VersionNotFoundError`."""
-        _check_names(device, job)
-        pieces = self._archive.read(device, job)
-        # Taken before the answer begins: a result that is not there is a 404, not a torn body.
-        first = await anext(pieces, b"")
-        return Result(_is_text(first), _chain(first, pieces))
-
-    async def large(self, digest: str) -> LargeContent:
-        """A content that is kept beside the repository. Raises `LargeContentNotFoundError`."""
-        found = await self._archive.large(digest)
-        if found is None:
-            raise LargeContentNotFoundError(f"no content has the SHA-256 {digest[:80]!r}")
-        return found
-
-
-def _check_names(device: str, job: str) -> None:
-    """What may not be a name is in no archive; what is no longer configured may well be."""
-    if not (is_valid_name(device) and is_valid_name(job)):
-        raise _nothing_kept(device, job)
-
-
-def _nothing_kept(device: str, job: str) -> VersionNotFoundError:
-    return VersionNotFoundError(f"the archive holds no result of job {job!r} on device {device!r}")
-
-
-async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece
-
-
-def _is_text(piece: bytes) -> bool:
-    """Whether a first piece is UTF-8 without NUL; its last character may be cut."""
-    try:
-        piece.decode()
-    except UnicodeDecodeError as error:
-        if error.end < len(piece) or error.reason != "unexpected end of data":
-            return False
-    return b"\0" not in piece

@@ -20,6 +20,7 @@ from roundsman.controller.intake import Intake, Turns
 from roundsman.controller.operations import Operations
 from roundsman.controller.planner import Planner
 from roundsman.controller.reloading import Reloading
+from roundsman.controller.results import Results
 from roundsman.controller.retention import Retention
 from roundsman.controller.spool import Spool
 from roundsman.controller.workers import Workers
@@ -98,7 +99,8 @@ class Controller:
         )
         self.retention = Retention(planner=self.planner, evidence=self.evidence, clock=clock)
         self._retaining: asyncio.Task[None] | None = None
-        self.history = History(ledger=ledger, archive=archive, evidence=self.evidence, clock=clock)
+        self.history = History(ledger=ledger, evidence=self.evidence, clock=clock)
+        self.results = Results(planner=self.planner, archive=archive, clock=clock)
         self.operations = Operations(planner=self.planner, ledger=ledger, clock=clock)
 
     @property

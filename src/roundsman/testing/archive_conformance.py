@@ -13,6 +13,7 @@ The tests are coroutines: pytest-asyncio, or the like, has to run them. What a c
 
 import asyncio
 import random
+import re
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from roundsman.archive.interface import (
     Archive,
     ArchiveNameError,
     ArchiveUnavailableError,
+    Difference,
     Entry,
     Stored,
     VersionNotFoundError,
@@ -78,6 +80,11 @@ async def content_of(
 ) -> bytes:
     """The content of one version."""
     return b"".join([piece async for piece in archive.read(device, job, version)])
+
+
+def hunks(difference: Difference) -> bytes:
+    """A unified difference without what may be said of a hunk behind its numbers."""
+    return re.sub(rb"(?m)^(@@ [^@]* @@).*$", rb"\1", difference.unified)
 
 
 class ArchiveConformance:
@@ -160,6 +167,79 @@ class ArchiveConformance:
         stored = [await archive.store(spool.entry(b"%d\n" % number)) for number in range(5)]
         versions = await archive.versions("edge1", "show_run", limit=2)
         assert [item.version for item in versions] == [stored[4].version, stored[3].version]
+
+    async def test_the_list_goes_on_before_any_version(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        stored = [await archive.store(spool.entry(b"%d\n" % number)) for number in range(5)]
+        ids = [item.version for item in reversed(stored)]
+        rest = await archive.versions("edge1", "show_run", limit=2, before=ids[1])
+        assert [item.version for item in rest] == ids[2:4]
+        assert await archive.versions("edge1", "show_run", limit=2, before=ids[4]) == []
+        with pytest.raises(VersionNotFoundError):
+            await archive.versions("edge1", "show_run", limit=2, before="0" * 40)
+
+    async def test_a_version_says_what_it_is(self, archive: Archive, spool: Spool) -> None:
+        await archive.store(spool.entry(b"one\n"))
+        stored = await archive.store(spool.entry(b"one\ntwo\n"))
+        version = await archive.version("edge1", "show_run", stored.version)
+        assert version == await archive.version("edge1", "show_run")
+        assert (version.number, version.size, version.lines) == (2, 8, 2)
+        assert (version.run_id, version.ended_at) == ("run-2", DUE + 2)
+        await archive.store(spool.entry(b"a\0\n", job="image"))
+        assert (await archive.version("edge1", "image")).lines is None
+        with pytest.raises(VersionNotFoundError):
+            await archive.version("edge1", "show_run", "0" * 40)
+
+    async def test_any_two_versions_are_compared(self, archive: Archive, spool: Spool) -> None:
+        contents = [b"a\nb\nc\nd\n", b"a\nB\nc\nd\n", b"a\nB\nc\nd\ne\n"]
+        first, second, third = [await archive.store(spool.entry(each)) for each in contents]
+        last = await archive.diff("edge1", "show_run", None, None, context=1)
+        assert (last.old.number, last.new.number) == (2, 3)
+        assert hunks(last) == b"@@ -4 +4,2 @@\n d\n+e\n"
+        back = await archive.diff("edge1", "show_run", third.version, first.version, context=0)
+        assert hunks(back) == b"@@ -2 +2 @@\n-B\n+b\n@@ -5 +4,0 @@\n-e\n"
+        same = await archive.diff("edge1", "show_run", second.version, second.version, context=3)
+        assert (same.unified, same.binary) == (b"", False)
+        for old, new in [(None, first.version), ("0" * 40, None), (None, "--help")]:
+            with pytest.raises(VersionNotFoundError):
+                await archive.diff("edge1", "show_run", old, new, context=3)
+
+    async def test_what_is_no_text_is_not_compared(self, archive: Archive, spool: Spool) -> None:
+        await archive.store(spool.entry(b"a\0\n"))
+        await archive.store(spool.entry(b"b\0\n"))
+        difference = await archive.diff("edge1", "show_run", None, None, context=3)
+        assert (difference.unified, difference.binary) == (b"", True)
+
+    async def test_each_line_knows_since_when_it_is_there(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        for content in (b"a\nb\n", b"a\n", b"x\na\n", b"x\na\nb\n", b"x\na\nb"):
+            await archive.store(spool.entry(content))
+        told = await archive.origins("edge1", "show_run", None)
+        numbers = [(line.text, line.number) for line in told.lines]
+        assert numbers == [("x", 3), ("a", 1), ("b", 4)]
+        assert told.complete
+        versions = await archive.versions("edge1", "show_run", limit=9)
+        assert {line.version for line in told.lines} <= {item.version for item in versions}
+        before = await archive.origins("edge1", "show_run", versions[3].version)
+        assert [line.text for line in before.lines] == ["a"]
+
+    async def test_the_fleet_is_told_pair_by_pair(self, archive: Archive, spool: Spool) -> None:
+        for device, job in [("b", "one"), ("a", "two"), ("a", "one"), ("c", "one"), ("a", "one")]:
+            await archive.store(spool.entry(f"{device} {job}".encode(), device=device, job=job))
+        await archive.store(spool.entry(b"new", device="a", job="one"))
+        now = (await archive.version("a", "one")).at
+
+        async def pairs(after: tuple[str, str], limit: int) -> list[tuple[str, str, int]]:
+            found = await archive.as_of(
+                now, after=after, limit=limit, chosen=lambda device, _: device != "b"
+            )
+            return [(each.device, each.job, each.version.number) for each in found]
+
+        assert await pairs(("", ""), 9) == [("a", "one", 2), ("a", "two", 1), ("c", "one", 1)]
+        assert await pairs(("a", "one"), 1) == [("a", "two", 1)]
+        assert await pairs(("c", "one"), 9) == []
 
     async def test_unchanged_content_has_the_version_that_holds_it(
         self, archive: Archive, spool: Spool

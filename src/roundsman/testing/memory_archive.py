@@ -1,7 +1,10 @@
 """An archive in memory: passes the conformance suite but for what only a disk can promise."""
 
+import difflib
 import hashlib
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from itertools import takewhile
 
 import msgspec
 
@@ -10,14 +13,18 @@ from roundsman.archive.interface import (
     ArchiveNameError,
     ArchiveState,
     ArchiveUnavailableError,
+    Chosen,
+    Difference,
     Entry,
     LargeContent,
+    Pair,
     Stored,
     Version,
     VersionNotFoundError,
 )
 from roundsman.clock import Clock, SystemClock
 from roundsman.wire.names import is_valid_name
+from roundsman.wire.version import FleetVersion, LineOrigin, Origins
 
 
 class KeptVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +75,11 @@ class MemoryArchive(Archive):
             version=hashlib.sha1(str(self._commits).encode(), usedforsecurity=False).hexdigest(),
             at=int(self._clock.now()),
             subject=f"{entry.device} {entry.job}",
+            number=len(versions) + 1,
+            ended_at=int(entry.ended_at),
+            size=len(content),
+            lines=None if b"\0" in content else content.count(b"\n"),
+            run_id=entry.run_id,
         )
         versions.append(KeptVersion(version=version, entry=entry, content=content))
         return Stored(version=version.version, changed=True)
@@ -76,20 +88,81 @@ class MemoryArchive(Archive):
         size = sum(len(item.content) for kept in self.kept.values() for item in kept)
         return ArchiveState(bytes=size, packs=0, loose=0)
 
-    async def versions(self, device: str, job: str, *, limit: int) -> list[Version]:
-        kept = self.kept.get((device, job), [])
+    async def versions(
+        self, device: str, job: str, *, limit: int, before: str | None = None
+    ) -> list[Version]:
+        end = None if before is None else (await self.version(device, job, before)).number - 1
+        kept = self.kept.get((device, job), [])[:end]
         return [item.version for item in reversed(kept)][:limit]
 
     async def sizes(self, paths: Sequence[tuple[str, str]]) -> list[int | None]:
-        return [len(kept[-1].content) if (kept := self.kept.get(path)) else None for path in paths]
+        kept = [self.kept.get(path) for path in paths]
+        return [None if item is None else item[-1].version.size for item in kept]
+
+    async def version(self, device: str, job: str, version: str | None = None) -> Version:
+        return self._find(device, job, version).version
 
     async def read(self, device: str, job: str, version: str | None = None) -> AsyncIterator[bytes]:
+        yield self._find(device, job, version).content
+
+    async def diff(
+        self, device: str, job: str, old: str | None, new: str | None, *, context: int
+    ) -> Difference:
+        after = self._find(device, job, new)
+        if old is None and after.version.number == 1:
+            raise VersionNotFoundError.of(device, job, "before the first")
+        before = (
+            self.kept[device, job][after.version.number - 2]
+            if old is None
+            else self._find(device, job, old)
+        )
+        binary = before.version.lines is None or after.version.lines is None
+        contents = (before.content.splitlines(True), after.content.splitlines(True))
+        lines = difflib.diff_bytes(difflib.unified_diff, *contents, n=context)
+        return Difference(
+            old=before.version,
+            new=after.version,
+            unified=b"" if binary else b"".join([*lines][2:]),
+            binary=binary,
+        )
+
+    async def origins(self, device: str, job: str, version: str | None) -> Origins:
+        found = self._find(device, job, version)
+        older = self.kept[device, job][: found.version.number]
+        lines = []
+        for text in found.content.splitlines():
+            there = takewhile(partial(_holds, text), reversed(older))
+            since = [*there][-1].version
+            lines.append(
+                LineOrigin(
+                    text=text.decode(errors="replace"),
+                    number=since.number,
+                    version=since.version,
+                    at=since.at,
+                )
+            )
+        return Origins(version=found.version, lines=tuple(lines), reached=1, complete=True)
+
+    async def as_of(
+        self, at: float, *, after: Pair, limit: int, chosen: Chosen
+    ) -> list[FleetVersion]:
+        found = []
+        for pair in sorted(pair for pair in self.kept if pair > after and chosen(*pair)):
+            then = [item.version for item in self.kept[pair] if item.version.at <= at]
+            if then:
+                found.append(FleetVersion(device=pair[0], job=pair[1], version=then[-1]))
+        return found[:limit]
+
+    def _find(self, device: str, job: str, version: str | None) -> KeptVersion:
         for item in reversed(self.kept.get((device, job), [])):
             if version in (None, item.version.version):
-                yield item.content
-                return
+                return item
         raise VersionNotFoundError.of(device, job, version)
 
     async def large(self, digest: str) -> LargeContent | None:
         """Nothing is too large for memory."""
         return None
+
+
+def _holds(line: bytes, item: KeptVersion) -> bool:
+    return line in item.content.splitlines()

@@ -8,7 +8,55 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str
     """Commit, full hexadecimal id."""
+    number: int
+    """1 for the pair's first version, and so on."""
     at: int
     """When it was committed, Unix seconds."""
+    ended_at: int
+    """When the run that brought it ended; where a commit holds several, the last of them."""
     subject: str
     """First line of the commit message."""
+    size: int
+    """Bytes of the content."""
+    lines: int | None
+    """Its line ends; none: it is no text, or is kept beside the repository."""
+    run_id: str | None = None
+    """The run that brought it; none where somebody else committed it."""
+
+
+class FleetVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """The version that a pair had at some instant."""
+
+    device: str
+    """The device."""
+    job: str
+    """The job."""
+    version: Version
+    """What was kept of them then."""
+
+
+class LineOrigin(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a version, and since when it is there."""
+
+    text: str
+    """Without its line end; what is no UTF-8 is shown as U+FFFD."""
+    number: int
+    """The version in which it came. Of those for which `complete` is false and this is `reached`,
+    it is known only that they were there by then."""
+    version: str
+    """That version's commit."""
+    at: int
+    """When that was committed, Unix seconds."""
+
+
+class Origins(msgspec.Struct, frozen=True, kw_only=True):
+    """Since which version each line of a version is there, without a break."""
+
+    version: Version
+    """The version whose lines these are."""
+    lines: tuple[LineOrigin, ...]
+    """All of them in order."""
+    reached: int
+    """Number of the oldest version that was looked at."""
+    complete: bool
+    """Whether every line's version is certain; false: it took too long to look further back."""

@@ -1,19 +1,61 @@
-"""`/api/v1/archive`: how the repository of results stands."""
+"""`/api/v1/archive`: how the repository of results stands, and the results of the whole fleet."""
 
-from typing import Final
+from typing import Annotated, Final
 
 from litestar import Router, get
 from litestar.di import NamedDependency
+from litestar.params import QueryParameter
 
+from roundsman.controller.access import Principal
 from roundsman.controller.api.guards import READERS
+from roundsman.controller.api.parameters import LAST_INSTANT, After, Limit
 from roundsman.controller.service import Controller
 from roundsman.wire.archive import ArchiveState
+from roundsman.wire.page import Page
+from roundsman.wire.version import FleetVersion
+
+Devices = Annotated[
+    str | None,
+    QueryParameter(description="Only devices of this name; `*`, `?` and `[…]` as in a shell."),
+]
+Jobs = Annotated[
+    str | None,
+    QueryParameter(description="Only jobs of this name; `*`, `?` and `[…]` as in a shell."),
+]
+Tag = Annotated[str | None, QueryParameter(description="Only devices that have this tag now.")]
+At = Annotated[
+    float | None,
+    QueryParameter(ge=0, le=LAST_INSTANT, description="An instant, Unix seconds; absent: now."),
+]
 
 
 @get("/", summary="How the archive stands")
 async def get_archive(controller: NamedDependency[Controller]) -> ArchiveState:
     """Its size, its packs, what maintenance did last, and what was set aside as damaged."""
-    return await controller.history.archive()
+    return await controller.results.archive()
 
 
-ROUTES: Final = Router("/archive", guards=[READERS], tags=["results"], route_handlers=[get_archive])
+@get("/versions", summary="The version that each device and job had at some instant")
+async def list_fleet_versions(
+    *,
+    controller: NamedDependency[Controller],
+    principal: NamedDependency[Principal],
+    at: At = None,
+    device: Devices = None,
+    job: Jobs = None,
+    tag: Tag = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> Page[FleetVersion]:
+    """By device and job. Say `at` to have all pages speak of the same instant."""
+    return await controller.results.as_of(
+        at, within=principal.tags, device=device, job=job, tag=tag, after=after, limit=limit
+    )
+
+
+ROUTES: Final = Router(
+    "/archive",
+    guards=[READERS],
+    tags=["results"],
+    route_handlers=[get_archive, list_fleet_versions],
+)

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from roundsman.controller.access import ForbiddenError
 from roundsman.controller.api.guards import READERS
-from roundsman.controller.history import LargeContentNotFoundError
+from roundsman.controller.results import LargeContentNotFoundError
 from roundsman.controller.service import Controller
 
 MEDIA_TYPE: Final = "application/vnd.git-lfs+json"
@@ -94,7 +94,7 @@ async def find_large_contents(
     answers = []
     for item in data.objects:
         try:
-            found = await controller.history.large(item.oid)
+            found = await controller.results.large(item.oid)
         except LargeContentNotFoundError as error:
             missing = LfsError(code=404, message=error.text)
             answers.append(LfsAnswer(oid=item.oid, size=item.size, error=missing))
@@ -121,7 +121,7 @@ async def get_large_content(
     controller: NamedDependency[Controller],
 ) -> Stream:
     """By its SHA-256, as it is."""
-    found = await controller.history.large(digest)
+    found = await controller.results.large(digest)
     return Stream(
         found.pieces,
         media_type="application/octet-stream",

@@ -14,7 +14,7 @@ from roundsman.wire.remote import RemoteState
 @get("/", summary="How every remote of the archive stands")
 async def list_remotes(controller: NamedDependency[Controller]) -> Page[RemoteState]:
     """In the order of the configuration, all of them."""
-    return Page(items=await controller.history.remotes())
+    return Page(items=await controller.results.remotes())
 
 
 ROUTES: Final = Router(

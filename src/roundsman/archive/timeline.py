@@ -1,0 +1,100 @@
+"""What can be asked of the list of versions that `history` keeps. Any thread may ask."""
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from roundsman.archive.interface import Chosen, Pair
+from roundsman.wire.version import Version
+
+_COMMIT_ID: Final = re.compile(r"[0-9a-f]{40}")
+_OF_PATH: Final = "SELECT * FROM told WHERE device = ? AND job = ? "
+_LATEST: Final = _OF_PATH + "ORDER BY seq DESC LIMIT ?"
+_ONE: Final = _OF_PATH + "AND commit_id = ? ORDER BY seq DESC LIMIT 1"
+_BEFORE: Final = _OF_PATH + "AND seq < ? ORDER BY seq DESC LIMIT ?"
+_SIZE: Final = "SELECT size FROM told WHERE device = ? AND job = ? ORDER BY seq DESC LIMIT 1"
+_SEQ_AT: Final = "SELECT seq FROM moment WHERE at <= ? ORDER BY at DESC, seq DESC LIMIT 1"
+_AS_OF: Final = """
+SELECT * FROM told WHERE (device, job) > (?, ?)
+AND seq = (SELECT max(seq) FROM version WHERE path = told.path AND seq <= ?)
+ORDER BY device, job
+"""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A version of a pair, and where it is."""
+
+    device: str
+    job: str
+    version: Version
+    seq: int
+    blob: bytes
+
+
+class Timeline:
+    """Reads the database of versions. Its methods raise `sqlite3.Error`."""
+
+    def __init__(self, file: Path) -> None:
+        """Nothing is opened before it is asked."""
+        self._file = file
+
+    def latest(self, device: str, job: str, limit: int = 1) -> list[Found]:
+        """The newest versions of a path, newest first."""
+        return self._ask(_LATEST, device, job, limit)
+
+    def before(self, found: Found, limit: int) -> list[Found]:
+        """Those before a version, newest first."""
+        return self._ask(_BEFORE, found.device, found.job, found.seq, limit)
+
+    def find(self, device: str, job: str, version: str | None) -> Found | None:
+        """One version, or the newest; none when there is no such version."""
+        if version is None:
+            found = self.latest(device, job)
+        elif _COMMIT_ID.fullmatch(version):
+            found = self._ask(_ONE, device, job, bytes.fromhex(version))
+        else:
+            found = []
+        return found[0] if found else None
+
+    def sizes(self, paths: Sequence[Pair]) -> list[int | None]:
+        """How many bytes the newest version of each pair has; none where there is none."""
+        with closing(self._connect()) as database:
+            rows = [database.execute(_SIZE, path).fetchone() for path in paths]
+        return [None if row is None else row[0] for row in rows]
+
+    def as_of(self, at: float, *, after: Pair, limit: int, chosen: Chosen) -> list[Found]:
+        """The version that each chosen pair had at an instant, by device and job."""
+        with closing(self._connect()) as database:
+            seq = database.execute(_SEQ_AT, (at,)).fetchone()
+            if seq is None:
+                return []
+            rows = database.execute(_AS_OF, (*after, *seq))
+            return [*islice((_found(row) for row in rows if chosen(row[0], row[1])), limit)]
+
+    def _ask(self, query: str, *values: object) -> list[Found]:
+        with closing(self._connect()) as database:
+            return [_found(row) for row in database.execute(query, values)]
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._file, timeout=10)
+
+
+def _found(row: tuple[Any, ...]) -> Found:
+    device, job, _, seq, commit, blob, number, at, ended_at, size, lines, run_id, subject = row
+    version = Version(
+        version=commit.hex(),
+        number=number,
+        at=at,
+        ended_at=ended_at,
+        subject=subject,
+        size=size,
+        lines=lines,
+        run_id=run_id,
+    )
+    return Found(device, job, version, seq, blob)

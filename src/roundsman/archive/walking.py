@@ -1,0 +1,143 @@
+"""Versions as git's history tells them, for a list of versions that is missing or behind."""
+
+import subprocess
+from collections.abc import Callable, Collection, Iterator
+from typing import IO, Final, cast
+
+import msgspec
+
+from roundsman.archive.command import Git
+from roundsman.archive.large import parse_pointer
+
+LOOKED_AT: Final = 8000
+"""Bytes of a content among which a NUL says that it is no text, as git has it."""
+
+_TRAILERS: Final = ("Roundsman-Run", "Roundsman-Device", "Roundsman-Job")
+_FORMAT: Final = (
+    "%x01%x00%H%x00%ct%x00%at%x00%s%x00%(trailers:"
+    + "".join(f"key={key}," for key in _TRAILERS)
+    + "unfold)%x00"
+)
+_ASKED: Final = 256
+_PIECE: Final = 1 << 18
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of one path."""
+
+    device: str
+    job: str
+    commit: bytes
+    blob: bytes
+    at: int
+    """When it was committed, Unix seconds."""
+    ended_at: int
+    """When its run ended."""
+    subject: str
+    run_id: str | None = None
+    size: int | None = None
+    """Its bytes; of a pointer, those of the content it stands for."""
+    lines: int | None = None
+    """Its line ends; none: it is no text, or is kept beside the repository."""
+
+
+def extent(content: bytes) -> tuple[int, int | None]:
+    r"""Size and lines of what stands in git; `Kept` has their meaning.
+
+    >>> extent(b"one\ntwo\n"), extent(b"a\0\n")
+    ((8, 2), (3, None))
+    """
+    pointer = parse_pointer(content)
+    if pointer is not None:
+        return pointer.size, None
+    return len(content), None if b"\0" in content[:LOOKED_AT] else content.count(b"\n")
+
+
+def changes(
+    git: Git, pair: Callable[[bytes], tuple[str, str] | None], reached: bytes | None, tip: bytes
+) -> Iterator[Kept]:
+    """What `git log` tells, first parents only, oldest first; sizes are not known to it.
+
+    The output is split at NUL. A commit is the mark, then the fields of the format; a change is
+    the field `:modes blobs status`, then the path, of which `pair` says whose it is.
+    """
+    span = tip.hex() if reached is None else f"{reached.hex()}..{tip.hex()}"
+    fields = git.records(
+        "log", "-z", "--reverse", "--first-parent", "-m", "--root", "--raw", "--no-abbrev",
+        "--no-renames", f"--format={_FORMAT}", span, "--",
+    )  # fmt: skip
+    commit, at, ended_at, subject = b"", 0, 0, ""
+    runs: dict[tuple[str, str], str] = {}
+    for field in fields:
+        if field.lstrip(b"\n") == b"\x01":
+            commit = bytes.fromhex(next(fields).decode())
+            at, ended_at = int(next(fields)), int(next(fields))
+            subject = next(fields).decode(errors="replace")
+            runs = _runs(next(fields).decode(errors="replace"))
+        elif (change := field.lstrip(b"\n")).startswith(b":"):
+            _, mode, _, blob, _ = change.split()
+            owner = pair(next(fields))
+            if owner is not None and mode.startswith(b"100"):
+                yield Kept(
+                    device=owner[0],
+                    job=owner[1],
+                    commit=commit,
+                    blob=bytes.fromhex(blob.decode()),
+                    at=at,
+                    ended_at=ended_at,
+                    subject=subject,
+                    run_id=runs.get(owner),
+                )
+
+
+def _runs(trailers: str) -> dict[tuple[str, str], str]:
+    """Device and job to the id of the run, of each result that a commit names."""
+    values = [line.partition(": ")[::2] for line in trailers.splitlines()]
+    runs = {}
+    for (first, run), (second, device), (third, job) in zip(
+        values, values[1:], values[2:], strict=False
+    ):
+        if (first, second, third) == _TRAILERS:
+            runs[device, job] = run
+    return runs
+
+
+def measured(git: Git, blobs: Collection[bytes]) -> dict[bytes, tuple[int, int | None]]:
+    """Size and lines of each blob, in constant memory. Raises `ArchiveUnavailableError`."""
+    wanted = [*blobs]
+    found: dict[bytes, tuple[int, int | None]] = {}
+    if not wanted:
+        return found
+    with subprocess.Popen(
+        git.arguments("cat-file", "--batch"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=git.environment,
+    ) as process:
+        stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+        for start in range(0, len(wanted), _ASKED):
+            some = wanted[start : start + _ASKED]
+            stdin.write(b"".join([blob.hex().encode() + b"\n" for blob in some]))
+            stdin.flush()
+            for blob in some:
+                head = stdout.readline().split()
+                if len(head) != 3:
+                    process.kill()
+                    raise git.failure("cat-file", 0, f"{blob.hex()}: {head!r}".encode())
+                found[blob] = _measure(stdout, int(head[2]))
+                stdout.read(1)
+    return found
+
+
+def _measure(stream: IO[bytes], size: int) -> tuple[int, int | None]:
+    """The same as `extent`, of so many bytes of a stream."""
+    first = stream.read(min(size, _PIECE))
+    said, lines = extent(first)
+    rest = size - len(first)
+    while rest > 0:
+        piece = stream.read(min(rest, _PIECE))
+        rest -= len(piece) or rest
+        said += len(piece)
+        lines = None if lines is None else lines + piece.count(b"\n")
+    return said, lines

@@ -1,0 +1,132 @@
+"""What is asked of the git archive that a clock, its files or other writers have a say in."""
+
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from roundsman.archive import origins
+from roundsman.archive.git import GitArchive
+from roundsman.archive.interface import TooLargeToCompareError
+from roundsman.clock import SystemClock
+from roundsman.config.records import ArchiveSettings, CommitPer, PointerSettings
+from roundsman.testing.archive_conformance import DUE, Spool, content_of
+from roundsman.testing.clock import ManualClock
+from roundsman.testing.memory_archive import MemoryArchive
+from tests.archive.stock_git import StockGit
+
+
+async def opened(folder: Path, settings: ArchiveSettings | None = None) -> GitArchive:
+    archive = GitArchive(folder, SystemClock(), settings or ArchiveSettings())
+    await archive.open()
+    return archive
+
+
+@pytest.mark.parametrize("per", CommitPer)
+async def test_a_list_made_anew_says_the_same(folder: Path, spool: Spool, per: CommitPer) -> None:
+    settings = ArchiveSettings(commit_per=per, pointers=PointerSettings(above_bytes=400_000))
+    archive = await opened(folder, settings)
+    contents = [b"one\n", b"two\n" * 90_000, b"big\n" * 200_000, b"a\0\n", b""]
+    for content in contents:
+        entries = [spool.entry(content + b"%d" % n, device=f"edge{n}") for n in range(3)]
+        await archive.store_all(entries)
+    before = [await archive.versions(f"edge{n}", "show_run", limit=9) for n in range(3)]
+    await archive.close()
+    for file in (folder / "roundsman").glob("versions.sqlite*"):
+        file.unlink()
+    archive = await opened(folder, settings)
+    assert [await archive.versions(f"edge{n}", "show_run", limit=9) for n in range(3)] == before
+    assert [(item.size, item.lines) for item in before[0]] == [
+        (1, 0),
+        (4, None),
+        (800_001, None),
+        (360_001, 90_000),
+        (5, 1),
+    ]
+    assert {item.run_id for item in before[0]} == {"run-1", "run-4", "run-7", "run-10", "run-13"}
+    await archive.close()
+
+
+async def test_a_list_of_an_earlier_release_is_made_anew(folder: Path, spool: Spool) -> None:
+    archive = await opened(folder)
+    stored = await archive.store(spool.entry(b"one\n"))
+    await archive.close()
+    file = folder / "roundsman" / "versions.sqlite"
+    for part in file.parent.glob("versions.sqlite*"):
+        part.unlink()
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript("CREATE TABLE path (id); PRAGMA user_version = 1;")
+    archive = await opened(folder)
+    [version] = await archive.versions("edge1", "show_run", limit=9)
+    assert (version.version, version.number, version.run_id) == (stored.version, 1, "run-1")
+    await archive.close()
+
+
+async def test_the_fleet_as_it_was(folder: Path, spool: Spool) -> None:
+    clock = ManualClock(DUE)
+    git, memory = GitArchive(folder, clock), MemoryArchive(clock)
+    await git.open()
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    for number in range(60):
+        clock.advance(rng.choice([0, 1, 60]))
+        entry = spool.entry(b"%d" % number, device=f"d{rng.randrange(6)}")
+        await git.store(entry)
+        await memory.store(entry)
+    for at in (DUE - 1, DUE, *(DUE + rng.randrange(1800) for _ in range(10)), clock.now()):
+        wanted, found = [
+            [
+                (each.device, each.version.number, each.version.at)
+                for each in await archive.as_of(
+                    at, after=("", ""), limit=99, chosen=lambda *_: True
+                )
+            ]
+            for archive in (memory, git)
+        ]
+        assert found == wanted
+    await git.close()
+
+
+async def test_what_others_committed_is_told_too(
+    archive: GitArchive, folder: Path, stock: StockGit, spool: Spool, tmp_path: Path
+) -> None:
+    await archive.store(spool.entry(b"one\n"))
+    work = tmp_path / "work"
+    stock.run("clone", "--quiet", str(folder), str(work))
+    (work / "by_device/edge1/show_run").write_bytes(b"one\nby hand\n")
+    other = StockGit(work / ".git")
+    who = ("-c", "user.name=ada", "-c", "user.email=ada@localhost", f"--work-tree={work}")
+    other.run(*who, "commit", "--quiet", "--all", "--message=by hand")
+    other.run("push", "--quiet", "origin", "HEAD")
+    await archive.store(spool.entry(b"x", device="edge2"))
+    version = await archive.version("edge1", "show_run")
+    assert (version.subject, version.run_id, version.lines) == ("by hand", None, 2)
+    told = await archive.origins("edge1", "show_run", None)
+    assert [(line.text, line.number) for line in told.lines] == [("one", 1), ("by hand", 2)]
+
+
+async def test_what_is_very_large_is_not_compared(archive: GitArchive, spool: Spool) -> None:
+    await archive.store(spool.entry(b"one\n"))
+    await archive.store(spool.entry(b"one\n" * 2_200_000))
+    with pytest.raises(TooLargeToCompareError):
+        await archive.diff("edge1", "show_run", None, None, context=3)
+    with pytest.raises(TooLargeToCompareError):
+        await archive.origins("edge1", "show_run", None)
+    assert len(await content_of(archive)) == 8_800_000
+
+
+async def test_looking_back_ends_in_time_and_says_so(
+    archive: GitArchive, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        await archive.store(spool.entry(b"always\n%d\n" % number))
+    monkeypatch.setattr(origins, "SECONDS", -1.0)
+    told = await archive.origins("edge1", "show_run", None)
+    assert (told.complete, told.reached) == (False, 5)
+    monkeypatch.setattr(origins, "SECONDS", 60.0)
+    told = await archive.origins("edge1", "show_run", None)
+    assert (told.complete, told.reached) == (True, 1)
+    assert [line.number for line in told.lines] == [1, 5]
