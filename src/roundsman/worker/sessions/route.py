@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from roundsman.wire.device import Protocol as ProtocolSettings
 from roundsman.worker.sessions import tcp
+from roundsman.worker.sessions.gathering import Gathering
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
 
@@ -34,4 +35,6 @@ class Straight:
         """See `Route`."""
         connected = await tcp.connect(host, port, self._settings, seconds=self._connect_seconds)
         loop = asyncio.get_running_loop()
-        return await loop.create_connection(session_factory, sock=connected)
+        above = session_factory()
+        transport, _ = await loop.create_connection(lambda: Gathering(above), sock=connected)
+        return transport, above

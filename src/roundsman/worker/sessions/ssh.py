@@ -55,11 +55,14 @@ class SshClient:
         errors of this package.
         """
         connection, used = await self._log_in(host, route, login_seconds, on_lost)
+        keepalive = _begin_to_ask(connection, host.protocol.keepalive_seconds)
         try:
             yield SshConnection(connection, used)
         except BaseException:
             connection.abort()
             raise
+        finally:
+            keepalive.cancel()
         await _disconnect(connection)
 
     async def _log_in(
@@ -95,7 +98,7 @@ class SshClient:
         self, host: Host, route: Route, guest: Guest, login_seconds: float
     ) -> asyncssh.SSHClientConnection:
         """One connection, in which whatever the other side allows is shown."""
-        settings, keepalive = host.protocol.ssh, host.protocol.keepalive_seconds
+        settings = host.protocol.ssh
         known = self.host_keys.known(host.host, settings.port, settings.host_keys)
         attempt = asyncssh.connect(
             host.host,
@@ -117,9 +120,8 @@ class SshClient:
             encryption_algs=algorithms.ciphers(include_cbc=settings.include_cbc_ciphers),
             mac_algs=algorithms.MACS,
             compression_algs=("none",),
-            tcp_keepalive=keepalive > 0,
-            keepalive_interval=keepalive,
-            keepalive_count_max=KEEPALIVE_COUNT,
+            tcp_keepalive=host.protocol.keepalive_seconds > 0,
+            login_timeout=0,  # `login_seconds` it is
             utf8_decode_errors="replace",  # banners are in whatever encoding
         )
         async with asyncio.timeout(None) as limit:
@@ -127,6 +129,16 @@ class SshClient:
                 asyncio.get_running_loop().time() + login_seconds
             )
             return await attempt
+
+
+def _begin_to_ask(connection: asyncssh.SSHClientConnection, seconds: int) -> asyncio.TimerHandle:
+    """Have a connection that has lasted so long (0: never) ask after silences of that length.
+
+    asyncssh sets a timer anew for all that comes, of which a short session has no need.
+    """
+    return asyncio.get_running_loop().call_later(
+        seconds, connection.set_keepalive, seconds, KEEPALIVE_COUNT
+    )
 
 
 async def _disconnect(connection: asyncssh.SSHClientConnection) -> None:

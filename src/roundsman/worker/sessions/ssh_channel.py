@@ -92,7 +92,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         self._received = bytearray()
         self._closed = False
         self._lost: Exception | None = None
-        self._news = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None  # waits for more to come, or the end
         self._gone = asyncio.Event()
         self.exit_status: int | None = None
         """With which status a command ended, if the device said so."""
@@ -108,7 +108,7 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
         self._received += data
         if self._channel is not None and len(self._received) >= RECEIVE_WINDOW:
             self._channel.pause_reading()
-        self._news.set()
+        self._wake()
 
     def eof_received(self) -> bool:
         """The device will write no more."""
@@ -136,17 +136,21 @@ class SshChannel(asyncssh.SSHClientSession[bytes]):
 
     def _end(self) -> None:
         self._closed = True
-        self._news.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     async def read(self) -> bytes:
-        """Whatever has come; empty once the device has closed."""
+        """Whatever has come; empty once the device has closed. For one reader at a time."""
         while not self._received:
             if self._lost is not None:
                 raise _closed(self._lost)
             if self._closed:
                 return b""
-            self._news.clear()
-            await self._news.wait()
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
         data = bytes(self._received)
         self._received.clear()
         if self._channel is not None and not self._closed:

@@ -108,7 +108,10 @@ class LineRenderer:
         """Take the next bytes; return the lines that they finished, each ended by LF."""
         data = self._held + data
         self._held = b""
-        if cut := _UNFINISHED.search(data, max(0, len(data) - _LONGEST_ESCAPE)):
+        end = max(0, len(data) - _LONGEST_ESCAPE)
+        # Looked for at every place, that would take as long as all the rest.
+        may_be_cut = data.endswith(b"\r") or data.find(b"\x1b", end) >= 0
+        if may_be_cut and (cut := _UNFINISHED.search(data, end)):
             self._held = data[cut.start() :]
             data = data[: cut.start()]
         data = data.replace(b"\r\n", b"\n")
