@@ -3,6 +3,7 @@
 - The name of a package registry: the project installs from whichever mirror the reader uses
   (docs/adr/0001-lock-without-hosts.md).
 - A path of the machine that a file was written on: it means nothing elsewhere.
+- What a merge that was not finished leaves behind.
 - Words on how a text came to be: the project speaks of itself alone.
 
 Each pattern holds a character class where a plain letter would do, so that this file does not find
@@ -28,6 +29,7 @@ FORBIDDEN = {
         r"|\ba[i][- ](generated|assisted)\b|co-authored-b[y]:",
         re.IGNORECASE,
     ),
+    "conflict marker": re.compile(r"^(<{7}|>{7})( |$)"),
 }
 
 
