@@ -77,9 +77,10 @@ def test_nothing_forbidden_is_committed() -> None:
         ("see https://pypi" + ".org/simple", "package registry"),
         ("file = '/wo" + "rk/main/x'", "machine path"),
         ("# written by an LL" + "M", "origin of a text"),
+        ("<<<<" + "<<< HEAD", "conflict marker"),
         ("GET /worker/next, /home/admin, work/next", None),
     ],
-    ids=["registry", "path", "origin", "harmless"],
+    ids=["registry", "path", "origin", "conflict", "harmless"],
 )
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git on PATH")
 def test_check_tree_finds(tmp_path: Path, line: str, kind: str | None) -> None:
