@@ -262,6 +262,16 @@ async def test_what_is_malformed_is_not_taken_in(
     stock.fsck()
 
 
+async def test_a_remote_is_not_asked_when_nothing_changed(
+    opened: Opening, remote: StockGit, spool: Spool
+) -> None:
+    archive = await opened(at(remote))
+    stored = await archive.store(spool.entry(b"one\n"))
+    remote.folder.rename(remote.folder.with_name("away"))
+    again = await archive.store(spool.entry(b"one\n"))
+    assert (again.version, again.changed) == (stored.version, False)
+
+
 async def test_over_http_with_a_password(
     opened: Opening, remote: StockGit, tmp_path: Path, spool: Spool, logged: Logged
 ) -> None:

@@ -49,8 +49,13 @@ def test_addresses_without_credentials(tmp_path: Path, url: str) -> None:
     assert read(tmp_path, {"url": url})["r"].url == url
 
 
-def test_a_folder_is_taken_from_the_files_folder(tmp_path: Path) -> None:
-    assert read(tmp_path, {"url": "elsewhere.git"})["r"].url == str(tmp_path / "elsewhere.git")
+def test_a_folder_is_taken_from_the_files_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = str(tmp_path / "elsewhere.git")
+    assert read(tmp_path, {"url": "elsewhere.git"})["r"].url == expected
+    monkeypatch.chdir(tmp_path)  # and the file was named without a folder
+    assert read(Path(), {"url": "elsewhere.git"})["r"].url == expected
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,11 @@ def _build(
             fetched[key] = secrets.fetch(reference.reveal())
         except ValueError as error:
             findings.append(Finding("config.secret", (*where, key), str(error)))
-    url = says.url if "://" in says.url or _looks_like_scp(says.url) else str(folder / says.url)
+    url = (
+        says.url
+        if "://" in says.url or _looks_like_scp(says.url)
+        else str((folder / says.url).absolute())
+    )
     built = msgspec.structs.replace(
         says, url=url, password=fetched.get("pass"), private_key=fetched.get("private_key")
     )

@@ -45,6 +45,8 @@ class Remote:
         self._pause = pause
         self._running: subprocess.Popen[bytes] | None = None
         self._stopped = threading.Event()
+        self._there: bytes | None = None
+        """What the remote took last, in this life."""
 
     def tracking(self, branch: str) -> str:
         """The reference that says how far the remote's branch was known to be."""
@@ -60,13 +62,15 @@ class Remote:
         """
         for attempt in range(_ATTEMPTS):
             commit = tip()
-            if commit is None:
-                return None
+            if commit is None or commit == self._there:
+                return commit
+            self._there = None
             if self.access.is_folder:
                 copy_contents(self._git.folder, self.access.path)
             refusal = self._push(branch, commit)
             if refusal is None:
                 self._git.run("update-ref", self.tracking(branch), commit.hex())
+                self._there = commit
                 return commit
             theirs = self._fetch(branch, refusal)
             if self._git.is_ancestor(theirs, commit):
