@@ -17,6 +17,7 @@ BENCHMARKS: Final = {
     "startup": "how soon the program and a large controller are ready, and in what memory",
     "ledger_claims": "leases and finishes of the ledger alone",
     "archive": "results stored by the archive alone",
+    "reading": "versions, differences and searches of the archive",
     "worker_api": "executions leased and results kept, through HTTP",
     "large_results": "memory of worker and controller with eight large results at once",
     "fleet": "commands started and queried, through HTTP",

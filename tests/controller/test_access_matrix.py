@@ -72,6 +72,7 @@ MATRIX: Final = {
     "GET /api/v1/devices/{device}/jobs/{job}/diff/words": READ,
     "GET /api/v1/devices/{device}/jobs/{job}/blame": READ,
     "GET /api/v1/archive/versions": READ,
+    "GET /api/v1/archive/search": READ,
     "GET /api/v1/jobs": READ,
     "GET /api/v1/jobs/{job}": READ,
     "POST /api/v1/jobs/{job}/pause": CHANGE,

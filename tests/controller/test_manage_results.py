@@ -110,6 +110,26 @@ async def test_the_fleet_is_told_as_it_was(site: Site) -> None:
     assert await fleet(after=page["next"]) == [("edge2", 1)]
 
 
+async def test_the_fleet_is_searched(site: Site) -> None:
+    await site.archive.store(entry(b"mtu 9000\nend\n", "edge2"))
+    await site.archive.store(entry(b"MTU 1500\n", "edge1"))
+
+    async def devices(text: str, **asked: Any) -> list[tuple[str, int]]:
+        answer = await site.get("/archive/search", text=text, **asked)
+        assert answer.status_code == 200, answer.text
+        return [(item["device"], item["number"]) for item in answer.json()["items"]]
+
+    assert await devices("mtu") == [("edge2", 1)]
+    assert await devices("mtu", ignore_case="true") == [("edge2", 1), ("edge1", 1)]
+    assert await devices("mtu", history="true") == [("core1", 1), ("core1", 2), ("edge2", 1)]
+    assert await devices("^m.u [0-9]+$", regex="true", device="e*", tag="fra") == [("edge2", 1)]
+    page = (await site.get("/archive/search", text="mtu", context=1)).json()
+    assert [line["text"] for line in page["items"][0]["lines"]] == ["mtu 9000", "end"]
+    for wrong in ({"text": "(", "regex": "true"}, {"text": "x", "after": "y"}, {}):
+        assert (await site.get("/archive/search", **wrong)).status_code == 400
+    assert (await site.get("/archive/search", by="walter", text="mtu")).status_code == 403
+
+
 async def test_who_is_narrowed_to_tags_sees_no_other_devices(site: Site) -> None:
     await site.archive.store(entry(b"x", "edge2"))
     await site.archive.store(entry(b"x", "gone"))
@@ -123,3 +143,13 @@ async def test_who_is_narrowed_to_tags_sees_no_other_devices(site: Site) -> None
         None, within={"fra"}, device=None, job=None, tag=None, after=None, limit=9
     )
     assert [item.device for item in page.items] == ["edge2"]
+    everywhere: dict[str, Any] = {
+        "device": None,
+        "job": None,
+        "tag": None,
+        "after": None,
+        "limit": 9,
+    }
+    how: dict[str, Any] = {"is_pattern": False, "ignore_case": False, "context": 0, "history": True}
+    found = await results.search("x", within={"fra"}, **how, **everywhere)
+    assert [item.device for item in found.items] == ["edge2"]

@@ -3,7 +3,7 @@
 General layout, in the order in which a result passes: `preparation` reads and names it; `layouts`
 and `copies` say where it stands; `writer` takes what waits as one `batch`, keeping the `trees` of
 `folders` in memory; `packs` writes it; `repository` moves the branch; `history` notes the versions,
-of which `reading` answers what is asked.
+of which `reading` answers what is asked; `indexer` keeps the index for searches.
 What is too large for git goes to `large`, and a pointer in its place; `attributes` say so.
 `maintenance` joins and compacts packs beside all that, and `command` is the git program, which
 reads. All that changes the disk goes through `files`.
@@ -25,6 +25,7 @@ from roundsman import logs
 from roundsman.archive.damage import Origin
 from roundsman.archive.files import Files
 from roundsman.archive.history import History
+from roundsman.archive.indexer import Indexer
 from roundsman.archive.interface import (
     Archive,
     ArchiveNameError,
@@ -35,6 +36,7 @@ from roundsman.archive.interface import (
     Entry,
     LargeContent,
     Pair,
+    Search,
     Stored,
     Version,
 )
@@ -44,6 +46,7 @@ from roundsman.archive.maintenance import Maintainer
 from roundsman.archive.packs import new_pack_name
 from roundsman.archive.pieces import blob_pieces
 from roundsman.archive.preparation import Current, Prepared, is_large, prepare_large, unreadable
+from roundsman.archive.programs import Programs
 from roundsman.archive.reading import Reading
 from roundsman.archive.remotes.followers import Followers
 from roundsman.archive.repository import Repository
@@ -53,6 +56,7 @@ from roundsman.config.records import Acknowledge, ArchiveSettings, CommitPer
 from roundsman.errors import RoundsmanError
 from roundsman.wire.names import is_valid_name
 from roundsman.wire.remote import RemoteState
+from roundsman.wire.search import SearchPage
 from roundsman.wire.version import FleetVersion, Origins
 
 T = TypeVar("T")
@@ -107,6 +111,9 @@ class GitArchive(Archive):
             one_commit=settings.commit_per is CommitPer.BATCH,
         )
         self._contents = LargeContents(self._repository.git, self._files, settings.pointers)
+        self._indexer = Indexer(
+            Programs(self._repository.git, self._repository.packs), self._repository.folder
+        )
         self._opened = False
         self._following = False
         self._in_hand = asyncio.Semaphore(_IN_HAND)
@@ -130,6 +137,7 @@ class GitArchive(Archive):
             await self.close()
             raise
         self._maintainer.start()
+        self._indexer.start()
         self._followers.start()
         self._following = True
 
@@ -145,6 +153,7 @@ class GitArchive(Archive):
         if self._writing is not None:
             await self._writing
         await self._maintainer.stop()
+        await self._indexer.stop()
         await self._by_writer(self._writer.close)
         for threads in (self._writer_thread, self._large):
             threads.shutdown()
@@ -282,6 +291,10 @@ class GitArchive(Archive):
         with self._asking():
             return await self._reading.as_of(at, after, limit, chosen)
 
+    async def search(self, search: Search) -> SearchPage:
+        with self._asking():
+            return await self._reading.search(search)
+
     async def _prepare(self, entry: Entry) -> Entry | Prepared:
         """Have a thread do what is long work before a result's turn at the writer."""
         current = self._writer.current(entry.device, entry.job)
@@ -328,6 +341,7 @@ class GitArchive(Archive):
                 if isinstance(item, Prepared):
                     self._maintainer.pending.discard(item.pack)
             self._maintainer.note_batch()
+            self._indexer.note_batch()
             self._followers.note_batch()
             # Whoever has an answer now may have the next result: a slow disk had better flush both.
             await asyncio.sleep(_GATHERING * (loop.time() - begun))

@@ -23,11 +23,18 @@ from typing import NamedTuple, Self, TypeAlias
 
 import msgspec
 
-from roundsman.errors import NotFoundError, RoundsmanError, TooLargeError, UnavailableError
+from roundsman.errors import (
+    InvalidError,
+    NotFoundError,
+    RoundsmanError,
+    TooLargeError,
+    UnavailableError,
+)
 from roundsman.wire.archive import ArchiveState as ArchiveState  # noqa: PLC0414  # its words too
 from roundsman.wire.archive import Maintenance as Maintenance  # noqa: PLC0414
 from roundsman.wire.names import NAME_RULE
 from roundsman.wire.remote import RemoteState
+from roundsman.wire.search import SearchPage
 from roundsman.wire.version import FleetVersion, Origins
 from roundsman.wire.version import Version as Version  # noqa: PLC0414  # the archive's word too
 
@@ -84,6 +91,36 @@ class TooLargeToCompareError(TooLargeError):
             f"expected contents of at most {most:,} bytes, got one of {size:,}",
             remedy="fetch both contents, and compare them with a tool of your own",
         )
+
+
+class SearchPatternError(InvalidError):
+    """What is searched for is no regular expression, or takes too long."""
+
+    code = "search.pattern"
+
+
+class SearchPlaceError(InvalidError):
+    """An `after` that no page of a search gave."""
+
+    code = "page.cursor"
+
+
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """What is looked for in contents that are texts and not too large."""
+
+    text: str
+    is_pattern: bool = False
+    """Whether it is a regular expression."""
+    ignore_case: bool = False
+    context: int = 0
+    """Lines shown around each that matches."""
+    history: bool = False
+    """Whether all versions are searched, not the latest alone."""
+    chosen: Chosen
+    """Which devices and jobs are searched."""
+    after: str | None = None
+    """`next` of the page before."""
+    limit: int = 100
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,3 +271,7 @@ class Archive(ABC):
         self, at: float, *, after: Pair, limit: int, chosen: Chosen
     ) -> list[FleetVersion]:
         """The version that each chosen pair beyond `after` had at an instant, in their order."""
+
+    @abstractmethod
+    async def search(self, search: Search) -> SearchPage:
+        """One page of what is found. Raises `SearchPatternError`, `SearchPlaceError`."""

@@ -29,6 +29,14 @@ class Programs:
             raise self._git.failure("joining", status, complaint)
         return {printed.decode().strip()}
 
+    async def index(self, repository: Path) -> None:
+        """Bring the index for searches up to date, in a process of its own."""
+        status, _, complaint = await self._run(
+            (sys.executable, "-m", "roundsman.archive.indexing", str(repository)), b""
+        )
+        if status:
+            raise self._git.failure("indexing", status, complaint)
+
     async def compact(self, packs: Sequence[Path]) -> set[str]:
         """Have git write all objects of these packs, as deltas where it can.
 

@@ -7,14 +7,17 @@ from typing import Final
 
 from roundsman.archive.command import Git, ObjectReader
 from roundsman.archive.comparing import Comparer
-from roundsman.archive.interface import Chosen, Difference, Pair, VersionNotFoundError
+from roundsman.archive.interface import Chosen, Difference, Pair, Search, VersionNotFoundError
 from roundsman.archive.objects import BLOB
 from roundsman.archive.origins import origins
+from roundsman.archive.searching import Searcher
 from roundsman.archive.timeline import Found, Timeline
+from roundsman.wire.search import SearchPage
 from roundsman.wire.version import FleetVersion, Origins, Version
 
 _PAGE: Final = 200
 _TRACED_AT_ONCE: Final = 2
+_SEARCHED_AT_ONCE: Final = 2
 
 
 class Reading:
@@ -25,7 +28,9 @@ class Reading:
         self._git = git
         self._timeline = Timeline(file)
         self._comparer = Comparer(git)
+        self._searcher = Searcher(git, file.parent)
         self._tracing = asyncio.Semaphore(_TRACED_AT_ONCE)
+        self._searching = asyncio.Semaphore(_SEARCHED_AT_ONCE)
 
     async def versions(
         self, device: str, job: str, before: str | None, limit: int
@@ -82,6 +87,11 @@ class Reading:
         return [
             FleetVersion(device=each.device, job=each.job, version=each.version) for each in found
         ]
+
+    async def search(self, search: Search) -> SearchPage:
+        """One page of what is found."""
+        async with self._searching:
+            return await asyncio.to_thread(self._searcher.page, search)
 
     def _trace(self, found: Found) -> Origins:
         reader = ObjectReader(self._git)

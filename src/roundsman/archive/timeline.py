@@ -75,17 +75,18 @@ class Timeline:
             if seq is None:
                 return []
             rows = database.execute(_AS_OF, (*after, *seq))
-            return [*islice((_found(row) for row in rows if chosen(row[0], row[1])), limit)]
+            return [*islice((found_in(row) for row in rows if chosen(row[0], row[1])), limit)]
 
     def _ask(self, query: str, *values: object) -> list[Found]:
         with closing(self._connect()) as database:
-            return [_found(row) for row in database.execute(query, values)]
+            return [found_in(row) for row in database.execute(query, values)]
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._file, timeout=10)
 
 
-def _found(row: tuple[Any, ...]) -> Found:
+def found_in(row: tuple[Any, ...]) -> Found:
+    """A row of the view `told`."""
     device, job, _, seq, commit, blob, number, at, ended_at, size, lines, run_id, subject = row
     version = Version(
         version=commit.hex(),

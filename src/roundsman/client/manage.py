@@ -28,6 +28,7 @@ from roundsman.wire.page import Page
 from roundsman.wire.pause import Pause, PauseKind
 from roundsman.wire.process import Process, ProcessState
 from roundsman.wire.run import Outcome, Run, Slot, SlotState
+from roundsman.wire.search import SearchPage
 from roundsman.wire.version import FleetVersion, Origins, Version
 from roundsman.wire.worker import Worker
 
@@ -53,6 +54,7 @@ _versions = codec.decoder(Page[Version])
 _word_diff = codec.decoder(WordDifference)
 _origins = codec.decoder(Origins)
 _fleet_versions = codec.decoder(Page[FleetVersion])
+_search = codec.decoder(SearchPage)
 _pauses = codec.decoder(Page[Pause])
 _run_now = codec.decoder(RunNowAnswer)
 _pause = codec.decoder(PauseAnswer)
@@ -275,6 +277,34 @@ class ManageApi:
         """The version that each pair had at an instant (default: now), by device and job."""
         query = _query(at=at, device=device, job=job, tag=tag, after=after, limit=limit)
         return await self._get(_fleet_versions, "/archive/versions", query)
+
+    async def search(
+        self,
+        text: str,
+        *,
+        regex: bool = False,
+        ignore_case: bool = False,
+        context: int = 0,
+        history: bool = False,
+        device: str | None = None,
+        job: str | None = None,
+        tag: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> SearchPage:
+        """Contents in which something is found; all of them where `next` of the page is none."""
+        said = {"regex": regex, "ignore_case": ignore_case, "history": history}
+        query = _query(
+            text=text,
+            **{name: str(value).lower() for name, value in said.items()},
+            context=context,
+            device=device,
+            job=job,
+            tag=tag,
+            after=after,
+            limit=limit,
+        )
+        return await self._get(_search, "/archive/search", query)
 
     async def run_now(self, device: str, job: str) -> RunNowAnswer:
         """Run a job on a device now. `StaleError` when either is paused."""

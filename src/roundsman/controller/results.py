@@ -6,7 +6,14 @@ import re
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import NamedTuple
 
-from roundsman.archive.interface import Archive, Chosen, LargeContent, Pair, VersionNotFoundError
+from roundsman.archive.interface import (
+    Archive,
+    Chosen,
+    LargeContent,
+    Pair,
+    Search,
+    VersionNotFoundError,
+)
 from roundsman.clock import Clock
 from roundsman.controller.planner import Planner
 from roundsman.controller.word_diff import word_difference
@@ -17,6 +24,7 @@ from roundsman.wire.difference import WordDifference
 from roundsman.wire.names import is_valid_name
 from roundsman.wire.page import Page
 from roundsman.wire.remote import RemoteState
+from roundsman.wire.search import SearchPage
 from roundsman.wire.version import FleetVersion, Origins, Version
 
 Tags = Collection[str] | None
@@ -162,6 +170,34 @@ class Results:
         items = tuple(found[:limit])
         last = (items[-1].device, items[-1].job) if items else place
         return Page(items=items, next=cursors.encode(last) if more else None)
+
+    async def search(
+        self,
+        text: str,
+        *,
+        within: Tags,
+        is_pattern: bool,
+        ignore_case: bool,
+        context: int,
+        history: bool,
+        device: str | None,
+        job: str | None,
+        tag: str | None,
+        after: str | None,
+        limit: int,
+    ) -> SearchPage:
+        """Contents in which something is found. Raises `SearchPatternError`, `SearchPlaceError`."""
+        search = Search(
+            text=text,
+            is_pattern=is_pattern,
+            ignore_case=ignore_case,
+            context=context,
+            history=history,
+            chosen=self._chosen(within, device, job, tag),
+            after=after,
+            limit=limit,
+        )
+        return await self._archive.search(search)
 
     def _check(self, device: str, job: str, within: Tags) -> None:
         """What may not be a name is in no archive; what is no longer configured may well be."""

@@ -18,12 +18,15 @@ from roundsman.archive.interface import (
     Entry,
     LargeContent,
     Pair,
+    Search,
     Stored,
     Version,
     VersionNotFoundError,
 )
+from roundsman.archive.matching import Matcher
 from roundsman.clock import Clock, SystemClock
 from roundsman.wire.names import is_valid_name
+from roundsman.wire.search import Match, SearchPage
 from roundsman.wire.version import FleetVersion, LineOrigin, Origins
 
 
@@ -152,6 +155,34 @@ class MemoryArchive(Archive):
             if then:
                 found.append(FleetVersion(device=pair[0], job=pair[1], version=then[-1]))
         return found[:limit]
+
+    async def search(self, search: Search) -> SearchPage:
+        matcher = Matcher(search)
+        every = [
+            (pair, item)
+            for pair in self.kept
+            for item in self.kept[pair][0 if search.history else -1 :]
+            if search.chosen(*pair) and item.version.lines is not None
+        ]
+        start = 0 if search.after is None else int(search.after)
+        items: list[Match] = []
+        for place, (pair, item) in enumerate(every[start:], start):
+            if len(items) == search.limit:
+                return SearchPage(items=tuple(items), next=str(place), read=place - start)
+            found = matcher.lines(item.content.decode(errors="replace"))
+            if found is not None:
+                items.append(
+                    Match(
+                        device=pair[0],
+                        job=pair[1],
+                        number=item.version.number,
+                        version=item.version.version,
+                        at=item.version.at,
+                        lines=found[0],
+                        more=found[1],
+                    )
+                )
+        return SearchPage(items=tuple(items), next=None, read=len(every) - start)
 
     def _find(self, device: str, job: str, version: str | None) -> KeptVersion:
         for item in reversed(self.kept.get((device, job), [])):

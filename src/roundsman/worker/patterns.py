@@ -20,7 +20,7 @@ from typing import Final, Self
 import regex
 
 from roundsman.errors import RoundsmanError
-from roundsman.worker.needles import needles
+from roundsman.needles import needles
 
 MAX_TEXT: Final = 64 << 20
 """Bytes of the largest text that is held in memory for a pattern that may reach over lines."""

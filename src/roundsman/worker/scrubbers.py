@@ -9,8 +9,8 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Final
 
+from roundsman.needles import Needles
 from roundsman.wire.job import Scrubber, ScrubberType
-from roundsman.worker.needles import Needles
 from roundsman.worker.patterns import THOROUGH, Effort, Pattern
 
 _BETWEEN: Final = b"\0\n"

@@ -12,6 +12,7 @@ from roundsman.controller.api.parameters import LAST_INSTANT, After, Limit
 from roundsman.controller.service import Controller
 from roundsman.wire.archive import ArchiveState
 from roundsman.wire.page import Page
+from roundsman.wire.search import SearchPage
 from roundsman.wire.version import FleetVersion
 
 Devices = Annotated[
@@ -53,9 +54,47 @@ async def list_fleet_versions(
     )
 
 
+@get("/search", summary="Contents in which something is found")
+async def search(
+    *,
+    controller: NamedDependency[Controller],
+    principal: NamedDependency[Principal],
+    text: Annotated[str, QueryParameter(description="What to look for; up to 1,000 characters.")],
+    regex: Annotated[bool, QueryParameter(description="It is a regular expression.")] = False,
+    ignore_case: Annotated[
+        bool, QueryParameter(description="Capitals are as good as small letters.")
+    ] = False,
+    context: Annotated[
+        int, QueryParameter(ge=0, le=50, description="So many lines around each that matches.")
+    ] = 0,
+    history: Annotated[
+        bool, QueryParameter(description="All versions, not the latest alone. Slow: no index.")
+    ] = False,
+    device: Devices = None,
+    job: Jobs = None,
+    tag: Tag = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> SearchPage:
+    """Searches texts up to 4 MiB. A page ends after two seconds: go on while there is a `next`."""
+    return await controller.results.search(
+        text,
+        within=principal.tags,
+        is_pattern=regex,
+        ignore_case=ignore_case,
+        context=context,
+        history=history,
+        device=device,
+        job=job,
+        tag=tag,
+        after=after,
+        limit=limit,
+    )
+
+
 ROUTES: Final = Router(
     "/archive",
     guards=[READERS],
     tags=["results"],
-    route_handlers=[get_archive, list_fleet_versions],
+    route_handlers=[get_archive, list_fleet_versions, search],
 )

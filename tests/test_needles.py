@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roundsman.needles import needles
 from roundsman.platforms.load import by_name, own_names
 from roundsman.wire.job import ScrubberType
-from roundsman.worker.needles import needles
 
 PATTERNS = sorted(
     {

@@ -1,0 +1,144 @@
+"""The index for searches: which three characters follow each other in each latest content.
+
+It narrows a search down to the contents that may match; those are read, so it never makes a match.
+A database of its own beside the list of versions, which it follows: what is not in it yet is read
+by each search. It is written by a process of its own, of low priority: `python -m
+roundsman.archive.indexing REPOSITORY`. Whatever becomes of it, it is made anew.
+"""
+
+import os
+import sqlite3
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from roundsman.archive.command import Git, ObjectReader
+from roundsman.archive.objects import BLOB
+
+VERSIONS: Final = "versions.sqlite"
+INDEX: Final = "search.sqlite"
+MOST_BYTES: Final = 4 << 20
+"""Larger contents are not searched."""
+
+_NICE: Final = 10
+_AT_ONCE: Final = 200
+_SCHEMA_VERSION: Final = 1
+_SCHEMA: Final = """
+DROP TABLE IF EXISTS search.document;
+DROP TABLE IF EXISTS search.text;
+DROP TABLE IF EXISTS search.indexed;
+CREATE TABLE search.document (path INTEGER PRIMARY KEY, blob_id BLOB NOT NULL);
+CREATE VIRTUAL TABLE search.text USING fts5 (content, content='', columnsize=0, detail='none',
+                                             tokenize='trigram');
+CREATE TABLE search.indexed (generation TEXT NOT NULL, seq INTEGER NOT NULL);
+"""
+_CHANGED: Final = """
+SELECT path, told.seq, told.blob_id, size, lines, document.blob_id FROM told
+LEFT JOIN search.document USING (path)
+WHERE (path, told.seq) IN (SELECT id, seq FROM path WHERE seq > ? ORDER BY seq LIMIT ?)
+ORDER BY told.seq
+"""
+_REMOVE: Final = "INSERT INTO search.text (text, rowid, content) VALUES ('delete', ?, ?)"
+_INSERT: Final = "INSERT INTO search.text (rowid, content) VALUES (?, ?)"
+
+
+def is_searched(size: int, lines: int | None) -> bool:
+    """Whether a content of that extent is searched: a text, and not too large."""
+    return lines is not None and size <= MOST_BYTES
+
+
+def as_text(content: bytes) -> str:
+    """A content as it is searched; what is no UTF-8 becomes U+FFFD."""
+    return content.decode(errors="replace")
+
+
+def connect(folder: Path) -> sqlite3.Connection:
+    """The list of versions, with the index attached as `search`. Raises `sqlite3.Error`."""
+    database = sqlite3.connect(folder / VERSIONS, timeout=10, check_same_thread=False)
+    try:
+        database.execute("ATTACH ? AS search", (str(folder / INDEX),))
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def reached(database: sqlite3.Connection) -> tuple[str, int]:
+    """The generation of the list of versions, and up to which `seq` of it the index goes."""
+    [generation] = database.execute("SELECT generation FROM reached").fetchone()
+    if database.execute("PRAGMA search.user_version").fetchone()[0] == _SCHEMA_VERSION:
+        known = database.execute("SELECT generation, seq FROM search.indexed").fetchone()
+        if known[0] == generation:
+            return generation, known[1]
+    return generation, 0
+
+
+def update(git: Git, folder: Path) -> None:
+    """Bring the index up to the list of versions. Raises `sqlite3.Error`, `OSError`."""
+    try:
+        _update(git, folder)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        _remove(folder)  # damaged
+        _update(git, folder)
+
+
+def _update(git: Git, folder: Path) -> None:
+    reader = ObjectReader(git)
+    with closing(_open(folder)) as database:
+        _, seq = reached(database)
+        try:
+            while rows := database.execute(_CHANGED, (seq, _AT_ONCE)).fetchall():
+                seq = rows[-1][1]
+                _index(database, reader, rows, seq)
+        finally:
+            reader.close()
+
+
+def _open(folder: Path) -> sqlite3.Connection:
+    """The databases, the index empty if it does not follow this list of versions."""
+    database = connect(folder)
+    generation, seq = reached(database)
+    if seq == 0:
+        database.execute("PRAGMA search.journal_mode = WAL")
+        database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        with database:
+            database.execute("INSERT INTO search.indexed VALUES (?, 0)", (generation,))
+            database.execute(f"PRAGMA search.user_version = {_SCHEMA_VERSION}")
+    # A crash of the machine may cost the newest rows, never the file: they are indexed again.
+    database.execute("PRAGMA search.synchronous = NORMAL")
+    return database
+
+
+def _index(
+    database: sqlite3.Connection, reader: ObjectReader, rows: Sequence[Any], seq: int
+) -> None:
+    """Put the latest contents of some paths in place of those before them."""
+    with database:
+        for path, _, blob, size, lines, before in rows:
+            if before is not None:
+                database.execute(_REMOVE, (path, as_text(reader.read(BLOB, [before])[0])))
+                database.execute("DELETE FROM search.document WHERE path = ?", (path,))
+            if is_searched(size, lines):
+                database.execute(_INSERT, (path, as_text(reader.read(BLOB, [blob])[0])))
+                database.execute("INSERT INTO search.document VALUES (?, ?)", (path, blob))
+        database.execute("UPDATE search.indexed SET seq = ?", (seq,))
+
+
+def _remove(folder: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        (folder / f"{INDEX}{suffix}").unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Bring the index of a repository up to date."""
+    os.nice(_NICE)
+    repository = Path(sys.argv[1])
+    update(Git(repository), repository / "roundsman")
+
+
+if __name__ == "__main__":
+    main()
