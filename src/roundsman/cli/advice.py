@@ -10,6 +10,7 @@ _SECONDS: Final = 0.2
 
 _WAITS: Final = re.compile(r"(?i)more|press|any key|continue|<space>|\bpage\b|--")
 _ASKS: Final = re.compile(r"(?i)(?:\?|\[[yn]/[yn]\]|\(yes/no\)):?\s*$")
+_MAY_BE_PROMPT: Final = re.compile(r"^.{0,100}[^\w\s.,;(]$")
 _SECRET: Final = re.compile(r"(?i)pass\w*|pin|secret")
 
 
@@ -79,8 +80,8 @@ def advise(line: str, *, in_command: bool) -> list[str]:
     >>> print(*advise("Continue? [y/n]:", in_command=True))
     questions:
       - {pattern: 'Continue\? \[y/n\]:', answer: "y\n"}
-    >>> advise("", in_command=True)
-    []
+    >>> advise("", in_command=True), advise("Cisco IOS Software, ASR920 (", in_command=True)
+    ([], [])
     """
     text = line.strip()
     if not text:
@@ -97,4 +98,4 @@ def advise(line: str, *, in_command: bool) -> list[str]:
         return [f"questions:\n  - {{pattern: '{shape}', answer: \"\\n\"}}"]
     if text.endswith(":"):
         return [f"login:\n  user: '{shape}'"]
-    return [f"prompts: ['{propose_prompt(text)}']"]
+    return [f"prompts: ['{propose_prompt(text)}']"] if _MAY_BE_PROMPT.search(text) else []

@@ -116,7 +116,8 @@ class JobTemplate:
                 Finding(
                     "config.missing",
                     (needed[0],) if needed else (),
-                    f"a job of type {kind} needs {names}, got none",
+                    f"a job of type {kind} needs {names}, or the name of a standard job, got none",
+                    "give them, or set standard: backup where the platform has it",
                 )
             )
         for path, command in commands_of(says):

@@ -159,17 +159,20 @@ def cut(path: Path, positions: int = 50) -> Iterator[Case]:
 
 def varied(path: Path) -> Iterator[Case]:
     """Made harder by rule."""
-    for variant in variants(corpus.read(path)):
-        yield _varied(path, variant)
+    dialogue = corpus.read(path)
+    for variant in variants(dialogue):
+        for protocol in protocols(dialogue):
+            yield _varied(path, variant, protocol)
 
 
-def _varied(path: Path, variant: Variant) -> Case:
+def _varied(path: Path, variant: Variant, protocol: ProtocolType) -> Case:
     return Case(
         recording=path.name,
         way=variant.name,
         dialogue=variant.dialogue,
         commands=variant.dialogue.commands,
         faults=variant.faults,
+        protocol=protocol,
         allowed=ANY if variant.unreadable or variant.blurred else PROMPT,
         must_fail=variant.unreadable,
         blurred=variant.blurred,

@@ -148,7 +148,9 @@ class Walk:
             line = last_line(state)
             asks = bool(line) and not self._is_prompt(line) and not self._asks_to_log_in(line)
             asks = asks and self.manners.pager(line.encode()) is None
-            answers = [f"{answer}\n" for answer in state.commands] + list(state.keys)
+            # What is known as both is taken as a key: another Enter would be one too many.
+            lines = [f"{line}\n" for line in state.commands if line not in state.keys]
+            answers = lines + sorted(state.keys, key=lambda key: key not in state.commands)
             if asks and answers:
                 yield Question(pattern=f"^{re.escape(line)}$", answer=answers[0])
 
@@ -248,7 +250,7 @@ class Walk:
                 platform=self.platform,
                 credentials=self.arrival[1],
             )
-            job = commands(*lines, ends_with=None, command_timeout=2)
+            job = commands(*lines, ends_with=None, command_timeout=5)
             bench = Bench(folder)
             bench.limits = quick()
             try:
@@ -276,7 +278,7 @@ class Walk:
 
 
 def quick() -> TimeLimits:
-    patience = Patience(first=0.1, repeated=0.4, greeting=1.5)
+    patience = Patience(first=0.1, repeated=0.4, waking=0.5, greeting=1.5)
     return TimeLimits(prompt=5, enable=3, patience=patience)
 
 
