@@ -1,7 +1,9 @@
 """Pushing to real git servers, with others who push there too."""
 
 import asyncio
+import os
 import stat
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -191,6 +193,45 @@ async def test_a_remote_that_refuses_is_not_overcome(
     (state,) = await archive.remotes()
     assert "the office is closed" in str(state.failure)
     assert remote.commits() == []
+
+
+async def test_a_remote_that_talks_without_end_is_not_listened_to(
+    opened: Opening, remote: StockGit, spool: Spool
+) -> None:
+    hook = remote.folder / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nhead -c 30000000 /dev/zero | tr '\\0' x >&2\nexit 1\n")
+    hook.chmod(0o755)
+    archive = await opened(at(remote))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArchiveUnavailableError, match="xxxx"):
+            await archive.store(spool.entry(b"one\n"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+async def test_closing_ends_what_runs(
+    opened: Opening, remote: StockGit, spool: Spool, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    hook = remote.folder / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\necho >{pipe}\nread line <{pipe}\n")  # and nobody answers
+    hook.chmod(0o755)
+    archive = await opened(at(remote))
+    storing = asyncio.create_task(archive.store(spool.entry(b"one\n")))
+    await asyncio.to_thread(pipe.read_text)
+    await archive.close()
+    with pytest.raises(ArchiveUnavailableError, match="is being closed"):
+        await storing
+    hook.unlink()
+    await archive.open()
+    await archive.store(spool.entry(b"one\n"))
+    assert len(remote.commits()) == 1
 
 
 async def test_a_branch_that_was_set_back_is_brought_forward_again(

@@ -70,8 +70,7 @@ class Followers:
         """Begin to follow."""
         self._closing.clear()
         self._threads = ThreadPoolExecutor(max(1, len(self.remotes)), "archive-remotes")
-        for remote, follower in zip(self.remotes, self._followers, strict=True):
-            remote.start()
+        for follower in self._followers:
             follower.start()
 
     async def stop(self) -> None:
@@ -84,6 +83,7 @@ class Followers:
         await asyncio.to_thread(self._threads.shutdown)
         for remote in self.remotes:
             remote.access.forget()
+            remote.reset()
 
     def note_batch(self) -> None:
         """The branch was moved."""

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from roundsman import logs
 from roundsman.archive.command import Git
@@ -24,6 +24,8 @@ from roundsman.archive.remotes.access import Access
 _LIMIT_SECONDS: Final = 6 * 3600
 """A program that takes longer is ended; one that is stuck ends earlier by itself."""
 _ATTEMPTS: Final = 20
+_HEARD: Final = 64 << 10
+"""Bytes of what a program says that are kept; a server may have it say any number."""
 
 log = logs.get(__name__)
 
@@ -105,8 +107,8 @@ class Remote:
             with suppress(ProcessLookupError):
                 os.killpg(running.pid, signal.SIGKILL)
 
-    def start(self) -> None:
-        """Let programs run again."""
+    def reset(self) -> None:
+        """Let programs run again, as for an archive that is opened anew."""
         self._stopped.clear()
 
     def _push(self, branch: str, commit: bytes) -> RemoteError | None:
@@ -165,16 +167,35 @@ class Remote:
             try:
                 if self._stopped.is_set():
                     raise RemoteError(f"{self.name}: the archive is being closed")
-                printed, complaint = process.communicate(timeout=_LIMIT_SECONDS)
+                printed, complaint = self._heard(process)
             except BaseException as error:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                if isinstance(error, subprocess.TimeoutExpired):
+                if isinstance(error, TimeoutError):
                     raise RemoteError(f"{self.name}: git {arguments[0]} took too long") from None
                 raise
             finally:
                 self._running = None
         return process.returncode, printed, complaint
+
+    def _heard(self, process: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
+        """What a program prints and complains until it ends. Raises `TimeoutError`."""
+        deadline = threading.Timer(_LIMIT_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+        deadline.daemon = True
+        deadline.start()
+        complaints: list[bytes] = []
+        listener = threading.Thread(target=lambda: complaints.append(_beginning(process.stderr)))
+        listener.start()
+        try:
+            printed = _beginning(process.stdout)
+        finally:
+            listener.join()
+            overdue = not deadline.is_alive()
+            deadline.cancel()
+        process.wait()
+        if overdue:
+            raise TimeoutError
+        return printed, complaints[0]
 
     def _failure(self, command: str, status: int, said: bytes) -> RemoteError:
         text = self.access.scrubbed(said) or "nothing"
@@ -182,3 +203,12 @@ class Remote:
             f"{self.name}: git {command} ended with status {status} and said: {text}",
             remedy="see the remote; results wait here until it takes them",
         )
+
+
+def _beginning(stream: IO[bytes] | None) -> bytes:
+    """Read a stream to its end, and keep its beginning."""
+    assert stream is not None  # noqa: S101 - it was asked for as a pipe
+    kept = stream.read(_HEARD)
+    while stream.read(_HEARD):
+        pass
+    return kept
