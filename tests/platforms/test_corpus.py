@@ -93,6 +93,7 @@ async def test_secrets_are_hidden(path: Path) -> None:
 async def test_the_backup_is_what_the_other_program_keeps(path: Path) -> None:
     expected = DIFFERENCES.get(path.name, {})
     kept = await backup(path)
+    assert filtered(platform_of(path), kept.encode()) == kept, "filtered twice"
     output = path.with_name(re.sub("#(custom_)?simulation.yaml", "#output.txt", path.name))
     if not output.exists():
         assert kept

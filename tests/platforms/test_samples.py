@@ -12,6 +12,7 @@ import pytest
 
 from roundsman.platforms import load
 from roundsman.wire.job import Scrubber
+from roundsman.worker.detectors import scan
 from roundsman.worker.scrubbers import Scrubbers
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.yaml"))
@@ -46,6 +47,19 @@ def test_each_secret_filter_is_shown_to_work(file: Path) -> None:
     text = msgspec.yaml.decode(file.read_bytes(), type=Sample).text
     idle = [rule.search for rule in platform.secrets if _apply([rule], text) == text]
     assert not idle, "these find nothing in the sample"
+
+
+def test_what_is_hidden_is_left_alone(file: Path) -> None:
+    """A text may be filtered twice: by several patterns, and when a dialogue is recorded."""
+    secrets = load.by_name(file.stem).secrets
+    once = _apply(secrets, msgspec.yaml.decode(file.read_bytes(), type=Sample).text)
+    assert _apply(secrets, once) == once
+
+
+def test_the_detectors_find_nothing_more(file: Path) -> None:
+    sample = msgspec.yaml.decode(file.read_bytes(), type=Sample)
+    filtered = _apply(load.by_name(file.stem).secrets, sample.text).encode()
+    assert not [(found.rule, filtered[found.start : found.end]) for found in scan.find(filtered)]
 
 
 def test_noise_vanishes(file: Path) -> None:

@@ -18,6 +18,7 @@ from roundsman.documents import document
 from roundsman.documents.formats import SUFFIXES
 from roundsman.documents.problems import did_you_mean
 from roundsman.errors import NotFoundError
+from roundsman.platforms.hidden import once
 from roundsman.platforms.schema import HIDDEN, Filter, PlatformFile, StandardJob
 from roundsman.platforms.validate import findings
 from roundsman.wire import platform as wire
@@ -168,6 +169,6 @@ def _scrubber(rule: str | Filter, instead: str) -> Scrubber:
     keeps = instead and regex.compile(rule.encode()).groups
     return Scrubber(
         type=ScrubberType.REGEX_SUBSTITUTE,
-        search=rule,
+        search=once(rule) if keeps else rule,
         replace=rf"\1{instead}" if keeps else instead,
     )

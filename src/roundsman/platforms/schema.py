@@ -135,4 +135,5 @@ class PlatformFile(wire.Platform, frozen=True, kw_only=True, forbid_unknown_fiel
     counters, clocks. A plain text is a regular expression of which every match is removed."""
     secrets: tuple[str | Filter, ...] = ()
     """What must not leave the worker, in any output. A plain text is a regular expression of which
-    every match is replaced by what its first group matched and `<secret hidden>`."""
+    every match is replaced by what its first group matched and `<secret hidden>`. Of what is hidden
+    already nothing is matched behind that group."""

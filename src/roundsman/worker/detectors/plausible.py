@@ -54,6 +54,8 @@ def is_plausible(value: bytes, rest: bytes) -> bool:
     word = value.strip(b"\"';,:.()").lower()
     if word in _NOT_SECRETS or b"<" in value or _STANDS_IN.match(value):
         return False
+    if value.startswith(b"name="):  # the next setting of its line
+        return False
     return len(word) > 2 and not (word.isdigit() and len(word) < 5)
 
 
