@@ -36,6 +36,7 @@ class Bench:
         self.recording: str | None = None
         self.whole_tapes = False
         self.events: list[Event] = []
+        self.received: list[int] = []
 
     @contextlib.contextmanager
     def runner(self, **more: Any) -> Iterator[SessionRunner]:
@@ -61,6 +62,7 @@ class Bench:
             # Runs may go on side by side.
             file = stack.enter_context(tempfile.TemporaryFile(dir=self.folder))
             result = ResultFile(file, max_bytes=max_bytes, scratch_folder=self.folder)
+            result.on_received = self.received.append
             try:
                 await runner.run(Execution(device=device, job=job, timestamp=0), result)
             except RunFailedError:

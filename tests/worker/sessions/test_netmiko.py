@@ -46,6 +46,14 @@ async def test_commands_are_run(bench: Bench) -> None:
     assert bench.known_hosts.read_text()
 
 
+async def test_it_is_told_that_a_long_output_gets_on(bench: Bench) -> None:
+    async with SimulatedDevice(IOS, "r1", config_bytes=200_000) as ios:
+        result = await bench.run(driven(ios), SHOW)
+    # Besides what is told when an output is kept.
+    assert len(bench.received) > 4
+    assert sum(bench.received) > 1.9 * len(result)
+
+
 async def test_host_keys_are_asked_of_the_store(bench: Bench) -> None:
     async with SimulatedDevice(IOS, "r1") as ios:
         await bench.run(driven(ios), SHOW)

@@ -123,6 +123,7 @@ class SessionRunner:
                     max_bytes=result.max_bytes + EVIDENCE_BYTES,
                     connect_seconds=self._limits.connect,
                     login_seconds=self._limits.login,
+                    on_received=result.on_received,
                 )
             else:
                 session = _Session(execution, steps, manners, keeper, self._limits, hear=tape.hear)

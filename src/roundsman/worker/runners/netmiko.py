@@ -67,6 +67,7 @@ class NetmikoRun:
         max_bytes: int,
         connect_seconds: float,
         login_seconds: float,
+        on_received: Callable[[int], None],
     ) -> None:
         self._device = execution.device
         self._job = execution.job
@@ -76,6 +77,7 @@ class NetmikoRun:
         self._max_bytes = max_bytes
         self._connect_seconds = connect_seconds
         self._login_seconds = login_seconds
+        self._on_received = on_received
         self._session: NetmikoSession | None = None
         self._transcript: Transcript | None = None
 
@@ -135,6 +137,10 @@ class NetmikoRun:
 
             asyncio.run_coroutine_threadsafe(ask(), loop).result(self._connect_seconds)
 
+        def received(count: int) -> None:
+            """A whole output reaches the transcript at once; until then it would seem to stall."""
+            loop.call_soon_threadsafe(self._on_received, count)
+
         connected = None
         if device.protocol.type is ProtocolType.SSH:
             connected = await tcp.connect(
@@ -150,6 +156,7 @@ class NetmikoRun:
             login_seconds=self._login_seconds,
             max_bytes=self._max_bytes,
             tail_bytes=EVIDENCE_BYTES,
+            on_received=received,
         )
 
     async def _converse(self, session: "NetmikoSession", transcript: Transcript) -> list[Span]:

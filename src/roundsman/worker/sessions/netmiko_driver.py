@@ -97,13 +97,14 @@ class NetmikoSession:
         login_seconds: float,
         max_bytes: int,
         tail_bytes: int,
+        on_received: Callable[[int], None],
     ) -> None:
         """Describe it. Over SSH, `connected` leads to the device; over Telnet it connects itself.
 
         `known_keys` are the host keys that the device may show, if known.
 
         More than `max_bytes` from the device is a `TooLargeError`; the last `tail_bytes` of what it
-        said can be taken.
+        said can be taken. `on_received` hears, in the session's thread, how many bytes came.
         """
         self._device = device
         self._type = device.netmiko or ""
@@ -111,7 +112,7 @@ class NetmikoSession:
         self._check_key = check_key
         self._connect_seconds = connect_seconds
         self._login_seconds = login_seconds
-        self._heard = _Heard(max_bytes, tail_bytes)
+        self._heard = _Heard(max_bytes, tail_bytes, on_received)
         self._credentials = credentials
         self._socket = connected
         self._connection: BaseConnection | None = None
@@ -295,7 +296,8 @@ class _Channel(SSHChannel):
 class _Heard(io.BufferedIOBase):
     """What the device said, of which the last is kept; netmiko writes it here."""
 
-    def __init__(self, max_bytes: int, tail_bytes: int) -> None:
+    def __init__(self, max_bytes: int, tail_bytes: int, on_received: Callable[[int], None]) -> None:
+        self._on_received = on_received
         self._left = max_bytes
         self._max_bytes = max_bytes
         self._tail_bytes = tail_bytes
@@ -308,6 +310,7 @@ class _Heard(io.BufferedIOBase):
         self._left -= len(data)
         if self._left < 0:
             raise TooLargeError(f"the device sent more than {self._max_bytes} bytes")
+        self._on_received(len(data))
         self._tail += data
         del self._tail[: -self._tail_bytes]
         return len(data)
