@@ -10,7 +10,7 @@ from typing import Final
 _HOW: Final = (
     r"\d{1,3}[a-z]? |sha-?\d* |md5 |encrypted |cipher |ciphertext |plain |plaintext |simple |hash "
     r"|ENC |mode |password |plaintext-password |local |remote |level |version |noauth |auth |priv "
-    r"|informs |traps |user-name \S+ |vrf \S+ "
+    r"|ro |rw |informs |traps |user-name \S+ |vrf \S+ "
 )
 """Words between a keyword and its secret, one or several."""
 _GUARD: Final = rf"(?!(?:{_HOW})*<secret|(?:hidden|removed)>)"
