@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from roundsman.archive import origins
+from roundsman.archive import history, origins, timeline
 from roundsman.archive.git import GitArchive
 from roundsman.archive.interface import TooLargeToCompareError
 from roundsman.clock import SystemClock
@@ -130,3 +130,18 @@ async def test_looking_back_ends_in_time_and_says_so(
     told = await archive.origins("edge1", "show_run", None)
     assert (told.complete, told.reached) == (True, 1)
     assert [line.number for line in told.lines] == [1, 5]
+
+
+async def test_no_question_grows_with_the_fleet_or_the_history(
+    archive: GitArchive, folder: Path
+) -> None:
+    """To note a batch went through all paths, and to find a version through all of its device's."""
+    find = history._FIND.format(rows="(?, ?), (?, ?)")
+    wanted = {find: "device=? AND job=?", timeline._ONE: "path=? AND commit_id=?"}
+    wanted |= {timeline._AS_OF: "path=? AND seq=?", timeline._BEFORE: "path=? AND seq<?"}
+    with closing(sqlite3.connect(folder / "roundsman" / "versions.sqlite")) as database:
+        for query, index in wanted.items():
+            asked = [1] * (3 if "?3" in query else 4)
+            plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query}", asked)]
+            assert not [step for step in plan if step in ("SCAN path", "SCAN version")], plan
+            assert any(index in step for step in plan), plan

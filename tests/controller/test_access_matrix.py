@@ -73,6 +73,7 @@ MATRIX: Final = {
     "GET /api/v1/devices/{device}/jobs/{job}/blame": READ,
     "GET /api/v1/archive/versions": READ,
     "GET /api/v1/archive/search": READ,
+    "GET /api/v1/archive/snapshot": READ,
     "GET /api/v1/jobs": READ,
     "GET /api/v1/jobs/{job}": READ,
     "POST /api/v1/jobs/{job}/pause": CHANGE,

@@ -1,5 +1,7 @@
 """Versions, differences and origins of results, and the fleet at a time, under `/api/v1`."""
 
+import io
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,17 @@ async def test_the_fleet_is_told_as_it_was(site: Site) -> None:
     assert await fleet(tag="ams", job="s*") == [("core1", 3), ("edge1", 1)]
     page = (await site.get("/archive/versions", limit=2)).json()
     assert await fleet(after=page["next"]) == [("edge2", 1)]
+
+
+async def test_the_fleet_is_packed(site: Site) -> None:
+    await site.archive.store(entry(b"x", "edge2"))
+    answer = await site.get("/archive/snapshot", at=START + 60)
+    assert answer.headers["content-type"] == "application/x-tar"
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as tar:
+        assert tar.getnames() == ["core1/show"]
+        file = tar.extractfile("core1/show")
+        assert file is not None
+        assert file.read() == CONTENTS[1]
 
 
 async def test_the_fleet_is_searched(site: Site) -> None:

@@ -50,6 +50,8 @@ from roundsman.archive.programs import Programs
 from roundsman.archive.reading import Reading
 from roundsman.archive.remotes.followers import Followers
 from roundsman.archive.repository import Repository
+from roundsman.archive.snapshots import Snapshots
+from roundsman.archive.timeline import Timeline
 from roundsman.archive.writer import Writer, unavailable
 from roundsman.clock import Clock
 from roundsman.config.records import Acknowledge, ArchiveSettings, CommitPer
@@ -111,6 +113,9 @@ class GitArchive(Archive):
             one_commit=settings.commit_per is CommitPer.BATCH,
         )
         self._contents = LargeContents(self._repository.git, self._files, settings.pointers)
+        self._snapshots = Snapshots(
+            self._repository.git, Timeline(own / "versions.sqlite"), self._contents
+        )
         self._indexer = Indexer(
             Programs(self._repository.git, self._repository.packs), self._repository.folder
         )
@@ -290,6 +295,15 @@ class GitArchive(Archive):
     ) -> list[FleetVersion]:
         with self._asking():
             return await self._reading.as_of(at, after, limit, chosen)
+
+    async def snapshot(self, at: float, *, chosen: Chosen) -> AsyncIterator[bytes]:
+        pieces = self._snapshots.pieces(at, chosen)
+        try:
+            with self._asking():
+                while piece := await asyncio.to_thread(next, pieces, b""):
+                    yield piece
+        finally:
+            await asyncio.to_thread(pieces.close)
 
     async def search(self, search: Search) -> SearchPage:
         with self._asking():

@@ -275,3 +275,7 @@ class Archive(ABC):
     @abstractmethod
     async def search(self, search: Search) -> SearchPage:
         """One page of what is found. Raises `SearchPatternError`, `SearchPlaceError`."""
+
+    @abstractmethod
+    def snapshot(self, at: float, *, chosen: Chosen) -> AsyncIterator[bytes]:
+        """The chosen pairs as they were at an instant, as a tar archive of files `device/job`."""

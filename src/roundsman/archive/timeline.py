@@ -16,14 +16,20 @@ from roundsman.wire.version import Version
 _COMMIT_ID: Final = re.compile(r"[0-9a-f]{40}")
 _OF_PATH: Final = "SELECT * FROM told WHERE device = ? AND job = ? "
 _LATEST: Final = _OF_PATH + "ORDER BY seq DESC LIMIT ?"
-_ONE: Final = _OF_PATH + "AND commit_id = ? ORDER BY seq DESC LIMIT 1"
+_ONE: Final = """
+SELECT * FROM told WHERE path = (SELECT id FROM path WHERE device = ?1 AND job = ?2)
+AND seq = (SELECT max(v.seq) FROM version v INDEXED BY version_commit
+           WHERE v.path = (SELECT id FROM path WHERE device = ?1 AND job = ?2) AND v.commit_id = ?3)
+"""
 _BEFORE: Final = _OF_PATH + "AND seq < ? ORDER BY seq DESC LIMIT ?"
 _SIZE: Final = "SELECT size FROM told WHERE device = ? AND job = ? ORDER BY seq DESC LIMIT 1"
 _SEQ_AT: Final = "SELECT seq FROM moment WHERE at <= ? ORDER BY at DESC, seq DESC LIMIT 1"
 _AS_OF: Final = """
-SELECT * FROM told WHERE (device, job) > (?, ?)
-AND seq = (SELECT max(seq) FROM version WHERE path = told.path AND seq <= ?)
-ORDER BY device, job
+SELECT device, job, v.path, v.seq, v.commit_id, v.blob_id, v.number, at, ended_at, size, lines,
+run_id, subject
+FROM path CROSS JOIN version v ON v.path = path.id
+AND v.seq = (SELECT max(o.seq) FROM version o WHERE o.path = path.id AND o.seq <= ?3)
+WHERE (device, job) > (?1, ?2) ORDER BY device, job
 """
 
 

@@ -171,6 +171,21 @@ class Results:
         last = (items[-1].device, items[-1].job) if items else place
         return Page(items=items, next=cursors.encode(last) if more else None)
 
+    def snapshot(
+        self,
+        at: float | None,
+        *,
+        within: Tags,
+        device: str | None,
+        job: str | None,
+        tag: str | None,
+    ) -> AsyncIterator[bytes]:
+        """The same as a tar archive of files `device/job`."""
+        return self._archive.snapshot(
+            self._clock.now() if at is None else at,
+            chosen=self._chosen(within, device, job, tag),
+        )
+
     async def search(
         self,
         text: str,

@@ -12,8 +12,10 @@ The tests are coroutines: pytest-asyncio, or the like, has to run them. What a c
 """
 
 import asyncio
+import io
 import random
 import re
+import tarfile
 from itertools import count
 from pathlib import Path
 
@@ -240,6 +242,17 @@ class ArchiveConformance:
         assert await pairs(("", ""), 9) == [("a", "one", 2), ("a", "two", 1), ("c", "one", 1)]
         assert await pairs(("a", "one"), 1) == [("a", "two", 1)]
         assert await pairs(("c", "one"), 9) == []
+
+    async def test_the_fleet_is_packed(self, archive: Archive, spool: Spool) -> None:
+        contents = {"a": b"", "b": b"x" * 512, "c": CONTENTS["300 KB that do not deflate"] * 4}
+        for device, content in contents.items():
+            await archive.store(spool.entry(content, device=device))
+        now = (await archive.version("c", "show_run")).at
+        pieces = [piece async for piece in archive.snapshot(now, chosen=lambda *_: True)]
+        with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
+            files = {entry.name: tar.extractfile(entry) for entry in tar}
+            read = {name: file.read() for name, file in files.items() if file is not None}
+        assert read == {f"{device}/show_run": content for device, content in contents.items()}
 
     async def test_unchanged_content_has_the_version_that_holds_it(
         self, archive: Archive, spool: Spool

@@ -2,6 +2,8 @@
 
 import difflib
 import hashlib
+import io
+import tarfile
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from itertools import takewhile
@@ -155,6 +157,16 @@ class MemoryArchive(Archive):
             if then:
                 found.append(FleetVersion(device=pair[0], job=pair[1], version=then[-1]))
         return found[:limit]
+
+    async def snapshot(self, at: float, *, chosen: Chosen) -> AsyncIterator[bytes]:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            for each in await self.as_of(at, after=("", ""), limit=len(self.kept), chosen=chosen):
+                content = self._find(each.device, each.job, each.version.version).content
+                entry = tarfile.TarInfo(f"{each.device}/{each.job}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+        yield packed.getvalue()
 
     async def search(self, search: Search) -> SearchPage:
         matcher = Matcher(search)

@@ -4,7 +4,9 @@ from typing import Annotated, Final
 
 from litestar import Router, get
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
+from litestar.response import Stream
 
 from roundsman.controller.access import Principal
 from roundsman.controller.api.guards import READERS
@@ -54,6 +56,32 @@ async def list_fleet_versions(
     )
 
 
+@get(
+    "/snapshot",
+    summary="The fleet at some instant, as a tar archive",
+    responses={
+        200: ResponseSpec(
+            bytes,
+            media_type="application/x-tar",
+            description="Files `device/job`.",
+            generate_examples=False,
+        )
+    },
+)
+async def get_snapshot(
+    *,
+    controller: NamedDependency[Controller],
+    principal: NamedDependency[Principal],
+    at: At = None,
+    device: Devices = None,
+    job: Jobs = None,
+    tag: Tag = None,
+) -> Stream:
+    """Streamed, with contents that are kept beside the repository in place of their pointers."""
+    pieces = controller.results.snapshot(at, within=principal.tags, device=device, job=job, tag=tag)
+    return Stream(pieces, media_type="application/x-tar")
+
+
 @get("/search", summary="Contents in which something is found")
 async def search(
     *,
@@ -96,5 +124,5 @@ ROUTES: Final = Router(
     "/archive",
     guards=[READERS],
     tags=["results"],
-    route_handlers=[get_archive, list_fleet_versions, search],
+    route_handlers=[get_archive, list_fleet_versions, get_snapshot, search],
 )
