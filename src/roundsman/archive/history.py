@@ -24,7 +24,6 @@ _SCHEMA: Final = """
 CREATE TABLE path (id INTEGER PRIMARY KEY, device TEXT NOT NULL, job TEXT NOT NULL,
                    seq INTEGER NOT NULL, number INTEGER NOT NULL, blob_id BLOB NOT NULL,
                    UNIQUE (device, job));
-CREATE INDEX path_seq ON path (seq);
 CREATE TABLE version (path INTEGER NOT NULL REFERENCES path, seq INTEGER NOT NULL,
                       number INTEGER NOT NULL, commit_id BLOB NOT NULL, blob_id BLOB NOT NULL,
                       at INTEGER NOT NULL, ended_at INTEGER NOT NULL, size INTEGER, lines INTEGER,
@@ -38,9 +37,7 @@ FROM version JOIN path ON path.id = path;
 CREATE TABLE reached (tip BLOB, generation TEXT NOT NULL);
 """
 _SCHEMA_VERSION: Final = 2
-_LAST: Final = """
-SELECT coalesce((SELECT max(seq) FROM path), 0), coalesce((SELECT max(id) FROM path), 0)
-"""
+_LAST: Final = "SELECT coalesce(max(seq), 0), coalesce(max(id), 0) FROM path"
 _FIND: Final = """
 SELECT device, job, id, seq, number, blob_id
 FROM (VALUES {rows}) CROSS JOIN path ON device = column1 AND job = column2
@@ -76,6 +73,8 @@ class History:
         self._git = git
         self._layouts = layouts
         self._writer: sqlite3.Connection | None = None
+        self._last = (0, 0)
+        """The greatest `seq` and path; no other process writes."""
         self._caught_up: bytes | None = None
         """The commit up to which it is known to go."""
 
@@ -106,15 +105,19 @@ class History:
         Content that the path had already is none: a result was moved, or copied.
         """
         database = self._database()
+        last = self._last
         with database:
             for start in range(0, len(versions), _AT_ONCE):
-                self._add(database, versions[start : start + _AT_ONCE])
+                last = self._add(database, versions[start : start + _AT_ONCE], last)
             database.execute("UPDATE reached SET tip = ?", (tip,))
+        self._last = last
         self._caught_up = tip
 
-    def _add(self, database: sqlite3.Connection, versions: Sequence[Kept]) -> None:
-        """Add some versions, all of them in a handful of statements."""
-        [seq, path] = database.execute(_LAST).fetchone()
+    def _add(
+        self, database: sqlite3.Connection, versions: Sequence[Kept], last: tuple[int, int]
+    ) -> tuple[int, int]:
+        """Add some versions in a handful of statements; the last `seq` and path after `last`."""
+        seq, path = last
         paths = _paths_of(database, versions)
         rows: list[object] = []
         moments: dict[int, int] = {}
@@ -132,12 +135,13 @@ class History:
             rows += (now.id, seq, now.number, item.commit, item.blob, item.at, item.ended_at)
             rows += (item.size, item.lines, item.run_id, item.subject)
         if not rows:
-            return
+            return last
         moved = [value for pair, item in paths.items() for value in (item.id, *pair, *item[1:])]
         database.execute(_MOVE.format(rows=_values(6, len(paths))), moved)
         database.execute(_ADD + _values(11, len(rows) // 11), rows)
         reached = [value for moment in moments.items() for value in moment]
         database.execute(_REACH + _values(2, len(moments)), reached)
+        return seq, path
 
     def reached(self) -> bytes | None:
         """The commit up to which it goes. For the writing thread. Raises `sqlite3.Error`."""
@@ -207,6 +211,7 @@ class History:
             version = self._writer.execute("PRAGMA user_version").fetchone()[0]
             if version != _SCHEMA_VERSION:
                 self._make_tables(self._writer)
+            self._last = self._writer.execute(_LAST).fetchone()
         return self._writer
 
     def _make_tables(self, database: sqlite3.Connection) -> None:

@@ -23,7 +23,7 @@ MOST_BYTES: Final = 4 << 20
 """Larger contents are not searched."""
 
 _NICE: Final = 10
-_AT_ONCE: Final = 200
+_AT_ONCE: Final = 1000
 _SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
 DROP TABLE IF EXISTS search.document;
