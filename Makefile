@@ -1,6 +1,8 @@
 # Every target first makes .venv what the lock says; that takes no time when nothing changed.
 
 BIN := .venv/bin
+# Tests wait for devices and disks more than they compute.
+PROCESSES := $(shell expr 2 \* $$(nproc))
 CODE := $(wildcard src tests bench scripts/*.py)
 
 .DEFAULT_GOAL := help
@@ -17,11 +19,11 @@ demo: venv ## a controller, a worker and simulated devices (ONCE=1: one round, t
 
 test: venv ## all tests, with coverage (ARGS="tests/ledger -k claim" for some)
 	@scripts/system-packages
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 8 --cov --cov-report=term $(ARGS)
 
 corpus: venv ## every recorded device, whole and in pieces, with pauses, misled and cut off (40 minutes)
 	$(BIN)/python -m tests.worker.sessions.sweep $(ARGS)
-	ROUNDSMAN_CORPUS_ALL=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 tests/worker/sessions/test_machines.py
+	ROUNDSMAN_CORPUS_ALL=1 $(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 8 tests/worker/sessions/test_machines.py
 
 torture: venv ## kills, full disks, power losses: the long form (half an hour)
 	ROUNDSMAN_TORTURE=1 $(BIN)/python -m pytest -s tests/torture tests/archive/test_disks.py $(ARGS)
