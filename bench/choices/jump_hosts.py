@@ -76,8 +76,7 @@ async def serve() -> None:
 
 def measure(devices: list[Device], most: int) -> tuple[float, float]:
     """Sessions a second and CPU milliseconds a session, with so many to a connection."""
-    # The constants that are to be chosen here.
-    jump_hosts.MOST_SESSIONS = most  # type: ignore[misc]
+    jump_hosts.MOST_SESSIONS = most  # type: ignore[misc] # constants, which are to be chosen here
     jump_hosts.IDLE_SECONDS = 0.0 if most == 1 else 60.0  # type: ignore[misc] # one: none is kept
 
     async def run(folder: Path) -> tuple[float, float]:

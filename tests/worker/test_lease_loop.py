@@ -1,5 +1,6 @@
 import asyncio
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -488,3 +489,23 @@ async def test_a_disk_that_takes_no_more_gives_the_run_up_whatever_the_runner_sa
     assert len(bench.outbox.entries) == 0
     assert bench.leases.keys() == ()
     assert list((bench.settings.state / "outbox").iterdir()) == []
+
+
+async def test_a_recording_that_is_too_large_to_travel_is_left_behind_and_said(
+    controller: FakeController,
+    make_bench: MakeBench,
+    clock: ManualClock,
+    rng: random.Random,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def run(_: Execution, result: ResultFile) -> None:
+        result.recording = rng.randbytes(100_000).hex()
+        raise RunFailedError("no prompt", FailureClass.PROMPT)
+
+    bench = make_bench(FakeRunner(run))
+    await bench.enrolment.establish()
+    controller.due.append(element("edge7", timestamp=int(clock.now())))
+    await bench.run_batch()
+    assert only_record(bench).completion.recording is None
+    [said] = [line for line in capsys.readouterr().out.splitlines() if "too_large" in line]
+    assert "edge7" in said

@@ -31,7 +31,7 @@ from roundsman.errors import (
     UnavailableError,
 )
 from roundsman.wire.archive import ArchiveState as ArchiveState  # noqa: PLC0414  # its words too
-from roundsman.wire.archive import Maintenance as Maintenance  # noqa: PLC0414
+from roundsman.wire.archive import Maintenance as Maintenance  # noqa: PLC0414  # likewise
 from roundsman.wire.names import NAME_RULE
 from roundsman.wire.remote import RemoteState
 from roundsman.wire.search import SearchPage

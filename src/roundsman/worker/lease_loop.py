@@ -261,7 +261,7 @@ class LeaseLoop:
             failure=ending.failure[:FAILURE_CHARACTERS] if ending.failure is not None else None,
             failure_class=ending.failure_class,
             detected_secrets=ending.detected_secrets,
-            recording=pack(ending.recording) if ending.recording is not None else None,
+            recording=_packed(ticket, ending.recording),
         )
         await self._outbox.finish(spool, completion, keep_data=ending.keep_data)
         # From here on it is the uploader that learns whether the lease still holds.
@@ -287,3 +287,18 @@ class LeaseLoop:
                 line=found.line,
                 count=found.count,
             )
+
+
+def _packed(ticket: Ticket, recording: str | None) -> str | None:
+    packed = pack(recording) if recording is not None else None
+    if packed is not None or recording is None:
+        return packed
+    log.warning(
+        "run.recording_too_large",
+        device=ticket.device,
+        job=ticket.job,
+        due=ticket.timestamp,
+        characters=len(recording),
+        kept_instead="the transcript",
+    )
+    return None

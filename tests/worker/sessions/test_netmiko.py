@@ -27,7 +27,7 @@ SHOW = commands("show version", "show running-config", ends_with=None)
 
 
 def driven(device: SimulatedDevice, driver: str = "cisco_ios", **more: object) -> Device:
-    return msgspec.structs.replace(entry(device, **more), netmiko=driver)  # type: ignore[arg-type]
+    return msgspec.structs.replace(entry(device, **more), netmiko=driver)  # type: ignore[arg-type] # given by name
 
 
 @pytest.fixture(autouse=True)

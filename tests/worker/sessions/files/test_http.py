@@ -23,14 +23,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @asynccontextmanager
 async def serving(handler: Handler, certificate: Certificate | None = None) -> AsyncIterator[int]:
     """The port of a server that answers everything so."""
-    runner = web.ServerRunner(web.Server(handler))  # type: ignore[arg-type]
+    runner = web.ServerRunner(web.Server(handler))  # type: ignore[arg-type] # any callable will do
     await runner.setup()
     site = web.TCPSite(
         runner, HOST, 0, ssl_context=certificate.server_context() if certificate else None
     )
     await site.start()
     assert site._server is not None
-    port: int = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    port: int = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined] # of asyncio
     try:
         yield port
     finally:
