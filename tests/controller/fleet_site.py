@@ -18,7 +18,7 @@ from roundsman.controller.access import token_hash
 from roundsman.ledger.interface import Ledger, ProcessChange
 from roundsman.ledger.memory import MemoryLedger
 from roundsman.secret import Secret
-from roundsman.wire.control import Hello, ProcessChanged, ToController, ToWorker
+from roundsman.wire.control import Hello, ProcessChanged, ToController, ToWorker, to_worker
 from roundsman.worker.control_channel import ControlChannel
 from roundsman.worker.runners.process import ProcessRunner
 from roundsman.worker.settings import ProcessSettings
@@ -35,9 +35,6 @@ SETTINGS = ControllerSettings(
         )
     )
 )
-
-
-_to_worker: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
 
 
 class Answer(NamedTuple):
@@ -200,7 +197,7 @@ class FakeWorker:
         await self.socket.send_str(msgspec.json.encode(message).decode())
 
     async def hear(self) -> ToWorker:
-        return _to_worker.decode(await self.socket.receive_str())
+        return to_worker.decode(await self.socket.receive_str())
 
 
 @contextlib.asynccontextmanager

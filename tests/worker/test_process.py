@@ -7,12 +7,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from roundsman.clock import SystemClock
 from roundsman.errors import NotFoundError
 from roundsman.testing.clock import ManualClock
-from roundsman.wire.control import ProcessChanged
+from roundsman.wire.control import ProcessChanged, StartProcess
 from roundsman.wire.process import OutputChunk, ProcessState
 from roundsman.worker.runners import process_group, process_running
 from roundsman.worker.runners.process import RESTARTED, STOPPED_EARLY, ProcessRunner
@@ -23,6 +24,10 @@ from roundsman.worker.settings import ProcessSettings
 
 LIMIT = 1 << 20
 COMMANDS = ("sh", "sleep", "true", "cat", "no-such-command", "./argv", "./text")
+
+
+def ask(process_id: str, command: str, path: str) -> StartProcess:
+    return StartProcess(process_id=process_id, command=command, path=path)
 
 
 class Worker:
@@ -47,12 +52,12 @@ class Worker:
 
     def start(self, command: str, path: str) -> str:
         process_id = str(uuid.uuid4())
-        change = self.runner.start(process_id, command, path)
+        change = self.runner.start(ask(process_id, command, path))
         assert change.state is ProcessState.RUNNING, change.error
         return process_id
 
     def refusal(self, command: str, path: str) -> str | None:
-        change = self.runner.start(str(uuid.uuid4()), command, path)
+        change = self.runner.start(ask(str(uuid.uuid4()), command, path))
         assert change.state is ProcessState.REFUSED
         return change.error
 
@@ -173,7 +178,7 @@ async def test_refusals_name_the_reason(worker: Worker) -> None:
     worker.script("\x7fnot a program", "text")
     (worker.scripts / "text").chmod(0o700)
     assert worker.refusal("./text", "") == "could not start ./text: Exec format error"
-    change = worker.runner.start("../../escape", "true", "")
+    change = worker.runner.start(ask("../../escape", "true", ""))
     assert change.error == "not a process id: ../../escape"
     assert list(worker.folder.iterdir()) == []
 
@@ -352,16 +357,16 @@ async def test_who_does_not_vanish_is_named(
 async def test_a_stop_before_the_start_wins(worker: Worker) -> None:
     process_id = str(uuid.uuid4())
     assert (await worker.runner.stop(process_id)).error == "job not found"
-    change = worker.runner.start(process_id, "true", "")
+    change = worker.runner.start(ask(process_id, "true", ""))
     assert (change.state, change.error) == (ProcessState.REFUSED, STOPPED_EARLY)
 
 
 async def test_the_same_start_twice_is_one_process(worker: Worker) -> None:
     process_id = worker.start("sh", worker.script("echo once"))
-    assert worker.runner.start(process_id, "sh", "script.sh").state is ProcessState.RUNNING
+    assert worker.runner.start(ask(process_id, "sh", "script.sh")).state is ProcessState.RUNNING
     assert await worker.output(process_id) == "once\n"
     ended = await worker.end_of(process_id)
-    assert worker.runner.start(process_id, "sh", "script.sh") == ended
+    assert worker.runner.start(ask(process_id, "sh", "script.sh")) == ended
 
 
 async def test_many_at_once_leave_nothing_behind(worker: Worker) -> None:
@@ -399,7 +404,7 @@ async def test_ends_are_reported_until_acknowledged_across_restarts(
     await first.runner.open()
     process_id = first.start("sh", first.script("echo hello; exit 3"))
     end = await first.end_of(process_id)
-    refused = first.runner.start(str(uuid.uuid4()), "bash", "")
+    refused = first.runner.start(ask(str(uuid.uuid4()), "bash", ""))
     assert first.runner.to_report() == (end, refused)
     first.runner.acknowledge(refused.process_id)
     await first.runner.close()
@@ -440,10 +445,23 @@ async def test_ended_processes_are_kept_by_number_and_age(make_worker: MakeWorke
     assert (await worker.runner.stop(started[0])).error == "job not found"
 
 
+async def test_a_start_that_comes_after_its_time_to_live_is_refused(
+    make_worker: Callable[..., Worker],
+) -> None:
+    clock = ManualClock()
+    runner = make_worker(clock).runner
+    asked = ask(str(uuid.uuid4()), "true", "")
+    late = msgspec.structs.replace(asked, not_after=clock.now() - 1.5)
+    assert runner.start(late).error == "it came 1.5 seconds after its time to live"
+    in_time = msgspec.structs.replace(asked, process_id=str(uuid.uuid4()), not_after=clock.now())
+    assert runner.start(in_time).state is ProcessState.RUNNING
+
+
 KILLED_WORKER = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from roundsman.clock import SystemClock
+from roundsman.wire.control import StartProcess
 from roundsman.worker.runners.process import ProcessRunner
 from roundsman.worker.settings import ProcessSettings
 
@@ -453,7 +471,7 @@ async def main():
         folder=Path(sys.argv[2]), clock=SystemClock(),
     )
     await runner.open()
-    runner.start(sys.argv[3], "sh", "script.sh")
+    runner.start(StartProcess(process_id=sys.argv[3], command="sh", path="script.sh"))
     text = b""
     async for chunks in runner.read(sys.argv[3], follow=True):
         text += chunks[0].data

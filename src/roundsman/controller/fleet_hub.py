@@ -21,6 +21,7 @@ from roundsman.ledger.interface import (
     ProcessChange,
     ProcessQuery,
 )
+from roundsman.wire import codec
 from roundsman.wire.control import (
     Acknowledge,
     Hello,
@@ -46,7 +47,6 @@ _LEDGER_PAUSE_SECONDS: Final = 1.0
 _PAGE: Final = 500
 
 _decoder: msgspec.json.Decoder[ToController] = msgspec.json.Decoder(ToController)
-_encoder = msgspec.json.Encoder()
 
 
 class Socket(Protocol):
@@ -304,4 +304,4 @@ def _decode(link: WorkerLink, text: str | None) -> ToController | None:
 async def _send(link: WorkerLink, socket: Socket) -> None:
     while True:
         message = await link.outgoing.get()
-        await socket.send(_encoder.encode(message).decode())
+        await socket.send(codec.encode(message).decode())

@@ -1,8 +1,15 @@
 """What travels over the control channel: one WebSocket that the worker opens, JSON both ways."""
 
+from typing import Final
+
 import msgspec
 
-from roundsman.wire.process import OutputChunk, ProcessState
+from roundsman.secret import Secret
+from roundsman.wire import codec
+from roundsman.wire.process import OutputChunk, ProcessLimits, ProcessState, StopProof
+
+MAX_INPUT_BYTES: Final = 256 * 1024
+"""Of standard input."""
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -17,13 +24,33 @@ class StartProcess(_Message, frozen=True, kw_only=True, tag="start_process"):
 
     process_id: str
     command: str
-    path: str
+    """By the name that the worker's policy has for it."""
+    path: str | None = None
+    """Its first argument: a path below the command's scripts folder. None: there is no such
+    argument."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments, after `path`."""
+    environment: dict[str, str] = {}
+    """Variables beside those that the worker sets itself."""
+    secret_environment: dict[str, Secret] = {}
+    """Variables whose values are masked in the output."""
+    standard_input: bytes = b""
+    """What it reads, then the end; base64 in JSON, at most `MAX_INPUT_BYTES`."""
+    limits: ProcessLimits = ProcessLimits()
+    not_after: float | None = None
+    """Unix seconds: refused when it reaches the worker later."""
+    requested_by: str = ""
+    """Name of the credential that asked for it."""
+    roles: tuple[str, ...] = ()
+    """What that credential may."""
 
 
 class StopProcess(_Message, frozen=True, kw_only=True, tag="stop_process"):
-    """End its whole group: answered by `StopFinished` once that is proven."""
+    """End it with all that it started: answered by `StopFinished` once that is proven."""
 
     process_id: str
+    grace_seconds: float | None = None
+    """From SIGTERM to SIGKILL; none: as the worker has it, 0: SIGKILL at once."""
 
 
 class ReadOutput(_Message, frozen=True, kw_only=True, tag="read_output"):
@@ -63,6 +90,19 @@ class ProcessChanged(_Message, frozen=True, kw_only=True, tag="process_changed")
     exit_status: int | None = None
     signal: str | None = None
     error: str | None = None
+    cause: str | None = None
+    """Which limit ended it, in words; none when it ended by itself or was stopped."""
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the bounds within which a worker's machine can keep a process."""
+
+    name: str
+    """Such as `memory`."""
+    given: bool
+    """Whether the machine gives it in full."""
+    how: str
+    """By what it is held, or what is lacking, in words."""
 
 
 class Hello(_Message, frozen=True, kw_only=True, tag="hello"):
@@ -71,6 +111,8 @@ class Hello(_Message, frozen=True, kw_only=True, tag="hello"):
     version: str
     tags: tuple[str, ...] = ()
     processes: tuple[ProcessChanged, ...] = ()
+    bounds: tuple[Bound, ...] = ()
+    """What its machine gives processes, and what it lacks."""
 
 
 class StopFinished(_Message, frozen=True, kw_only=True, tag="stop_finished"):
@@ -78,9 +120,11 @@ class StopFinished(_Message, frozen=True, kw_only=True, tag="stop_finished"):
 
     process_id: str
     gone: bool
-    """Whether the whole process group is proven gone."""
+    """Whether nobody of it is left, as far as this worker can see."""
     left: tuple[int, ...] = ()
     """Process ids still there, when not."""
+    proof: StopProof | None = None
+    """What was seen; none when the worker never had it."""
     error: str | None = None
     """`job not found` when the worker never had it."""
 
@@ -97,3 +141,6 @@ class Output(_Message, frozen=True, kw_only=True, tag="output"):
 
 
 ToController = Hello | ProcessChanged | StopFinished | Output
+
+to_worker: "msgspec.json.Decoder[ToWorker]" = codec.decoder(ToWorker)  # type: ignore[arg-type]  # a union is no class to mypy
+"""Decoder of what a controller says; `codec.encode` is its counterpart."""

@@ -1,8 +1,10 @@
 """A process: a command started on a worker; and the bodies of `/start`, `/stop` and `/query`."""
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 
 class ProcessState(StrEnum):
@@ -18,6 +20,40 @@ class ProcessState(StrEnum):
     """The worker did not start it: see `error`."""
     UNKNOWN = "unknown"
     """The worker that ran it restarted and cannot know how it ended: see `error`."""
+
+
+class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a process may go. A worker's policy has limits too: of each pair the lower holds."""
+
+    wall_seconds: Annotated[float, Meta(gt=0)] | None = None
+    """From its start, whatever it does."""
+    idle_seconds: Annotated[float, Meta(gt=0)] | None = None
+    """Without a byte on either stream."""
+    output_bytes: Annotated[int, Meta(ge=0)] | None = None
+    """Of both streams together; what comes after is read and dropped, and the cut is marked."""
+    memory_bytes: Annotated[int, Meta(gt=0)] | None = None
+    """Of the whole tree where the machine gives it a cgroup with memory, else of each process."""
+    cpu_seconds: Annotated[int, Meta(gt=0)] | None = None
+    """Of processor time, each process by itself."""
+    tasks: Annotated[int, Meta(gt=0)] | None = None
+    """Processes and threads at once, in the whole tree."""
+
+
+class StopProof(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen after a stop."""
+
+    method: str
+    """How the tree was looked for: `cgroup`, `subreaper` (its children and theirs, and whoever
+    bears its id) or `group` (the process group alone)."""
+    group_empty: bool
+    """Nobody is left in its process group."""
+    cgroup_empty: bool | None = None
+    """Nobody is left in its cgroup; none where it had none."""
+    tree_empty: bool | None = None
+    """Nobody is left of all that it started, as far as the method sees; none where it saw nothing
+    beyond the group."""
+    left: tuple[int, ...] = ()
+    """Process ids still there."""
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +83,12 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the signal that ended it, such as `killed`, when one did."""
     error: str | None = None
     """Why it was refused, or why its end is not known."""
+    cause: str | None = None
+    """Which limit ended it, in words; none when it ended by itself or was stopped."""
+    stop: StopProof | None = None
+    """What its latest stop has proven; none before."""
+    last_seen_at: float | None = None
+    """When its worker last said something of it, Unix seconds."""
 
     @property
     def done(self) -> bool:

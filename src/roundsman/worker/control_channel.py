@@ -31,6 +31,7 @@ from roundsman.wire.control import (
     StopProcess,
     ToController,
     ToWorker,
+    to_worker,
 )
 from roundsman.worker.runners.process import ProcessRunner
 from roundsman.worker.waiting import wait_for_event
@@ -42,7 +43,6 @@ _SETTLED_SECONDS: Final = 10.0  # a connection that lasted so long was no failur
 _FAREWELL_SECONDS: Final = 3.0  # for the controller to acknowledge what a stop has ended
 _MAX_READERS: Final = 100  # outputs being read at once
 
-_decoder = msgspec.json.Decoder(ToWorker)
 _encoder = msgspec.json.Encoder()
 
 
@@ -166,7 +166,7 @@ class _Connection:
             if frame.type is not aiohttp.WSMsgType.TEXT:
                 continue
             try:
-                message = _decoder.decode(frame.data)
+                message = to_worker.decode(frame.data)
             except msgspec.DecodeError as error:
                 log.warning("control.not_understood", reason=str(error))
             else:
@@ -197,7 +197,7 @@ class _Connection:
     def _start_next(self) -> None:
         if self._starts:
             start = self._starts.popleft()
-            answer = self._runner.start(start.process_id, start.command, start.path)
+            answer = self._runner.start(start)
             self._outgoing.put_nowait(answer)
 
     async def _stop(self, process_id: str) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.errors import NotFoundError
-from roundsman.wire.control import ProcessChanged, StopFinished
+from roundsman.wire.control import ProcessChanged, StartProcess, StopFinished
 from roundsman.wire.process import OutputChunk, ProcessState
 from roundsman.worker.runners import process_group, process_leftovers
 from roundsman.worker.runners.process_group import Exit, GroupReaper
@@ -120,13 +120,15 @@ class ProcessRunner:
         for process in self._processes.values():
             process.close()
 
-    def start(self, process_id: str, command: str, path: str) -> ProcessChanged:
+    def start(self, asked: StartProcess) -> ProcessChanged:
         """Start a command, or refuse it; answers its state. Known already: as it stands."""
+        process_id = asked.process_id
         known = self._processes.get(process_id)
         if known is not None:
             return known.change
         try:
-            return self._start(process_id, command, path)
+            self._check_time(asked)
+            return self._start(process_id, asked.command, _only_path(asked))
         except ProcessRefusedError as refusal:
             return self._refuse(process_id, refusal.text)
         except OSError as error:
@@ -187,6 +189,11 @@ class ProcessRunner:
         if process is None:
             raise NotFoundError(JOB_NOT_FOUND)
         return process.read(after=after, follow=follow)
+
+    def _check_time(self, asked: StartProcess) -> None:
+        late = 0.0 if asked.not_after is None else self._clock.now() - asked.not_after
+        if late > 0:
+            raise ProcessRefusedError(f"it came {late:.1f} seconds after its time to live")
 
     def _start(self, process_id: str, command: str, path: str) -> ProcessChanged:
         if process_id in self._stopped_early:
@@ -306,6 +313,16 @@ class ProcessRunner:
                 del self._forgettable[process_id]
                 del self._processes[process_id]
                 self._records.remove(process_id)
+
+
+def _only_path(asked: StartProcess) -> str:
+    plain = StartProcess(process_id=asked.process_id, command=asked.command)
+    for name in ("arguments", "environment", "secret_environment", "standard_input", "limits"):
+        if getattr(asked, name) != getattr(plain, name):
+            raise ProcessRefusedError(f"this worker does not take {name.replace('_', ' ')}")
+    if asked.path is None:
+        raise ProcessRefusedError("path is needed")
+    return asked.path
 
 
 def _check_id(process_id: str) -> None:
