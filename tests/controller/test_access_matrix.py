@@ -92,6 +92,8 @@ MATRIX: Final = {
     "GET /api/v1/archive": READ,
     "GET /api/v1/remotes": READ,
     "POST /api/v1/reload": CHANGE,
+    "GET /api/v1/audit": CHANGE,
+    "GET /api/v1/audit/processes": CHANGE,
 }
 # Methods that no route answers but with 405, whoever calls.
 REFUSED_METHODS: Final = re.compile(r"(?!POST )[A-Z]+ /(start|stop|query)")

@@ -57,7 +57,10 @@ def be_impatient(site: FleetSite, seconds: float = LIMIT) -> None:
     """Give workers less time than a person would wait for this test."""
     controller = site.controller
     controller.fleet = Fleet(
-        ledger=controller.ledger, clock=controller.clock, answer_seconds=seconds
+        ledger=controller.ledger,
+        audit=controller.audit,
+        clock=controller.clock,
+        answer_seconds=seconds,
     )
 
 

@@ -1,6 +1,7 @@
 """What only a database has to show: that it keeps, groups, refuses, and serves on after trouble."""
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -45,6 +46,7 @@ from roundsman.testing.ledger_conformance import (
     slot_of,
     worker,
 )
+from roundsman.wire.audit import AuditAction, AuditEntry, AuditOutcome
 from roundsman.wire.breaker import Breaker
 from roundsman.wire.run import FailureClass
 
@@ -482,3 +484,16 @@ def test_a_claim_by_one_tag_of_many_writes_as_many_pages(tmp_path: Path) -> None
 def test_a_claim_costs_the_same_however_many_lanes(tmp_path: Path) -> None:
     few = steps_of_a_claim(tmp_path, 2000, lanes=40)
     assert steps_of_a_claim(tmp_path, 2000, lanes=1000) <= 1.5 * few
+
+
+async def test_nobody_changes_a_line_of_the_audit(tmp_path: Path) -> None:
+    """Not by way of the driver, which has no method for it, nor past it."""
+    ledger = await open_ledger(tmp_path)
+    await ledger.add_audit(
+        [AuditEntry(at=NOW, action=AuditAction.RELOAD, outcome=AuditOutcome.DONE)]
+    )
+    await ledger.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as connection:
+        for statement in ("UPDATE audit SET at = 0", "DELETE FROM audit"):
+            with pytest.raises(sqlite3.IntegrityError, match="lines of the audit are never"):
+                connection.execute(statement)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from roundsman.ledger.interface import ProcessQuery, RunQuery, SlotQuery
-from roundsman.ledger.sqlite import lists
+from roundsman.ledger.interface import AuditQuery, ProcessQuery, RunQuery, SlotQuery
+from roundsman.ledger.sqlite import audit, lists
 from roundsman.ledger.sqlite.database import connect
 from roundsman.ledger.sqlite.migrations import migrate
 from roundsman.ledger.sqlite.statements import load
@@ -25,12 +25,15 @@ UNFILTERED = {
     "list_slots": {"source": lists._slot_source(SlotQuery())},
     "list_runs": {"index": "runs_by_time"},
     "list_processes": {"index": "processes_by_time"},
+    "list_newest_first": {"index": "audit_by_time"},
+    "list_oldest_first": {"index": "audit_by_time"},
 }
 # They are about every row there is.
 WHOLE_TABLES = {"lanes", "remove_empty_lanes", "kept_slots", "tokens", "workers", "pauses"}
 WHOLE_TABLES |= {"free_slots"}
 WHOLE_TABLES |= {"open_breakers", "held_devices", "forget_breakers_without_slots"}
 WHOLE_TABLES |= {"probe", "read_probe", "list_slots", "list_runs", "list_processes"}
+WHOLE_TABLES |= {"list_newest_first", "list_oldest_first"}
 
 
 @pytest.fixture
@@ -78,10 +81,16 @@ def plan_of(connection: sqlite3.Connection, sql: str, values: dict[str, None]) -
             ProcessQuery(state=ProcessState.RUNNING),
             "processes_by_state (state=? AND requested_at<?)",
         ),
+        (AuditQuery(), "audit_by_time (at<?)"),
+        (AuditQuery(since=1, oldest_first=True), "audit_by_time (at>?)"),
+        (AuditQuery(worker_id="w"), "audit_by_worker (worker_id=? AND at<?)"),
+        (AuditQuery(process_id="p", worker_id="w"), "audit_by_process (process_id=? AND at<?)"),
     ],
 )
 def test_a_page_is_read_in_the_order_of_an_index(
-    connection: sqlite3.Connection, query: SlotQuery | RunQuery | ProcessQuery, index: str
+    connection: sqlite3.Connection,
+    query: SlotQuery | RunQuery | ProcessQuery | AuditQuery,
+    index: str,
 ) -> None:
     """So that a page costs a page, however long the list."""
     asked: list[str] = []
@@ -93,6 +102,8 @@ def test_a_page_is_read_in_the_order_of_an_index(
             lists.runs(connection, query)
         case ProcessQuery():
             lists.processes(connection, query)
+        case AuditQuery():
+            audit.page(connection, query)
     connection.set_trace_callback(None)
     plan = plan_of(connection, asked[0].replace("(Inf,", "(9e999,"), {})
     assert index in plan[0]

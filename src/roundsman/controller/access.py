@@ -56,6 +56,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """What it may do."""
     tags: frozenset[str] | None = None
     """Only devices with any of these; none: not narrowed."""
+    address: str | None = None
+    """Where the call came from; behind a proxy, what the proxy says."""
     worker_id: str | None = None
     """Set for the own token of an enrolled worker: it acts for this id only."""
 

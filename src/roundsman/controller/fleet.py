@@ -2,11 +2,12 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.controller.access import Principal
+from roundsman.controller.audit import Audit, asked
 from roundsman.controller.fleet_hub import FleetHub, Socket
 from roundsman.controller.fleet_link import (
     WorkerLink,
@@ -15,6 +16,7 @@ from roundsman.controller.fleet_link import (
 )
 from roundsman.errors import NotFoundError, RoundsmanError
 from roundsman.ledger.interface import Ledger
+from roundsman.wire.audit import AuditAction, AuditOutcome
 from roundsman.wire.process import (
     OutputChunk,
     Process,
@@ -73,17 +75,37 @@ FLEET_ERRORS: Final = (
 """What the published contract answers with 500, each with its text."""
 
 
+class Started(NamedTuple):
+    """What became of a start that was begun."""
+
+    process_id: str
+    error: RoundsmanError | None = None
+    """Why it does not run, and will not later either."""
+
+    def result(self) -> str:
+        """The id of what runs. Raises `StartRefusedError`, `WorkerSilentError`, and the like."""
+        if self.error is not None:
+            raise self.error
+        return self.process_id
+
+
 class Fleet:
     """Starts, stops and queries processes on workers."""
 
     def __init__(
-        self, *, ledger: Ledger, clock: Clock, answer_seconds: float = ANSWER_SECONDS
+        self,
+        *,
+        ledger: Ledger,
+        audit: Audit,
+        clock: Clock,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         """Keep processes in `ledger`; give a worker `answer_seconds` for each answer."""
         self._ledger = ledger
+        self._audit = audit
         self._clock = clock
         self._answer_seconds = answer_seconds
-        self._hub = FleetHub(ledger=ledger, clock=clock)
+        self._hub = FleetHub(ledger=ledger, audit=audit, clock=clock)
 
     def is_connected(self, worker_id: str) -> bool:
         """Whether a worker's control channel is open now."""
@@ -101,11 +123,10 @@ class Fleet:
         """Serve a worker's control connection until it ends."""
         await self._hub.serve(worker_id, socket, address=address)
 
-    async def start(self, request: StartRequest, *, by: Principal) -> str:
-        """Start a command on a worker; answers its id once it runs.
+    async def start(self, request: StartRequest, *, by: Principal) -> Started:
+        """Start a command on a worker, and wait until it runs or is known not to.
 
-        Raises `WorkerUnknownError`, `WorkerNotConnectedError`, `StartRefusedError`,
-        `WorkerSilentError`; in the last case it does not run later either.
+        Raises `WorkerUnknownError`, and `WorkerNotConnectedError` where nothing was begun.
         """
         link = await self._link(request.worker_id)
         if link is None:
@@ -119,7 +140,15 @@ class Fleet:
             requested_at=self._clock.now(),
             requested_by=by.name,
         )
-        await self._ledger.add_process(process)
+        requested = self._audit.entry(
+            AuditAction.START_PROCESS,
+            AuditOutcome.REQUESTED,
+            by=by,
+            worker_id=process.worker_id,
+            process_id=process.process_id,
+            asked=asked(request.command, (request.path,)),
+        )
+        await self._ledger.add_process(process, [requested])
         try:
             refusal = await link.start(
                 process.process_id, request.command, request.path, seconds=self._answer_seconds
@@ -127,9 +156,9 @@ class Fleet:
         except RoundsmanError as error:
             log.warning("fleet.not_started", process_id=process.process_id, reason=error.text)
             self._hub.forgo(process.worker_id, process.process_id)
-            raise
+            return Started(process.process_id, error)
         if refusal is not None:
-            raise StartRefusedError(refusal)
+            return Started(process.process_id, StartRefusedError(refusal))
         log.info(
             "fleet.started",
             process_id=process.process_id,
@@ -137,7 +166,7 @@ class Fleet:
             command=process.command,
             by=by.name,
         )
-        return process.process_id
+        return Started(process.process_id)
 
     async def stop(self, request: ProcessRequest, *, by: Principal) -> None:
         """End a process with its whole group; returns when it is proven gone, and written so.
@@ -154,6 +183,15 @@ class Fleet:
             if process.done:
                 return
             raise WorkerNotConnectedError
+        await self._audit.write(
+            self._audit.entry(
+                AuditAction.STOP_PROCESS,
+                AuditOutcome.REQUESTED,
+                by=by,
+                worker_id=process.worker_id,
+                process_id=process.process_id,
+            )
+        )
         answer = await link.stop(process.process_id, seconds=self._answer_seconds)
         if answer.error is not None and not process.done:
             raise JobUnknownError

@@ -14,6 +14,9 @@ import msgspec
 
 from roundsman import logs
 from roundsman.clock import Clock
+from roundsman.config.records import Role
+from roundsman.controller.access import Principal
+from roundsman.controller.audit import Audit
 from roundsman.controller.fleet_link import WorkerLink
 from roundsman.ledger.interface import (
     Ledger,
@@ -22,6 +25,7 @@ from roundsman.ledger.interface import (
     ProcessQuery,
 )
 from roundsman.wire import codec
+from roundsman.wire.audit import AuditAction, AuditOutcome
 from roundsman.wire.control import (
     Acknowledge,
     Hello,
@@ -64,9 +68,10 @@ class Socket(Protocol):
 class FleetHub:
     """Holds a link for each connected worker."""
 
-    def __init__(self, *, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, *, ledger: Ledger, audit: Audit, clock: Clock) -> None:
         """No worker is connected yet."""
         self._ledger = ledger
+        self._audit = audit
         self._clock = clock
         self._closing = False
         self._forgone: dict[str, set[str]] = {}  # by worker: starts that must not take effect
@@ -108,7 +113,9 @@ class FleetHub:
             older.close()
         self._newest[worker_id] = link
         forgone = self._forgone.setdefault(worker_id, set())
-        session = _Session(self._ledger, self._clock, link, forgone)
+        session = _Session(
+            self._ledger, self._audit, self._clock, link, forgone=forgone, address=address
+        )
         tasks = [
             asyncio.create_task(self._receive(session, socket, address)),
             asyncio.create_task(_send(link, socket)),
@@ -158,10 +165,23 @@ class FleetHub:
 class _Session:
     """What one connection reports, on its way into the ledger."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, link: WorkerLink, forgone: set[str]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        audit: Audit,
+        clock: Clock,
+        link: WorkerLink,
+        *,
+        forgone: set[str],
+        address: str | None,
+    ) -> None:
         self.link = link
         self.forgone = forgone
         self._ledger = ledger
+        self._audit = audit
+        self._worker = Principal(
+            name=link.worker_id, role=Role.WORKER, address=address, worker_id=link.worker_id
+        )
         self._clock = clock
         self._room = asyncio.Semaphore(_MAX_PENDING)
         self._latest: dict[str, asyncio.Task[None]] = {}  # per process, the last one pending
@@ -246,6 +266,16 @@ class _Session:
                 worker_id=self.link.worker_id,
                 process_id=change.process_id,
                 state=change.state.value,
+            )
+            await self._audit.count(
+                self._audit.entry(
+                    AuditAction.REPORT_PROCESS,
+                    AuditOutcome.REFUSED,
+                    by=self._worker,
+                    reason="this worker has no such process",
+                    worker_id=self.link.worker_id,
+                    process_id=change.process_id,
+                )
             )
         if change.state is not ProcessState.RUNNING:
             self.forgone.discard(change.process_id)

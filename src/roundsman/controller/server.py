@@ -13,6 +13,7 @@ from roundsman.config.records import Listen
 from roundsman.config.settings import is_loopback
 from roundsman.controller.api.access_log import AccessLog
 from roundsman.controller.api.app import build_app
+from roundsman.controller.api.forwarded import BehindProxy
 from roundsman.controller.fleet_hub import MESSAGE_BYTES
 from roundsman.controller.service import Controller
 from roundsman.errors import RoundsmanError
@@ -116,8 +117,9 @@ async def _serve(
 
 
 def _uvicorn_config(controller: Controller, listen: Listen) -> uvicorn.Config:
+    app = AccessLog(build_app(controller), controller.clock)
     config = uvicorn.Config(
-        AccessLog(build_app(controller), controller.clock),
+        BehindProxy(app) if listen.behind_proxy else app,
         http="httptools",
         ws="websockets-sansio",
         ws_max_size=MESSAGE_BYTES,
@@ -129,9 +131,7 @@ def _uvicorn_config(controller: Controller, listen: Listen) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        # Whoever reaches a controller behind a proxy is that proxy.
-        proxy_headers=listen.behind_proxy,
-        forwarded_allow_ips="*" if listen.behind_proxy else None,
+        proxy_headers=False,  # it would believe the first address, which the client may make up
         timeout_graceful_shutdown=STOP_SECONDS,
         ssl_certfile=listen.tls.certificate if listen.tls else None,
         ssl_keyfile=listen.tls.private_key if listen.tls else None,

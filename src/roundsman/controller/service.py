@@ -11,6 +11,7 @@ from roundsman.clock import Clock
 from roundsman.config.records import Configuration
 from roundsman.controller.acceptance import Acceptance
 from roundsman.controller.access import Access
+from roundsman.controller.audit import Audit
 from roundsman.controller.dispatch import Dispatch
 from roundsman.controller.evidence import Evidence
 from roundsman.controller.fleet import Fleet
@@ -63,7 +64,8 @@ class Controller:
         self.clock = clock
         self.planner = Planner(configuration)
         self.access = Access(configuration.controller.tokens)
-        self.fleet = Fleet(ledger=ledger, clock=clock)
+        self.audit = Audit(ledger=ledger, clock=clock)
+        self.fleet = Fleet(ledger=ledger, audit=self.audit, clock=clock)
         self.workers = Workers(
             planner=self.planner,
             ledger=ledger,
@@ -98,7 +100,7 @@ class Controller:
             planner=self.planner, ledger=ledger, workers=self.workers, clock=clock
         )
         self.retention = Retention(planner=self.planner, evidence=self.evidence, clock=clock)
-        self._retaining: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
         self.history = History(ledger=ledger, evidence=self.evidence, clock=clock)
         self.results = Results(planner=self.planner, archive=archive, clock=clock)
         self.operations = Operations(planner=self.planner, ledger=ledger, clock=clock)
@@ -115,14 +117,19 @@ class Controller:
         self.spool.open()
         await self.access.refresh_workers(self.ledger)
         await self.reloading.sync()
-        self._retaining = asyncio.create_task(self.retention.run())
+        self._loops = [
+            asyncio.create_task(self.retention.run()),
+            asyncio.create_task(self.audit.run()),
+        ]
 
     async def close(self) -> None:
         """Finish what was begun and let go, in reverse order."""
         self.fleet.close()
-        if self._retaining is not None:
-            self._retaining.cancel()
-            await asyncio.gather(self._retaining, return_exceptions=True)
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        if self._loops:
+            await self.audit.run_once()
         await self.archive.close()
         await self.ledger.close()
 

@@ -30,9 +30,11 @@ from enum import StrEnum
 import msgspec
 
 from roundsman.errors import UnavailableError
+from roundsman.wire.audit import AuditEntry
+from roundsman.wire.audit import AuditQuery as AuditQuery  # noqa: PLC0414  # a word of the ledger's too
 from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
-from roundsman.wire.page import Page as Page  # noqa: PLC0414  # a word of the ledger's too
+from roundsman.wire.page import Page as Page  # noqa: PLC0414  # likewise
 from roundsman.wire.pause import Pause as Pause  # noqa: PLC0414  # likewise
 from roundsman.wire.pause import PauseKind as PauseKind  # noqa: PLC0414  # likewise
 from roundsman.wire.process import Process, ProcessState
@@ -279,7 +281,10 @@ class ProcessChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ledger(ABC):
-    """The database of slots, leases, runs, workers and processes. See the module for the laws."""
+    """The database of slots, leases, runs, workers, processes and the audit.
+
+    See the module for the laws.
+    """
 
     # life
 
@@ -457,8 +462,11 @@ class Ledger(ABC):
     # processes
 
     @abstractmethod
-    async def add_process(self, process: Process) -> None:
-        """Keep a process that was asked for, before the worker hears of it."""
+    async def add_process(self, process: Process, audit: Sequence[AuditEntry] = ()) -> None:
+        """Keep a process that was asked for, before the worker hears of it.
+
+        In one transaction with the lines of the audit that say so.
+        """
 
     @abstractmethod
     async def change_process(self, change: ProcessChange) -> bool:
@@ -475,3 +483,13 @@ class Ledger(ABC):
     @abstractmethod
     async def processes(self, query: ProcessQuery) -> Page[Process]:
         """Processes, newest first."""
+
+    # the audit
+
+    @abstractmethod
+    async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
+        """Write lines of the audit, and number them. No line is ever changed or removed."""
+
+    @abstractmethod
+    async def audit(self, query: AuditQuery) -> Page[AuditEntry]:
+        """Lines of the audit, by the time at which they were written."""

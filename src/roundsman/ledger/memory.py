@@ -17,6 +17,7 @@ from roundsman.ledger import cursors
 from roundsman.ledger.fairness import NEVER, Rank, Tags, Turns, due_order
 from roundsman.ledger.holds import Holdable, arrange
 from roundsman.ledger.interface import (
+    AuditQuery,
     Finish,
     FinishAnswer,
     KeptResult,
@@ -41,6 +42,7 @@ from roundsman.ledger.interface import (
     TagFilter,
 )
 from roundsman.ledger.spans import REMOVED, REPLANNED, NewId, given_up, missed_run, span_run
+from roundsman.wire.audit import AuditEntry
 from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.process import Process, ProcessState
@@ -128,6 +130,7 @@ class MemoryLedger(Ledger):
         self._workers: dict[str, Worker] = {}
         self._tokens: dict[str, str] = {}
         self._processes: dict[str, Process] = {}
+        self._audit: list[AuditEntry] = []
 
     # life
 
@@ -614,9 +617,10 @@ class MemoryLedger(Ledger):
 
     # processes
 
-    async def add_process(self, process: Process) -> None:
+    async def add_process(self, process: Process, audit: Sequence[AuditEntry] = ()) -> None:
         self._must_be_open()
         self._processes[process.process_id] = process
+        self._write_audit(audit)
 
     async def change_process(self, change: ProcessChange) -> bool:
         self._must_be_open()
@@ -652,6 +656,28 @@ class MemoryLedger(Ledger):
             for number, process in enumerate(self._processes.values())
             if query.worker_id in (None, process.worker_id) and query.state in (None, process.state)
         ]
+        return _newest_first(wanted, query.after, query.limit)
+
+    # the audit
+
+    async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
+        self._must_be_open()
+        self._write_audit(entries)
+
+    def _write_audit(self, entries: Sequence[AuditEntry]) -> None:
+        for entry in entries:
+            number = len(self._audit) + 1
+            self._audit.append(msgspec.structs.replace(entry, number=number))
+
+    async def audit(self, query: AuditQuery) -> Page[AuditEntry]:
+        self._must_be_open()
+        wanted = [
+            ((entry.at, entry.number), entry)
+            for entry in self._audit
+            if _wanted_entry(query, entry)
+        ]
+        if query.oldest_first:
+            return _oldest_first(wanted, query.after, query.limit)
         return _newest_first(wanted, query.after, query.limit)
 
 
@@ -694,6 +720,28 @@ def _wanted_run(query: RunQuery, run: Run) -> bool:
         and (query.since is None or run.recorded_at >= query.since)
         and (query.until is None or run.recorded_at < query.until)
     )
+
+
+def _wanted_entry(query: AuditQuery, entry: AuditEntry) -> bool:
+    return (
+        query.area in (None, entry.action.area)
+        and query.action in (None, entry.action)
+        and query.by in (None, entry.by)
+        and query.worker_id in (None, entry.worker_id)
+        and query.process_id in (None, entry.process_id)
+        and query.batch_id in (None, entry.batch_id)
+        and (query.since is None or entry.at >= query.since)
+        and (query.until is None or entry.at < query.until)
+    )
+
+
+def _oldest_first(
+    found: list[tuple[cursors.TimePlace, ItemType]], after: str | None, limit: int
+) -> Page[ItemType]:
+    place = cursors.time_place(after) if after else (-math.inf, 0)
+    found = sorted((entry for entry in found if entry[0] > place), key=_place)
+    following = cursors.encode(found[limit - 1][0]) if len(found) > limit else None
+    return Page(items=tuple(item for _, item in found[:limit]), next=following)
 
 
 def _newest_first(

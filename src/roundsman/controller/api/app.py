@@ -16,6 +16,7 @@ from litestar.types import (
 
 from roundsman.controller.access import Principal
 from roundsman.controller.api import (
+    auditing,
     completing,
     control,
     documentation,
@@ -78,6 +79,7 @@ def build_app(controller: Controller) -> Litestar:
             "principal": Provide(provide_principal),
         },
         exception_handlers=errors.HANDLERS,
+        after_exception=[auditing.keep_error],
         openapi_config=documentation.config(),
         plugins=[documentation.SecretsAsText()],
         request_max_body_size=BODY_BYTES,

@@ -10,9 +10,11 @@ from litestar.exceptions import WebSocketDisconnect
 from litestar.handlers.base import BaseRouteHandler
 
 from roundsman.controller.access import ForbiddenError, Principal
+from roundsman.controller.api.auditing import Audited
 from roundsman.controller.api.guards import WORKERS
 from roundsman.controller.api.parameters import WorkerId
 from roundsman.controller.service import Controller
+from roundsman.wire.audit import AuditAction
 
 
 async def own_connection(
@@ -43,7 +45,11 @@ class _Socket:
         await self._socket.send_data(text)
 
 
-@websocket("/{worker_id:str}/control", guards=[WORKERS, own_connection])
+@websocket(
+    "/{worker_id:str}/control",
+    guards=[WORKERS, own_connection],
+    middleware=[Audited(AuditAction.CONNECT_WORKER, refusals_only=True)],
+)
 async def control(
     socket: WebSocket[Principal, None, State],
     worker_id: WorkerId,

@@ -55,6 +55,7 @@ _TAGS: Final = {
     "results": "What the archive keeps.",
     "operations": "What a person asks for beside the schedule.",
     "processes": "Commands that were started on workers, and what they wrote.",
+    "audit": "Who did what, from where, and what became of it.",
     "health": "For supervisors and load balancers; no credential is needed.",
 }
 

@@ -9,6 +9,7 @@ from litestar.types import ExceptionHandlersMap
 
 from roundsman import logs
 from roundsman.controller.access import ForbiddenError, UnauthenticatedError
+from roundsman.controller.api.bodies import SlowBodyError
 from roundsman.controller.api.completion import SilentClientError
 from roundsman.errors import (
     ConflictError,
@@ -29,6 +30,7 @@ STATUSES: Final[dict[type[RoundsmanError], int]] = {
     ForbiddenError: 403,
     NotFoundError: 404,
     SilentClientError: 408,
+    SlowBodyError: 408,
     ConflictError: 409,
     TooLargeError: 413,
     UnavailableError: 503,

@@ -4,9 +4,8 @@ Its paths, fields, codes and texts are a published contract. Its clients send JS
 content type and may add fields; every error body is `{"error": "…"}` and nothing else.
 """
 
-import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 from litestar import Request, Response, Router, post, route
@@ -23,11 +22,14 @@ from litestar.openapi.spec import (
 )
 
 from roundsman.controller.access import Principal
-from roundsman.controller.api import docstrings, errors
+from roundsman.controller.api import bodies, docstrings, errors
+from roundsman.controller.api.auditing import Audited, about
 from roundsman.controller.api.guards import ADMINISTRATORS, READERS, CallerRequest
+from roundsman.controller.audit import asked
 from roundsman.controller.fleet import FLEET_ERRORS
 from roundsman.controller.service import Controller
-from roundsman.errors import InvalidError, RoundsmanError
+from roundsman.errors import RoundsmanError
+from roundsman.wire.audit import AuditAction
 from roundsman.wire.process import (
     ErrorAnswer,
     ProcessRequest,
@@ -37,46 +39,8 @@ from roundsman.wire.process import (
     StopAnswer,
 )
 
-T = TypeVar("T")
-
 BODY_BYTES: Final = 1 << 16
 """Two ids and the longest path that a system takes, with room for what clients add."""
-
-_AT: Final = re.compile(r"(?P<what>.*) - at `\$\.(?P<field>.*)`")
-_MISSING: Final = re.compile(r"Object missing required field `(?P<field>.*)`")
-
-
-class BodyError(InvalidError):
-    """The body is not what the call takes."""
-
-    code = "body.invalid"
-
-
-def parse(body: bytes, wanted: type[T]) -> T:
-    """The record in a body, unknown fields ignored; raises `BodyError` naming the field.
-
-    >>> parse(b'{"worker_id": "a", "job_id": 1}', ProcessRequest)
-    Traceback (most recent call last):
-    roundsman.controller.api.fleet.BodyError: body.invalid: job_id: expected str, got int
-    """
-    try:
-        return msgspec.json.decode(body.decode(), type=wanted)
-    except msgspec.ValidationError as error:
-        raise BodyError(_in_words(str(error))) from None
-    except msgspec.DecodeError as error:
-        raise BodyError(f"the body is not JSON: {error}") from None
-    except UnicodeDecodeError as error:
-        raise BodyError(f"the body is not UTF-8 from byte {error.start} on") from None
-    except RecursionError:
-        raise BodyError("the body is nested too deeply") from None
-
-
-def _in_words(text: str) -> str:
-    if missing := _MISSING.fullmatch(text):
-        return f"{missing['field']}: missing, expected str"
-    placed = _AT.fullmatch(text)
-    field, what = (placed["field"], placed["what"]) if placed else ("the body", text)
-    return f"{field}: {what[0].lower()}{what[1:]}".replace("`", "")
 
 
 @dataclass
@@ -116,6 +80,7 @@ class ProcessOperation(ParsedByHand):
 @post(
     "/start",
     guards=[ADMINISTRATORS],
+    middleware=[Audited(AuditAction.START_PROCESS)],
     operation_class=StartOperation,
     responses={
         500: ResponseSpec(
@@ -131,13 +96,17 @@ async def start(
     principal: NamedDependency[Principal],
 ) -> StartAnswer:
     """201 once it runs. 500 with the reason when it does not; then it does not run later either."""
-    wanted = parse(await request.body(), StartRequest)
-    return StartAnswer(job_id=await controller.fleet.start(wanted, by=principal))
+    wanted = bodies.parse(await bodies.read(request), StartRequest)
+    about(request.scope, worker_id=wanted.worker_id, asked=asked(wanted.command, (wanted.path,)))
+    started = await controller.fleet.start(wanted, by=principal)
+    about(request.scope, process_id=started.process_id)
+    return StartAnswer(job_id=started.result())
 
 
 @post(
     "/stop",
     guards=[ADMINISTRATORS],
+    middleware=[Audited(AuditAction.STOP_PROCESS)],
     operation_class=ProcessOperation,
     responses={
         500: ResponseSpec(
@@ -155,13 +124,16 @@ async def stop(
     principal: NamedDependency[Principal],
 ) -> StopAnswer:
     """200 once the group is gone; also for a process that has ended before."""
-    await controller.fleet.stop(parse(await request.body(), ProcessRequest), by=principal)
+    wanted = bodies.parse(await bodies.read(request), ProcessRequest)
+    about(request.scope, worker_id=wanted.worker_id, process_id=wanted.job_id)
+    await controller.fleet.stop(wanted, by=principal)
     return StopAnswer(success=True)
 
 
 @post(
     "/query",
     guards=[READERS],
+    middleware=[Audited(AuditAction.READ_PROCESS, refusals_only=True)],
     operation_class=ProcessOperation,
     responses={
         500: ResponseSpec(
@@ -175,7 +147,7 @@ async def stop(
 )
 async def query(request: CallerRequest, controller: NamedDependency[Controller]) -> QueryAnswer:
     """By the ledger: also while its worker is away."""
-    return await controller.fleet.query(parse(await request.body(), ProcessRequest))
+    return await controller.fleet.query(bodies.parse(await bodies.read(request), ProcessRequest))
 
 
 @route(

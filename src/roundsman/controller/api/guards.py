@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
@@ -28,14 +29,22 @@ class Allow:
     ) -> None:
         """Raises `UnauthenticatedError`, `ForbiddenError`."""
         controller: Controller = connection.app.state.controller
-        connection.scope["user"] = self.admit(controller.access, connection.headers)
+        principal = _identify(controller.access, connection.headers)
+        address = connection.client.host if connection.client is not None else None
+        # Kept before it is asked what they may do: the audit names whom it refuses.
+        connection.scope["user"] = msgspec.structs.replace(principal, address=address)
+        principal.require(*self.roles)
 
     def admit(self, access: Access, headers: Mapping[str, str]) -> Principal:
         """Who calls with these headers. Raises `UnauthenticatedError`, `ForbiddenError`."""
-        access.check_origin(headers)
-        principal = access.authenticate(headers.get("authorization"))
+        principal = _identify(access, headers)
         principal.require(*self.roles)
         return principal
+
+
+def _identify(access: Access, headers: Mapping[str, str]) -> Principal:
+    access.check_origin(headers)
+    return access.authenticate(headers.get("authorization"))
 
 
 ADMINISTRATORS: Final = Allow(Role.ADMINISTRATOR)

@@ -8,6 +8,7 @@ from litestar.exceptions import ValidationException
 
 from roundsman.controller.api import (
     manage_archive,
+    manage_audit,
     manage_history,
     manage_inventory,
     manage_lfs,
@@ -45,6 +46,7 @@ ROUTES: Final = Router(
         manage_archive.ROUTES,
         manage_operations.ROUTES,
         manage_history.ROUTES,
+        manage_audit.ROUTES,
     ],
     before_request=parameters.check,
     exception_handlers={ValidationException: parameters.on_validation_error},

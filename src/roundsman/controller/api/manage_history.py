@@ -8,9 +8,11 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 from litestar.response import File
 
+from roundsman.controller.api.auditing import Audited
 from roundsman.controller.api.guards import READERS
 from roundsman.controller.api.parameters import After, Device, Job, Limit, RunId, Since, Until
 from roundsman.controller.service import Controller
+from roundsman.wire.audit import AuditAction
 from roundsman.wire.page import Page
 from roundsman.wire.process import Process, ProcessState
 from roundsman.wire.run import Outcome, Run, Slot, SlotState
@@ -140,6 +142,7 @@ async def get_run_recording(run_id: RunId, controller: NamedDependency[Controlle
 
 @get(
     "/processes",
+    middleware=[Audited(AuditAction.READ_PROCESS, refusals_only=True)],
     tags=["processes"],
     summary="Processes, newest first",
 )
@@ -161,6 +164,7 @@ async def list_processes(
 
 @get(
     "/processes/{process_id:str}",
+    middleware=[Audited(AuditAction.READ_PROCESS, refusals_only=True)],
     tags=["processes"],
     summary="One process",
 )

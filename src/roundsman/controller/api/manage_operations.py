@@ -7,11 +7,13 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 
 from roundsman.controller.access import Principal
+from roundsman.controller.api.auditing import Audited
 from roundsman.controller.api.errors import sentence
 from roundsman.controller.api.guards import ADMINISTRATORS, READERS
 from roundsman.controller.api.parameters import After, Device, Job, Limit, RunId
 from roundsman.controller.service import Controller
 from roundsman.documents.problems import ConfigurationError
+from roundsman.wire.audit import AuditAction
 from roundsman.wire.manage import (
     AcceptAnswer,
     ConfigurationProblem,
@@ -30,6 +32,7 @@ from roundsman.wire.process import ErrorAnswer
 @post(
     "/devices/{device:str}/jobs/{job:str}/run",
     guards=[ADMINISTRATORS],
+    middleware=[Audited(AuditAction.RUN_NOW)],
     summary="Run a job on a device now",
     status_code=202,
     responses={
@@ -53,6 +56,7 @@ async def run_now(
 @post(
     "/runs/{run_id:str}/accept",
     guards=[ADMINISTRATORS],
+    middleware=[Audited(AuditAction.ACCEPT_RUN)],
     summary="Store a result that waits in quarantine",
     status_code=200,
     responses={
@@ -83,6 +87,7 @@ async def list_pauses(
 @post(
     "/devices/{device:str}/pause",
     guards=[ADMINISTRATORS],
+    middleware=[Audited(AuditAction.PAUSE_DEVICE)],
     summary="Hold a device back",
     status_code=200,
 )
@@ -98,6 +103,7 @@ async def pause_device(
 @post(
     "/devices/{device:str}/resume",
     guards=[ADMINISTRATORS],
+    middleware=[Audited(AuditAction.RESUME_DEVICE)],
     summary="Let a device go on",
     status_code=200,
 )
@@ -113,6 +119,7 @@ async def resume_device(
 @post(
     "/devices/{device:str}/release",
     guards=[ADMINISTRATORS],
+    middleware=[Audited(AuditAction.RELEASE_DEVICE)],
     summary="Close a device's breaker",
     status_code=200,
 )
@@ -128,6 +135,7 @@ async def release_device(
 @post(
     "/jobs/{job:str}/pause",
     guards=[ADMINISTRATORS],
+    middleware=[Audited(AuditAction.PAUSE_JOB)],
     summary="Hold a job back",
     status_code=200,
 )
@@ -143,6 +151,7 @@ async def pause_job(
 @post(
     "/jobs/{job:str}/resume",
     guards=[ADMINISTRATORS],
+    middleware=[Audited(AuditAction.RESUME_JOB)],
     summary="Let a job go on",
     status_code=200,
 )
@@ -177,6 +186,7 @@ def on_bad_configuration(
 @post(
     "/reload",
     guards=[ADMINISTRATORS],
+    middleware=[Audited(AuditAction.RELOAD)],
     summary="Read the configuration anew",
     status_code=200,
     exception_handlers={ConfigurationError: on_bad_configuration},

@@ -8,6 +8,7 @@ from litestar.params import RequestBody
 
 from roundsman.config.records import Role
 from roundsman.controller.access import Principal
+from roundsman.controller.api.auditing import Audited, about
 from roundsman.controller.api.guards import (
     ADMINISTRATORS,
     READERS,
@@ -18,6 +19,7 @@ from roundsman.controller.api.guards import (
 from roundsman.controller.api.parameters import After, Limit, WorkerId
 from roundsman.controller.service import Controller
 from roundsman.secret import Secret
+from roundsman.wire.audit import AuditAction
 from roundsman.wire.page import Page
 from roundsman.wire.worker import (
     EnrolAnswer,
@@ -35,6 +37,7 @@ def _address(request: CallerRequest) -> str | None:
 @post(
     "/",
     guards=[WORKERS],
+    middleware=[Audited(AuditAction.ENROL_WORKER)],
     summary="Enrol a worker",
     # The one answer that carries a secret: the new worker's token, in the clear, once.
     type_encoders={Secret: lambda secret: secret.reveal()},
@@ -50,7 +53,9 @@ async def enrol_worker(
     The token is shown this once; only its digest is kept. Tags of the enrolling token narrow the
     new worker's token for good. The own token of an enrolled worker cannot enrol.
     """
-    return await controller.workers.enrol(data, by=principal, address=_address(request))
+    enrolled = await controller.workers.enrol(data, by=principal, address=_address(request))
+    about(request.scope, worker_id=enrolled.worker_id)
+    return enrolled
 
 
 @post(
@@ -89,6 +94,7 @@ async def get_worker(worker_id: WorkerId, controller: NamedDependency[Controller
 @delete(
     "/{worker_id:str}",
     guards=[ADMINISTRATORS],
+    middleware=[Audited(AuditAction.REMOVE_WORKER)],
     summary="Remove a worker",
 )
 async def remove_worker(

@@ -14,9 +14,11 @@ from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
 from roundsman.controller.api import errors, parameters
+from roundsman.controller.api.auditing import Audited
 from roundsman.controller.api.guards import READERS, CallerRequest
 from roundsman.controller.service import Controller
 from roundsman.errors import RoundsmanError
+from roundsman.wire.audit import AuditAction
 from roundsman.wire.process import ErrorAnswer, OutputChunk
 
 Chunks = AsyncIterator[tuple[OutputChunk, ...]]
@@ -32,6 +34,7 @@ _KEEP_ALIVE: Final = b": alive\n\n"
 @get(
     "/{process_id:str}/output",
     guards=[READERS],
+    middleware=[Audited(AuditAction.READ_PROCESS, refusals_only=True)],
     operation_id="read_process_output",
     summary="What a process wrote",
     # Not `media_type`: of a stream, that would go before what the stream itself says.

@@ -11,6 +11,7 @@ from uuid import uuid4
 from roundsman.errors import NotFoundError
 from roundsman.ledger.fairness import Turns
 from roundsman.ledger.interface import (
+    AuditQuery,
     Finish,
     FinishAnswer,
     KeptResult,
@@ -35,6 +36,9 @@ from roundsman.ledger.interface import (
 )
 from roundsman.ledger.spans import NewId
 from roundsman.ledger.sqlite import (
+    audit as audit_lines,
+)
+from roundsman.ledger.sqlite import (
     claims,
     holds,
     lists,
@@ -53,6 +57,7 @@ from roundsman.ledger.sqlite.migrations import migrate
 from roundsman.ledger.sqlite.readers import Readers
 from roundsman.ledger.sqlite.statements import load
 from roundsman.ledger.sqlite.writer import Writer
+from roundsman.wire.audit import AuditEntry
 from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.process import Process
@@ -294,8 +299,8 @@ class SqliteLedger(Ledger):
 
     # processes
 
-    async def add_process(self, process: Process) -> None:
-        await self._writer.do(lambda c: processes.add(c, process))
+    async def add_process(self, process: Process, audit: Sequence[AuditEntry] = ()) -> None:
+        await self._writer.do(lambda c: processes.add(c, process, audit))
 
     async def change_process(self, change: ProcessChange) -> bool:
         return await self._writer.do(lambda c: processes.change(c, change))
@@ -305,3 +310,11 @@ class SqliteLedger(Ledger):
 
     async def processes(self, query: ProcessQuery) -> Page[Process]:
         return await self._readers.do(lambda c: lists.processes(c, query))
+
+    # the audit
+
+    async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
+        await self._writer.do(lambda c: audit_lines.add(c, entries))
+
+    async def audit(self, query: AuditQuery) -> Page[AuditEntry]:
+        return await self._readers.do(lambda c: audit_lines.page(c, query))

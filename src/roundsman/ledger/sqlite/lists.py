@@ -39,7 +39,7 @@ def slots(connection: sqlite3.Connection, query: SlotQuery, now: float) -> Page[
         _HELD_BY: query.worker_id is not None,
         _STATES[query.state or SlotState.DUE]: query.state is not None,
     }
-    sql = load("slots")["list_slots"].format(source=_slot_source(query), filters=_all_of(filters))
+    sql = load("slots")["list_slots"].format(source=_slot_source(query), filters=all_of(filters))
     cursor = connection.execute(
         sql,
         {
@@ -91,7 +91,7 @@ def runs(connection: sqlite3.Connection, query: RunQuery) -> Page[Run]:
         "recorded_at >= :since": query.since is not None,
         "recorded_at < :until": query.until is not None,
     }
-    sql = load("runs")["list_runs"].format(index=_run_index(query), filters=_all_of(filters))
+    sql = load("runs")["list_runs"].format(index=_run_index(query), filters=all_of(filters))
     cursor = connection.execute(sql, _newest_first(query))
     numbered = [run_rows.named(cursor, row) for row in cursor]
     return Page(
@@ -122,7 +122,7 @@ def processes(connection: sqlite3.Connection, query: ProcessQuery) -> Page[Proce
         index = "processes_by_worker"
     elif query.state is not None:
         index = "processes_by_state"
-    sql = load("processes")["list_processes"].format(index=index, filters=_all_of(filters))
+    sql = load("processes")["list_processes"].format(index=index, filters=all_of(filters))
     cursor = connection.execute(sql, _newest_first(query))
     numbered = [run_rows.named(cursor, row) for row in cursor]
     return Page(
@@ -131,7 +131,8 @@ def processes(connection: sqlite3.Connection, query: ProcessQuery) -> Page[Proce
     )
 
 
-def _all_of(filters: dict[str, bool]) -> str:
+def all_of(filters: dict[str, bool]) -> str:
+    """The clauses that are wanted, as one condition."""
     return " AND ".join(clause for clause, wanted in filters.items() if wanted) or "TRUE"
 
 

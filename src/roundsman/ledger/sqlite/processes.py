@@ -1,20 +1,24 @@
 """Processes, whose states go one way only: requested, running, and one that is final."""
 
 import sqlite3
+from collections.abc import Sequence
 
 import msgspec
 
 from roundsman.ledger.interface import ProcessChange
+from roundsman.ledger.sqlite import audit
 from roundsman.ledger.sqlite.runs import named
 from roundsman.ledger.sqlite.statements import load
+from roundsman.wire.audit import AuditEntry
 from roundsman.wire.process import Process, ProcessState
 
 SQL = load("processes")
 
 
-def add(connection: sqlite3.Connection, process: Process) -> None:
-    """Keep a process that was asked for."""
+def add(connection: sqlite3.Connection, process: Process, lines: Sequence[AuditEntry] = ()) -> None:
+    """Keep a process that was asked for, and the lines of the audit that say so."""
     connection.execute(SQL["add_process"], msgspec.structs.asdict(process))
+    audit.add(connection, lines)
 
 
 def change(connection: sqlite3.Connection, told: ProcessChange) -> bool:

@@ -11,6 +11,7 @@ The tests are coroutines: pytest-asyncio, or the like, has to run them.
 """
 
 from roundsman.testing.ledger_conformance.attempts import Attempts
+from roundsman.testing.ledger_conformance.audit import AuditLines
 from roundsman.testing.ledger_conformance.breakers import Breakers
 from roundsman.testing.ledger_conformance.claims import Claims
 from roundsman.testing.ledger_conformance.helpers import (
@@ -77,5 +78,6 @@ class LedgerConformance(
     Lists,
     Workers,
     Processes,
+    AuditLines,
 ):
     """Every law and every method; a driver is finished when it passes."""
