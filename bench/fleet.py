@@ -27,12 +27,12 @@ Call = Callable[[], Awaitable[None]]
 
 @contextmanager
 def _worker(url: str, where: Path) -> Iterator[None]:
-    (where / "scripts").mkdir()
     settings = where / "worker.yaml"
     settings.write_text(
         f"controller: {url}\nname: bench\nstate: {where}/worker\ntags: [none]\n"
-        f"processes: {{commands: ['true'], scripts: {where}/scripts}}\n"
+        "policy: policy.yaml\n"
     )
+    (where / "policy.yaml").write_text("commands: {'true': {}}\n")
     command = [sys.executable, "-m", "roundsman", "worker", str(settings)]
     process = subprocess.Popen([*command, "--log-level", "warning"])
     try:

@@ -18,7 +18,7 @@ import msgspec
 
 from roundsman.config import records, schema
 from roundsman.secret import Secret
-from roundsman.worker import settings_file
+from roundsman.worker import policy_file, settings_file
 from scripts import platform_reference
 from scripts.command_reference import command_line
 from scripts.http_reference import http_api
@@ -78,11 +78,13 @@ WORKER_HEAD = """\
 
 A worker's settings are one file in YAML, JSON or TOML, by its suffix, options of
 `roundsman worker`, or both; options win. Relative paths are taken from the file's folder.
+What may be started on it on demand is said in a policy file, which only its owner may write.
 """
 WORKER_SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("The file", settings_file.WorkerFile),
-    ("`processes`", settings_file.Processes),
     ("`outbox`", settings_file.Outbox),
+    ("The policy file", policy_file.PolicyFile),
+    ("`commands.<name>`", policy_file.Command),
 )
 
 

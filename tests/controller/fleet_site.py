@@ -21,8 +21,8 @@ from roundsman.secret import Secret
 from roundsman.wire.control import Hello, ProcessChanged, ToController, ToWorker, to_worker
 from roundsman.worker.control_channel import ControlChannel
 from roundsman.worker.runners.process import ProcessRunner
-from roundsman.worker.settings import ProcessSettings
 from tests.controller.serving import Served, configuration, served
+from tests.policies import policy
 
 ADMINISTRATOR = {"Authorization": "Bearer token-of-ada"}
 SETTINGS = ControllerSettings(
@@ -146,7 +146,7 @@ class RealWorker:
         self.scripts.mkdir(parents=True, exist_ok=True)
         self.client = Transport(url, token=token)
         self.runner = ProcessRunner(
-            ProcessSettings(commands=commands, scripts=self.scripts),
+            policy(self.scripts, *commands),
             folder=folder / "processes",
             clock=SystemClock(),
         )

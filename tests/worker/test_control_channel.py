@@ -33,7 +33,7 @@ from roundsman.wire.process import ProcessState
 from roundsman.worker.control_channel import ControlChannel
 from roundsman.worker.runners.process import STOPPED_EARLY, ProcessRunner
 from roundsman.worker.runners.process_group import member_of
-from roundsman.worker.settings import ProcessSettings
+from tests.policies import policy
 
 _decoder: msgspec.json.Decoder[ToController] = msgspec.json.Decoder(ToController)
 
@@ -110,7 +110,7 @@ class Worker:
         self.scripts.mkdir(exist_ok=True)
         self.client = Transport(url, token=Secret("a token"))
         self.runner = ProcessRunner(
-            ProcessSettings(commands=("sh", "sleep", "true", "touch"), scripts=self.scripts),
+            policy(self.scripts, "sh", "sleep", "true", "touch"),
             folder=folder / "processes",
             clock=SystemClock(),
         )
@@ -204,7 +204,8 @@ async def test_a_stop_that_arrives_with_its_start_wins(
     await controller.connected()
     process_id = str(uuid.uuid4())
     assert controller.socket is not None
-    start = StartProcess(process_id=process_id, command="touch", path="ran")
+    ran = str(worker.scripts / "ran")
+    start = StartProcess(process_id=process_id, command="touch", path=ran)
     # In one segment, as after a while in which the worker stood still.
     request = controller.socket._req
     assert request is not None
@@ -404,7 +405,9 @@ async def test_a_start_and_its_stop_that_wait_for_a_worker_standing_still(
         process.send_signal(signal.SIGSTOP)
         process_id = str(uuid.uuid4())
         await controller.say(
-            StartProcess(process_id=process_id, command="touch", path="ran"),
+            StartProcess(
+                process_id=process_id, command="touch", path=str(tmp_path / "scripts" / "ran")
+            ),
             StopProcess(process_id=process_id),
         )
         process.send_signal(signal.SIGCONT)

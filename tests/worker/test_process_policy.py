@@ -1,9 +1,19 @@
+import os
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from roundsman.worker.runners.process_policy import ProcessRefusedError, allow
-from roundsman.worker.settings import ProcessSettings
+from roundsman.secret import Secret
+from roundsman.wire.control import StartProcess
+from roundsman.worker.policy import CommandPolicy, Policy
+from roundsman.worker.runners import beneath
+from roundsman.worker.runners.process_policy import AllowedCommand, ProcessRefusedError, allowed
 
 
 @pytest.fixture
@@ -11,98 +21,188 @@ def scripts(tmp_path: Path) -> Path:
     folder = tmp_path / "scripts"
     (folder / "deep").mkdir(parents=True)
     (folder / "deep" / "count.sh").write_text("echo 1\n")
+    (folder / "a b").write_text("")
+    (folder / "..x").write_text("")
     (tmp_path / "secret.sh").write_text("echo secret\n")
-    (folder / "out").symlink_to(tmp_path / "secret.sh")
-    (folder / "up").symlink_to(tmp_path)
-    (folder / "inside").symlink_to(folder / "deep")
-    (folder / "loop").symlink_to(folder / "loop")
+    (folder / "out").symlink_to("../secret.sh")
+    (folder / "absolute").symlink_to(folder / "deep")
+    (folder / "up").symlink_to("..")
+    (folder / "inside").symlink_to("deep")
+    (folder / "loop").symlink_to("loop")
     return folder
 
 
-def reason(scripts: Path | None, command: str, path: str, *commands: str) -> str:
-    settings = ProcessSettings(commands=commands or ("sh",), scripts=scripts)
+def sh(scripts: Path | None, **more: Any) -> Policy:
+    return Policy(commands={"sh": CommandPolicy(executable="sh", scripts=scripts, **more)})
+
+
+def ask(path: str | None = "", **more: Any) -> StartProcess:
+    return StartProcess(process_id="1", **{"command": "sh", "path": path, **more})
+
+
+def allow(policy: Policy, asked: StartProcess, *tags: str) -> AllowedCommand:
+    with allowed(policy, asked, tags=tags) as command:
+        return command
+
+
+def reason(policy: Policy, asked: StartProcess, *tags: str) -> str:
     with pytest.raises(ProcessRefusedError) as refused:
-        allow(settings, command, path)
+        allow(policy, asked, *tags)
     return refused.value.text
+
+
+Opener = Callable[[int, str], int]
+
+
+@pytest.fixture(params=["in one step", "part by part"])
+def opener(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With the kernel's call, and as kernels do that have none."""
+    if request.param == "part by part":
+        monkeypatch.setattr(beneath, "has_openat2", lambda: False)
+    elif not beneath.has_openat2():
+        pytest.skip("this kernel has no openat2")
+    return str(request.param)
+
+
+@pytest.mark.parametrize("path", ["deep/count.sh", "./deep/count.sh", "..x", "a b"])
+def test_a_script_is_named_by_its_descriptor(scripts: Path, path: str, opener: str) -> None:
+    with allowed(sh(scripts), ask(path)) as command:
+        (descriptor,) = command.descriptors
+        assert command.argv == ("sh", f"/proc/self/fd/{descriptor}")
+        assert Path(command.argv[1]).read_text() == (scripts / path).read_text()
+    assert Path(command.executable).is_absolute()
+    assert command.folder == str(scripts)
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(descriptor)
+
+
+def test_links_that_stay_within_the_folder_are_followed(scripts: Path) -> None:
+    assert allow(sh(scripts), ask("inside/count.sh")).descriptors
+    assert allow(sh(scripts), ask("deep/../inside/count.sh")).descriptors
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "",
-        "deep/count.sh",
-        "./deep/../deep/count.sh",
-        "not/there.sh",
-        "inside/count.sh",
-        "..x",
-        "a b",
+        *("..", "../secret.sh", "/etc/passwd", "deep/../../secret.sh"),
+        *("../scripts/deep/count.sh", "out", "up/secret.sh", "absolute/count.sh"),
     ],
 )
-def test_a_path_within_the_folder_is_passed_as_it_is(scripts: Path, path: str) -> None:
-    allowed = allow(ProcessSettings(commands=("sh",), scripts=scripts), "sh", path)
-    assert allowed.argv == ("sh", path)
-    assert Path(allowed.executable).is_absolute()
-    assert allowed.folder == scripts
+def test_a_path_may_not_leave_the_folder(scripts: Path, path: str, opener: str) -> None:
+    """Fault 12: any path."""
+    assert reason(sh(scripts), ask(path)) == f"path leaves the scripts folder: {path}"
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["..", "../secret.sh", "/etc/passwd", "deep/../../secret.sh", "../scripts/deep/count.sh"],
+    ("path", "why"),
+    [
+        ("not/there.sh", "no such script: not/there.sh"),
+        ("deep/count.sh/x", "no such script: deep/count.sh/x"),
+        ("deep", "not a file: deep"),
+        ("loop", "could not open loop: Too many levels of symbolic links"),
+        ("a\0b", "path contains a NUL byte"),
+        ("ä" * 2048, "path is longer than 4095 bytes"),
+        ("-cid", "path would be taken for an option: it starts with a dash"),
+        (None, "sh is given a script: path is needed"),
+    ],
 )
-def test_a_path_may_not_leave_the_folder(scripts: Path, path: str) -> None:
-    """Fault 12: any path."""
-    assert reason(scripts, "sh", path) == f"path leaves the scripts folder: {path}"
+def test_odd_paths_are_refused_by_name(scripts: Path, path: str | None, why: str) -> None:
+    assert reason(sh(scripts), ask(path)) == why
 
 
-@pytest.mark.parametrize("path", ["out", "up/secret.sh", "up/../secret.sh", "inside/../out"])
-def test_not_by_a_link_either(scripts: Path, path: str) -> None:
-    """Fault 12: any path."""
-    assert reason(scripts, "sh", path) == f"path leaves the scripts folder: {path}"
+def test_a_path_swapped_for_a_link_at_any_moment_never_leads_out(
+    scripts: Path, opener: str
+) -> None:
+    """Somebody renames a link over the script, and back, all the time."""
+    (scripts / "now").hardlink_to(scripts / "deep" / "count.sh")
+    following = scripts / "next"
+    done = threading.Event()
+
+    def swap() -> None:
+        while not done.is_set():
+            following.symlink_to("../secret.sh")
+            following.replace(scripts / "now")
+            following.hardlink_to(scripts / "deep" / "count.sh")
+            following.replace(scripts / "now")
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    seen: Counter[str] = Counter()
+    try:
+        while len(seen) < 2 or min(seen.values()) < 20:
+            try:
+                with allowed(sh(scripts), ask("now")) as command:
+                    seen[Path(command.argv[1]).read_text()] += 1
+            except ProcessRefusedError as error:
+                seen[error.text] += 1
+    finally:
+        done.set()
+        swapping.join()
+    assert set(seen) == {"echo 1\n", "path leaves the scripts folder: now"}
 
 
-def test_a_loop_of_links_is_the_command_s_own_trouble(scripts: Path) -> None:
-    assert allow(ProcessSettings(commands=("sh",), scripts=scripts), "sh", "loop").argv[1] == "loop"
-
-
-def test_a_folder_with_a_longer_name_is_not_the_folder(scripts: Path) -> None:
-    (scripts.parent / "scripts2").mkdir()
-    (scripts / "sideways").symlink_to(scripts.parent / "scripts2")
-    assert "leaves" in reason(scripts, "sh", "sideways/x")
-
-
-def test_odd_paths_are_refused_by_name(scripts: Path) -> None:
-    assert reason(scripts, "sh", "a\0b") == "path contains a NUL byte"
-    assert reason(scripts, "sh", "ä" * 2048) == "path is longer than 4095 bytes"
-    longest = "ä" * 2047
-    assert (
-        allow(ProcessSettings(commands=("sh",), scripts=scripts), "sh", longest).argv[1] == longest
-    )
-    assert reason(scripts, "sh", "-cid") == (
-        "path would be taken for an option: it starts with a dash"
-    )
+def test_an_empty_path_is_passed_as_it_is(scripts: Path) -> None:
+    for policy in (sh(scripts), sh(None)):
+        assert allow(policy, ask("")).argv == ("sh", "")
 
 
 def test_only_listed_commands_and_exactly(scripts: Path) -> None:
     """Fault 12: any executable."""
-    assert reason(scripts, "bash", "x") == "command not allowed: bash"
-    assert reason(scripts, "/bin/sh", "x") == "command not allowed: /bin/sh"
-    assert reason(scripts, "SH", "x") == "command not allowed: SH"
-    assert reason(scripts, "", "x") == "command not allowed: "
-    assert reason(scripts, "no-such-command", "x", "no-such-command") == (
-        "no such executable: no-such-command"
-    )
+    assert reason(Policy(), ask()) == "command not allowed: sh"
+    for name in ("bash", "/bin/sh", "SH", ""):
+        assert reason(sh(scripts), ask(command=name)) == f"command not allowed: {name}"
+    missing = Policy(commands={"sh": CommandPolicy(executable="no-such-command")})
+    assert reason(missing, ask()) == "no such executable: no-such-command"
+    elsewhere = Policy(commands={"sh": CommandPolicy(executable="/bin/sh")})
+    assert allow(elsewhere, ask()).executable == "/bin/sh"
 
 
-def test_a_name_with_a_slash_is_allowed_where_it_is_listed(scripts: Path) -> None:
-    settings = ProcessSettings(commands=("/bin/sh", "deep/tool"), scripts=scripts)
-    assert allow(settings, "/bin/sh", "x").executable == "/bin/sh"
-    assert reason(scripts, "deep/tool", "x", "deep/tool") == "no such executable: deep/tool"
-    tool = scripts / "deep" / "tool"
-    tool.write_text("#!/bin/sh\n")
-    tool.chmod(0o700)
-    assert allow(settings, "deep/tool", "x").executable == str(tool)
+def test_an_executable_of_the_scripts_folder_is_opened_there(scripts: Path) -> None:
+    tool = Policy(commands={"sh": CommandPolicy(executable="deep/tool", scripts=scripts)})
+    assert reason(tool, ask()) == "no such executable: deep/tool"
+    (scripts / "deep" / "tool").symlink_to("/bin/sh")
+    assert reason(tool, ask()) == "path leaves the scripts folder: deep/tool"
+    (scripts / "deep" / "tool").unlink()
+    (scripts / "deep" / "tool").write_text("#!/bin/sh\n")
+    command = allow(tool, ask(""))
+    assert command.executable == f"/proc/self/fd/{command.descriptors[0]}"
+    assert reason(tool, ask("x")) == "sh does not take the argument x"
 
 
-def test_by_default_nothing_is_allowed() -> None:
-    assert reason(None, "true", "") == "command not allowed: true"
-    assert reason(None, "sh", "") == "this worker has no scripts folder"
+def test_every_argument_matches_a_pattern_as_a_whole() -> None:
+    policy = sh(None, arguments=(re.compile("-[vq]"), re.compile("[a-z]+[0-9]")))
+    assert allow(policy, ask(None, arguments=("-v", "edge1"))).argv == ("sh", "-v", "edge1")
+    assert allow(policy, ask("edge1", arguments=("-q",))).argv == ("sh", "edge1", "-q")
+    for bad in ("-vq", "edge12", "edge1\n", "x -v", ""):
+        assert reason(policy, ask(None, arguments=("-v", bad))).startswith("sh does not take")
+    assert reason(policy, ask("edge")) == "sh does not take the argument edge"
+    assert reason(sh(None), ask(None, arguments=("x",))) == "sh does not take the argument x"
+    assert "NUL" in reason(policy, ask(None, arguments=("edge1\0",)))
+
+
+def test_variables_are_taken_by_name() -> None:
+    policy = sh(None, environment=frozenset({"SITE", "TOKEN"}))
+    asked = ask(environment={"SITE": "ams"}, secret_environment={"TOKEN": Secret("s3cret")})
+    command = allow(policy, asked)
+    assert command.environment == {"SITE": "ams", "TOKEN": "s3cret"}
+    assert command.secrets == ("s3cret",)
+    path = ask(environment={"LD_PRELOAD": "x.so"})
+    assert reason(policy, path) == "sh does not take the variable LD_PRELOAD"
+    path = ask(secret_environment={"PATH": Secret("x")})
+    assert reason(policy, path) == "sh does not take the variable PATH"
+    assert "NUL" in reason(policy, ask(environment={"SITE": "a\0b"}))
+
+
+def test_what_is_too_much_is_refused() -> None:
+    policy = sh(None, arguments=(re.compile("x*"),))
+    assert "longer than 131072" in reason(policy, ask(arguments=("x" * 70_000,) * 2))
+    assert "longer than 262144" in reason(policy, ask(standard_input=b"x" * 262_145))
+
+
+def test_who_may_start_it_and_where() -> None:
+    policy = sh(None, roles=frozenset({"administrator"}), tags=frozenset({"ams", "dmz"}))
+    asked = ask(roles=("reader", "administrator"))
+    assert allow(policy, asked, "ams", "x").argv == ("sh", "")
+    assert reason(policy, asked) == "sh runs only on workers that serve ams or dmz"
+    asked = msgspec.structs.replace(asked, roles=("reader",))
+    assert reason(policy, asked, "ams") == "sh may be started only by role administrator"

@@ -8,7 +8,6 @@ from roundsman.secret import Secret
 from roundsman.worker.settings import (
     HostKeyPolicy,
     OutboxSettings,
-    ProcessSettings,
     WorkerSettings,
 )
 from roundsman.worker.settings_file import load
@@ -22,7 +21,7 @@ tags: [ams, dmz]
 sessions: 50
 host_keys: known
 ssh_agent: /run/agent
-processes: {commands: [bash, /usr/bin/python3], scripts: scripts}
+policy: policy.yaml
 outbox: {max_bytes: 1073741824, max_count: 100}
 ca_file: /etc/ssl/roundsman.pem
 """
@@ -57,9 +56,7 @@ def test_everything_can_be_said_in_a_file(tmp_path: Path) -> None:
         sessions=50,
         host_keys=HostKeyPolicy.KNOWN,
         ssh_agent=Path("/run/agent"),
-        processes=ProcessSettings(
-            commands=("bash", "/usr/bin/python3"), scripts=tmp_path / "scripts"
-        ),
+        policy=tmp_path / "policy.yaml",
         outbox=OutboxSettings(max_bytes=1 << 30, max_count=100),
         ca_file=Path("/etc/ssl/roundsman.pem"),
     )
@@ -105,7 +102,7 @@ def test_the_command_line_wins_key_by_key(tmp_path: Path, monkeypatch: pytest.Mo
     assert said.state == tmp_path / "here" / "other"
     assert said.tags == ("fra",)
     assert (said.outbox.max_count, said.outbox.max_bytes) == (5, 1 << 30)
-    assert said.processes.scripts == tmp_path / "scripts"
+    assert said.policy == tmp_path / "policy.yaml"
 
 
 def test_all_that_is_wrong_is_said_at_once_with_its_line(tmp_path: Path) -> None:
@@ -117,7 +114,7 @@ controller: roundsman
 tags: [""]
 sessions: 0
 host_keys: knwon
-processes: {command: [bash]}
+policies: policy.yaml
 token: env:NOT_SET
 outbox: {max_bytes: much}
 """,
@@ -130,7 +127,7 @@ outbox: {max_bytes: much}
         "worker.yaml:4 tags[0]",
         "worker.yaml:5 sessions: expected a whole number from 1 to 10000, got 0",
         'worker.yaml:6 host_keys: expected one of known, trust_on_first_use, got "knwon"',
-        "worker.yaml:7 processes.command: unknown key, expected one of commands, scripts; did you",
+        "worker.yaml:7 policies: unknown key",
         "worker.yaml:8 token: environment variable NOT_SET is not set",
         "worker.yaml:9 outbox.max_bytes: expected a whole number",
         "command line sessions: expected a whole number",

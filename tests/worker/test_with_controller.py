@@ -14,7 +14,7 @@ from roundsman.wire.execution import Execution
 from roundsman.wire.run import FailureClass, Outcome
 from roundsman.worker.runners.interface import ResultFile, RunFailedError
 from roundsman.worker.service import WorkerService
-from roundsman.worker.settings import ProcessSettings, WorkerSettings
+from roundsman.worker.settings import WorkerSettings
 from tests.controller.serving import Served, fleet, served
 from tests.worker.helpers import FakeRunner
 
@@ -50,11 +50,13 @@ async def worker(site: Served, tmp_path: Path) -> AsyncIterator[WorkerService]:
     scripts = tmp_path / "scripts"
     scripts.mkdir()
     (scripts / "hello.sh").write_text("echo hello; echo world >&2\n")
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("commands: {sh: {scripts: scripts}}\n")
     settings = WorkerSettings(
         controller=site.url,
         name="ams-1",
         state=tmp_path / "state",
-        processes=ProcessSettings(commands=("sh",), scripts=scripts),
+        policy=policy,
     )
     service = WorkerService(settings, FakeRunner(run))
     working = asyncio.create_task(service.run())

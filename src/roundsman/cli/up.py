@@ -1,6 +1,8 @@
 """`roundsman up FILE`: a controller and one worker together, for a small site."""
 
 import asyncio
+import contextlib
+import os
 import platform
 import signal
 from pathlib import Path
@@ -22,12 +24,18 @@ from roundsman.controller.access import NewToken, new_token
 from roundsman.controller.server import serve
 from roundsman.secret import Secret
 from roundsman.worker.service import WorkerService
-from roundsman.worker.settings import ProcessSettings, WorkerSettings
+from roundsman.worker.settings import WorkerSettings
 
 log = logs.get(__name__)
 
-COMMANDS = ("bash", "sh", "python3")
-"""What may be started on the worker of `up`, with scripts of one folder."""
+POLICY = """\
+# What may be started on this worker: scripts of one folder, by these. No controller can change it.
+commands:
+  bash: {scripts: scripts}
+  sh: {scripts: scripts}
+  python3: {scripts: scripts}
+"""
+"""Of the worker of `up`, until somebody writes another."""
 
 
 @click.command()
@@ -41,7 +49,8 @@ def command(file: Path, url: str | None) -> None:
     """Run a controller and one worker together, with the configuration FILE.
 
     Everything is kept in the data folder that FILE names: the ledger (SQLite), the archive (git),
-    the worker's state in `worker/`, and the scripts that may be started on it in `scripts/`.
+    the worker's state in `worker/`, the scripts that may be started on it in `scripts/`, and its
+    policy in `policy.yaml`, which is written once and then yours.
 
     The first SIGTERM or SIGINT finishes what runs, a second one ends at once; SIGHUP reads the
     configuration again, and a bad one leaves the old one in force.
@@ -127,14 +136,17 @@ def _worker_settings(
     configuration: Configuration, url: str, token: Secret | None
 ) -> WorkerSettings:
     data = configuration.controller.data
-    scripts = data / "scripts"
-    scripts.mkdir(parents=True, exist_ok=True)
+    (data / "scripts").mkdir(parents=True, exist_ok=True)
+    policy = data / "policy.yaml"
+    with contextlib.suppress(FileExistsError), policy.open("x") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(POLICY)
     tls = configuration.controller.listen.tls
     return WorkerSettings(
         controller=url,
         token=token,
         name=platform.node(),
         state=data / "worker",
-        processes=ProcessSettings(commands=COMMANDS, scripts=scripts),
+        policy=policy,
         ca_file=tls.certificate if tls else None,
     )

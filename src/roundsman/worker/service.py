@@ -20,6 +20,8 @@ from roundsman.worker.lease_loop import LeaseLoop
 from roundsman.worker.leases import HeldLeases
 from roundsman.worker.outbox import Outbox
 from roundsman.worker.places import OPEN_PER_BUSY, Places
+from roundsman.worker.policy import Policy
+from roundsman.worker.policy_file import load_policy
 from roundsman.worker.runners.device import SessionRunner
 from roundsman.worker.runners.interface import DeviceRunner
 from roundsman.worker.runners.process import ProcessRunner
@@ -57,7 +59,7 @@ class WorkerService:
         """Work until stopped or cancelled.
 
         Raises `StateLockedError`, `IdentityUnreadableError`, `AddressError`, `CertificateError`,
-        `OSError`.
+        `OSError`, and `ConfigurationError` of the policy file.
         """
         self._work = asyncio.create_task(self._run(), name="worker")
         try:
@@ -82,6 +84,7 @@ class WorkerService:
 
     async def _run(self) -> None:
         settings = self._settings
+        policy = load_policy(settings.policy) if settings.policy else Policy()
         address = parse_address(settings.controller)
         if address.scheme == "http" and not is_loopback(address.host or ""):
             log.warning("worker.no_tls", controller=settings.controller)
@@ -93,7 +96,7 @@ class WorkerService:
                     settings.controller, ca_file=settings.ca_file, clock=self._clock
                 ) as client:
                     with self._device_runner_opened() as runner:
-                        await self._serve(client, outbox, runner)
+                        await self._serve(client, outbox, runner, policy)
             finally:
                 outbox.close()
 
@@ -107,7 +110,9 @@ class WorkerService:
         with closing(SessionRunner(keys, agent=settings.ssh_agent)) as runner:
             yield runner
 
-    async def _serve(self, client: ControllerClient, outbox: Outbox, runner: DeviceRunner) -> None:
+    async def _serve(
+        self, client: ControllerClient, outbox: Outbox, runner: DeviceRunner, policy: Policy
+    ) -> None:
         most_open = open_files.make_room(self._settings.sessions * OPEN_PER_BUSY)
         clock, chance = self._clock, self._chance
         enrolment = Enrolment(self._settings, client, clock=clock, chance=chance)
@@ -135,7 +140,10 @@ class WorkerService:
             chance=chance,
         )
         processes = ProcessRunner(
-            self._settings.processes, folder=self._settings.state / "processes", clock=clock
+            policy,
+            folder=self._settings.state / "processes",
+            clock=clock,
+            tags=self._settings.tags,
         )
         await processes.open()
         channel = ControlChannel(

@@ -17,18 +17,6 @@ class HostKeyPolicy(StrEnum):
     """Only keys pinned already, or given with the device."""
 
 
-class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Which commands this worker starts on demand. By default none."""
-
-    commands: tuple[str, ...] = ()
-    """Allowed executables, exactly as they are asked for: names found on PATH, or absolute
-    paths."""
-    scripts: Path | None = None
-    """Folder of the scripts they may be given; none: no command is started."""
-    output_limit_bytes: int = 16 << 20
-    """How much of each process' output is kept; beyond, it is read and dropped."""
-
-
 class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How much may wait on disk for the controller before no more work is taken."""
 
@@ -60,8 +48,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ssh_agent: Path | None = None
     """Socket of the SSH agent whose keys devices may be shown whose credentials say so; none: no
     agent is used."""
-    processes: ProcessSettings = ProcessSettings()
-    """Commands on demand."""
+    policy: Path | None = None
+    """File of what may be started on demand; none: nothing."""
     outbox: OutboxSettings = OutboxSettings()
     """Results waiting on disk."""
     ca_file: Path | None = None

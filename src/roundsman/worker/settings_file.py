@@ -18,7 +18,6 @@ from roundsman.secret import Secret
 from roundsman.worker.settings import (
     HostKeyPolicy,
     OutboxSettings,
-    ProcessSettings,
     WorkerSettings,
 )
 
@@ -31,15 +30,6 @@ LONGEST_NAME: Final = 200
 
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
     """Base of the records of a file: a key that is not named is wrong."""
-
-
-class Processes(_Record):
-    """Commands on demand."""
-
-    commands: list[str] | None = None
-    """Allowed executables, exactly as they are asked for: names, or paths. Default: none."""
-    scripts: Path | None = None
-    """Folder of the scripts that they may be given. Default: none, and no command is started."""
 
 
 class Outbox(_Record):
@@ -72,8 +62,8 @@ class WorkerFile(_Record):
     ssh_agent: str | None = None
     """Socket of an SSH agent, or where its name is: `env:SSH_AUTH_SOCK`. Its keys are shown to
     devices whose credentials say `agent: true`. Default: none, and no agent is used."""
-    processes: Processes | None = None
-    """Commands on demand."""
+    policy: Path | None = None
+    """Policy file: what may be started on this worker on demand. Default: none, and nothing is."""
     outbox: Outbox | None = None
     """Results waiting on disk."""
     ca_file: Path | None = None
@@ -127,13 +117,9 @@ def _resolve(
         *_check_name(said),
         *tag_findings(tuple(said.get("tags", ()))),
     ]
-    for mapping, key in (
-        (said, "state"),
-        (said, "ca_file"),
-        (said.get("processes", {}), "scripts"),
-    ):
-        if key in mapping:
-            mapping[key] = folder.absolute() / mapping[key]
+    for key in ("state", "ca_file", "policy"):
+        if key in said:
+            said[key] = folder.absolute() / said[key]
     for key in ("token", "ssh_agent"):
         if key in said:
             try:
@@ -207,7 +193,6 @@ def _problem(finding: Finding, file: str) -> Problem:
 
 
 def _settings(said: dict[str, Any]) -> WorkerSettings:
-    processes = said.get("processes", {})
     return WorkerSettings(
         controller=said["controller"],
         token=said.get("token"),
@@ -216,9 +201,7 @@ def _settings(said: dict[str, Any]) -> WorkerSettings:
         tags=tuple(said.get("tags", ())),
         host_keys=HostKeyPolicy(said.get("host_keys", HostKeyPolicy.TRUST_ON_FIRST_USE)),
         ssh_agent=said.get("ssh_agent"),
-        processes=ProcessSettings(
-            commands=tuple(processes.get("commands", ())), scripts=processes.get("scripts")
-        ),
+        policy=said.get("policy"),
         outbox=OutboxSettings(**said.get("outbox", {})),
         ca_file=said.get("ca_file"),
         **({"sessions": said["sessions"]} if "sessions" in said else {}),

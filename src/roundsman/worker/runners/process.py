@@ -19,14 +19,14 @@ from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.errors import NotFoundError
 from roundsman.wire.control import ProcessChanged, StartProcess, StopFinished
-from roundsman.wire.process import OutputChunk, ProcessState
+from roundsman.wire.process import OutputChunk, ProcessLimits, ProcessState
+from roundsman.worker.policy import Policy
 from roundsman.worker.runners import process_group, process_leftovers
 from roundsman.worker.runners.process_group import Exit, GroupReaper
 from roundsman.worker.runners.process_output import OutputFile
-from roundsman.worker.runners.process_policy import ProcessRefusedError, allow
+from roundsman.worker.runners.process_policy import ProcessRefusedError, allowed
 from roundsman.worker.runners.process_records import ProcessRecord, ProcessRecords
 from roundsman.worker.runners.process_running import Process
-from roundsman.worker.settings import ProcessSettings
 
 log = logs.get(__name__)
 
@@ -49,19 +49,23 @@ class ProcessRunner:
 
     def __init__(
         self,
-        settings: ProcessSettings,
+        policy: Policy,
         *,
         folder: Path,
         clock: Clock,
+        tags: tuple[str, ...] = (),
         keep_ended: int = _KEEP_ENDED,
         keep_ended_seconds: float = _KEEP_ENDED_SECONDS,
     ) -> None:
         """Keep records and outputs in `folder`, this worker's alone.
 
+        `tags` are those that this worker serves.
+
         Of ended processes the newest `keep_ended` stay readable, for `keep_ended_seconds`; those
         whose end the controller has not acknowledged are kept until it has.
         """
-        self._settings = settings
+        self._policy = policy
+        self._tags = tags
         self._records = ProcessRecords(folder)
         self._clock = clock
         self._keep_ended = keep_ended
@@ -128,7 +132,7 @@ class ProcessRunner:
             return known.change
         try:
             self._check_time(asked)
-            return self._start(process_id, asked.command, _only_path(asked))
+            return self._start(process_id, asked)
         except ProcessRefusedError as refusal:
             return self._refuse(process_id, refusal.text)
         except OSError as error:
@@ -195,7 +199,7 @@ class ProcessRunner:
         if late > 0:
             raise ProcessRefusedError(f"it came {late:.1f} seconds after its time to live")
 
-    def _start(self, process_id: str, command: str, path: str) -> ProcessChanged:
+    def _start(self, process_id: str, asked: StartProcess) -> ProcessChanged:
         if process_id in self._stopped_early:
             raise ProcessRefusedError(STOPPED_EARLY)
         if self._closing:
@@ -203,7 +207,7 @@ class ProcessRunner:
         if len(self._running) >= _MAX_RUNNING:
             raise ProcessRefusedError(f"this worker runs {_MAX_RUNNING} processes already")
         _check_id(process_id)
-        allowed = allow(self._settings, command, path)
+        _check_taken(asked)
         running = ProcessChanged(
             process_id=process_id, state=ProcessState.RUNNING, at=self._clock.now()
         )
@@ -212,7 +216,8 @@ class ProcessRunner:
         self._records.create(process_id)
         try:
             self._records.write(record)
-            group, pipes = process_group.start(process_id, allowed)
+            with allowed(self._policy, asked, tags=self._tags) as command:
+                group, pipes = process_group.start(process_id, command, asked.standard_input)
         except (ProcessRefusedError, OSError):
             self._records.remove(process_id)
             raise
@@ -221,7 +226,7 @@ class ProcessRunner:
         )
         self._note(record)
         output = OutputFile(
-            self._records.output_path(process_id), limit_bytes=self._settings.output_limit_bytes
+            self._records.output_path(process_id), limit_bytes=self._policy.output_limit_bytes
         )
         process = self._processes[process_id] = Process(record, output)
         self._expect(process_id)
@@ -315,14 +320,11 @@ class ProcessRunner:
                 self._records.remove(process_id)
 
 
-def _only_path(asked: StartProcess) -> str:
-    plain = StartProcess(process_id=asked.process_id, command=asked.command)
-    for name in ("arguments", "environment", "secret_environment", "standard_input", "limits"):
-        if getattr(asked, name) != getattr(plain, name):
-            raise ProcessRefusedError(f"this worker does not take {name.replace('_', ' ')}")
-    if asked.path is None:
-        raise ProcessRefusedError("path is needed")
-    return asked.path
+def _check_taken(asked: StartProcess) -> None:
+    if asked.secret_environment:
+        raise ProcessRefusedError("this worker does not take secret variables")
+    if asked.limits != ProcessLimits():
+        raise ProcessRefusedError("this worker does not take limits")
 
 
 def _check_id(process_id: str) -> None:

@@ -201,11 +201,14 @@ def start_ticks(pid: int) -> int | None:
     return None if member is None else member.start_ticks
 
 
-def start(process_id: str, command: AllowedCommand) -> tuple[ProcessGroup, tuple[int, int]]:
+def start(
+    process_id: str, command: AllowedCommand, standard_input: bytes
+) -> tuple[ProcessGroup, tuple[int, int]]:
     """Start a command in a group of its own; answers the group, and where its output comes out.
 
     Raises `ProcessRefusedError` when it cannot be executed.
     """
+    stdin = _file_of(standard_input)
     stdout, stdout_of_child = os.pipe()
     stderr, stderr_of_child = os.pipe()
     try:
@@ -213,22 +216,35 @@ def start(process_id: str, command: AllowedCommand) -> tuple[ProcessGroup, tuple
             command.argv,
             executable=command.executable,
             cwd=command.folder,
-            env=_environment(process_id),
-            stdin=subprocess.DEVNULL,
+            env=command.environment | _environment(process_id),
+            stdin=stdin,
             stdout=stdout_of_child,
             stderr=stderr_of_child,
             start_new_session=True,
+            pass_fds=command.descriptors,
         )
     except OSError as error:
         os.close(stdout)
         os.close(stderr)
         raise ProcessRefusedError(f"could not start {command.argv[0]}: {error.strerror}") from error
     finally:
+        os.close(stdin)
         os.close(stdout_of_child)
         os.close(stderr_of_child)
     os.set_blocking(stdout, False)
     os.set_blocking(stderr, False)
     return ProcessGroup(leader), (stdout, stderr)
+
+
+def _file_of(data: bytes) -> int:
+    """A descriptor from which exactly this is read."""
+    if not data:
+        return os.open(os.devnull, os.O_RDONLY)
+    descriptor = os.memfd_create("standard input")
+    with open(descriptor, "wb", buffering=0, closefd=False) as file:
+        file.write(data)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def _environment(process_id: str) -> dict[str, str]:

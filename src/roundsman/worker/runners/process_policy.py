@@ -1,20 +1,26 @@
-"""What a worker starts on demand, and what it refuses: the worker's own word, whoever asks."""
+"""Whether a worker's policy allows what is asked, and what then is to be executed."""
 
+import contextlib
 import os
 import shutil
-from pathlib import Path
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 
 from roundsman.errors import RoundsmanError
-from roundsman.worker.settings import ProcessSettings
+from roundsman.wire.control import MAX_INPUT_BYTES, StartProcess
+from roundsman.worker.policy import CommandPolicy, Policy
+from roundsman.worker.runners.beneath import LeavesFolderError, open_beneath
 
 # The search path of commands, and what they find in their environment. Fixed, so that what
-# runs depends on the settings alone and not on the shell from which the worker was started.
+# runs depends on the policy alone and not on the shell from which the worker was started.
 SEARCH_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 MAX_PATH_BYTES: Final = 4095  # Linux's PATH_MAX less its closing NUL: no longer one names a file
+MAX_TEXT_BYTES: Final = 128 * 1024  # of all arguments and variables: Linux's limit for a single one
 
 
 class ProcessRefusedError(RoundsmanError):
@@ -24,41 +30,150 @@ class ProcessRefusedError(RoundsmanError):
 
 
 class AllowedCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """A command that passed the policy, ready to be started."""
+    """What passed the policy, ready to be started."""
 
     executable: str
-    """The file to execute."""
-    argv: tuple[str, str]
-    """The command as it was asked for, and the path as its one argument."""
-    folder: Path
-    """The working directory: the scripts folder."""
+    """The file to execute; a descriptor's name where it is a file of the scripts folder."""
+    argv: tuple[str, ...]
+    """The command as it was asked for, and its arguments. A script is named by its descriptor."""
+    folder: str
+    """The working directory."""
+    environment: dict[str, str]
+    """Variables beside those that the worker sets."""
+    secrets: tuple[str, ...] = ()
+    """Values that are masked in the output."""
+    descriptors: tuple[int, ...] = ()
+    """What it inherits beside its standard streams: the files that were checked."""
 
 
-def allow(settings: ProcessSettings, command: str, path: str) -> AllowedCommand:
-    """What to execute for this command and path; raises `ProcessRefusedError` with the reason."""
-    if command not in settings.commands:
-        raise ProcessRefusedError(f"command not allowed: {command}")
-    if settings.scripts is None:
-        raise ProcessRefusedError("this worker has no scripts folder")
-    _check_path(settings.scripts, path)
-    return AllowedCommand(
-        executable=_executable(settings.scripts, command),
-        argv=(command, path),
-        folder=settings.scripts,
-    )
+@contextmanager
+def allowed(
+    policy: Policy, asked: StartProcess, *, tags: Collection[str] = ()
+) -> Iterator[AllowedCommand]:
+    """What to execute; its descriptors are open while the context is.
+
+    Raises `ProcessRefusedError` with the reason.
+    """
+    command = policy.commands.get(asked.command)
+    if command is None:
+        raise ProcessRefusedError(f"command not allowed: {asked.command}")
+    _check_who(command, asked, tags)
+    given = {**asked.environment, **{k: v.reveal() for k, v in asked.secret_environment.items()}}
+    _check_environment(command, asked.command, given)
+    _check_sizes(asked, given)
+    with contextlib.ExitStack() as opened:
+        files = _Files(command, opened)
+        executable = files.executable()
+        arguments = [*files.path(asked), *_checked(command, asked.command, asked.arguments)]
+        yield AllowedCommand(
+            executable=executable,
+            argv=(asked.command, *arguments),
+            folder=str(command.scripts or "/"),
+            environment=given,
+            secrets=tuple(secret.reveal() for secret in asked.secret_environment.values()),
+            descriptors=tuple(files.descriptors),
+        )
 
 
-def _executable(scripts: Path, command: str) -> str:
-    # A name with a slash is the file itself, from the scripts folder on; others are searched for.
-    wanted = str(scripts / command) if "/" in command else command
-    found = shutil.which(wanted, path=SEARCH_PATH)
-    if found is None:
-        raise ProcessRefusedError(f"no such executable: {command}")
-    return found
+def _check_who(command: CommandPolicy, asked: StartProcess, tags: Collection[str]) -> None:
+    if command.roles and command.roles.isdisjoint(asked.roles):
+        wanted = " or ".join(sorted(command.roles))
+        raise ProcessRefusedError(f"{asked.command} may be started only by role {wanted}")
+    if command.tags and command.tags.isdisjoint(tags):
+        wanted = " or ".join(sorted(command.tags))
+        raise ProcessRefusedError(f"{asked.command} runs only on workers that serve {wanted}")
 
 
-def _check_path(scripts: Path, path: str) -> None:
-    """Refuse a path that cannot be a script of the folder. That it exists is not required."""
+def _check_environment(command: CommandPolicy, name: str, given: dict[str, str]) -> None:
+    for variable, value in given.items():
+        if variable not in command.environment:
+            raise ProcessRefusedError(f"{name} does not take the variable {variable}")
+        if "\0" in value:
+            raise ProcessRefusedError(f"variable {variable} contains a NUL byte")
+
+
+def _check_sizes(asked: StartProcess, given: dict[str, str]) -> None:
+    texts = [*asked.arguments, *given, *given.values()]
+    if sum(len(os.fsencode(text)) for text in texts) > MAX_TEXT_BYTES:
+        raise ProcessRefusedError(
+            f"arguments and variables are longer than {MAX_TEXT_BYTES} bytes together"
+        )
+    if len(asked.standard_input) > MAX_INPUT_BYTES:
+        raise ProcessRefusedError(f"standard input is longer than {MAX_INPUT_BYTES} bytes")
+
+
+def _checked(command: CommandPolicy, name: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    for argument in arguments:
+        if "\0" in argument:
+            raise ProcessRefusedError("an argument contains a NUL byte")
+        if not any(pattern.fullmatch(argument) for pattern in command.arguments):
+            raise ProcessRefusedError(f"{name} does not take the argument {argument}")
+    return arguments
+
+
+class _Files:
+    """The files below a command's scripts folder, each opened once, checked and executed so."""
+
+    def __init__(self, command: CommandPolicy, opened: contextlib.ExitStack) -> None:
+        self._command = command
+        self._opened = opened
+        self.descriptors: list[int] = []
+
+    def executable(self) -> str:
+        wanted = self._command.executable
+        if self._command.is_script:
+            return self._named(self._open(wanted, f"no such executable: {wanted}"))
+        found = shutil.which(wanted, path=SEARCH_PATH)
+        if found is None:
+            raise ProcessRefusedError(f"no such executable: {wanted}")
+        return found
+
+    def path(self, asked: StartProcess) -> tuple[str, ...]:
+        """The first argument: a script by its descriptor, or a plain argument."""
+        path = asked.path
+        takes_script = self._command.scripts is not None and not self._command.is_script
+        if path is None:
+            if takes_script:
+                # Without one, an interpreter would run what it is given on standard input.
+                raise ProcessRefusedError(f"{asked.command} is given a script: path is needed")
+            return ()
+        _check_path(path)
+        if not path:  # always passed, also when empty
+            return ("",)
+        if not takes_script:
+            return _checked(self._command, asked.command, (path,))
+        return (self._named(self._open(path, f"no such script: {path}")),)
+
+    def _open(self, path: str, missing: str) -> int:
+        folder = self._folder()
+        try:
+            descriptor = open_beneath(folder, path)
+        except LeavesFolderError:
+            raise ProcessRefusedError(f"path leaves the scripts folder: {path}") from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise ProcessRefusedError(missing) from None
+        except OSError as error:
+            raise ProcessRefusedError(f"could not open {path}: {error.strerror}") from None
+        self._opened.callback(os.close, descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ProcessRefusedError(f"not a file: {path}")
+        return descriptor
+
+    def _folder(self) -> int:
+        try:
+            folder = os.open(self._command.scripts or "/", os.O_PATH | os.O_DIRECTORY)
+        except OSError as error:
+            text = f"could not open {self._command.scripts}: {error.strerror}"
+            raise ProcessRefusedError(text) from None
+        self._opened.callback(os.close, folder)
+        return folder
+
+    def _named(self, descriptor: int) -> str:
+        self.descriptors.append(descriptor)
+        return f"/proc/self/fd/{descriptor}"
+
+
+def _check_path(path: str) -> None:
     if "\0" in path:
         raise ProcessRefusedError("path contains a NUL byte")
     if len(os.fsencode(path)) > MAX_PATH_BYTES:
@@ -66,10 +181,3 @@ def _check_path(scripts: Path, path: str) -> None:
     if path.startswith("-"):
         # `python3` given "-cimport os" would run what is in no folder at all.
         raise ProcessRefusedError("path would be taken for an option: it starts with a dash")
-    normal = os.path.normpath(path)
-    if normal == ".." or normal.startswith(("/", "../")):
-        raise ProcessRefusedError(f"path leaves the scripts folder: {path}")
-    home = os.path.realpath(scripts)
-    target = os.path.realpath(scripts / path)
-    if target != home and not target.startswith(home.rstrip("/") + "/"):
-        raise ProcessRefusedError(f"path leaves the scripts folder: {path}")
