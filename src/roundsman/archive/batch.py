@@ -7,7 +7,7 @@ changed. When the trees of all results are large, results share commits: a batch
 `_TREE_BYTES` at most.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -21,7 +21,7 @@ from roundsman.archive.interface import Entry
 from roundsman.archive.objects import BLOB, COMMIT, TREE, object_id, whole
 from roundsman.archive.packs import Pack
 from roundsman.archive.preparation import Prepared
-from roundsman.archive.trees import FILE_MODE, TREE_MODE, Tree
+from roundsman.archive.trees import FILE_MODE, TREE_MODE, Tree, TreeEntry
 from roundsman.archive.walking import Kept
 
 _TREE_BYTES: Final = 32 << 20
@@ -125,6 +125,23 @@ class Batch:
             self.seal()
         return change
 
+    def replay(
+        self, changes: Mapping[bytes, TreeEntry | None], content: Callable[[bytes], bytes]
+    ) -> None:
+        """Make a commit that was made before elsewhere: paths with what they hold from now on.
+
+        `content` gives the commit for the id of its tree.
+        """
+        for path, entry in changes.items():
+            if entry is None:
+                self._remove(path)
+            else:
+                self._set(path, entry.id, entry.mode)
+        self._touched.add(b"")
+        commit = content(self._write_trees())
+        self.tip = object_id(COMMIT, commit)
+        self.pack.add(self.tip, whole(COMMIT, commit))
+
     def seal(self) -> None:
         """Make the commit of what was added since the last one."""
         if not self._group:
@@ -155,9 +172,9 @@ class Batch:
                     )
                 )
 
-    def _set(self, path: bytes, blob: bytes) -> None:
+    def _set(self, path: bytes, blob: bytes, mode: bytes = FILE_MODE) -> None:
         folder, _, name = path.rpartition(b"/")
-        self._tree(folder).set(name, FILE_MODE, blob)
+        self._tree(folder).set(name, mode, blob)
         self._touched.add(folder)
 
     def _mark(self, path: bytes, *, pointer: bool) -> None:
@@ -202,7 +219,7 @@ class Batch:
                 parent, _, name = folder.rpartition(b"/")
                 if self._tree(folder).raw:
                     self._tree(parent).set(name, TREE_MODE, self._write_tree(folder))
-                else:
+                elif _is_folder(self._tree(parent), name):  # else a file took its place
                     self._tree(parent).remove(name)
                 parents.add(parent)
         return self._write_tree(b"")
@@ -221,6 +238,11 @@ class Batch:
             self.pack.add_delta(tree_id, tree.take_delta(), before.id)
         self._written[folder] = _Written(tree_id, depth)
         return tree_id
+
+
+def _is_folder(tree: Tree, name: bytes) -> bool:
+    entry = tree.get(name)
+    return entry is not None and entry.mode == TREE_MODE
 
 
 def _depth(folder: bytes) -> int:

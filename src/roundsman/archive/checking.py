@@ -89,7 +89,7 @@ def complaints(git: Git) -> Iterator[str]:
     `OSError`.
     """
     yield from findings(git.folder / "objects" / "pack")
-    yield from _fsck(git)
+    yield from fsck(git)
     contents = LargeContents(git, Files(), PointerSettings())
     for digest in contents.damaged():
         yield f"content {digest} beside the repository is not what its name says"
@@ -124,8 +124,8 @@ def compact(git: Git) -> None:
         lock.release()
 
 
-def _fsck(git: Git) -> Iterator[str]:
-    """What git says; again, since maintenance may have replaced a pack while it looked."""
+def fsck(git: Git) -> Iterator[str]:
+    """What git says of all objects; twice, since maintenance may replace a pack meanwhile."""
     said: list[str] = []
     for _ in range(_ATTEMPTS):
         done = subprocess.run(

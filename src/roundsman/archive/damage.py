@@ -15,15 +15,18 @@ from typing import Final, Protocol
 from roundsman import logs
 from roundsman.archive.command import Git
 from roundsman.archive.files import Files
+from roundsman.archive.large import link_or_copy
+from roundsman.archive.locks import WriterLock
 from roundsman.archive.pack_reading import packs_in
 from roundsman.archive.replay import restore_history
-from roundsman.archive.salvage import link_or_copy, salvage_objects, salvage_references
+from roundsman.archive.salvage import salvage_objects, salvage_references
 
 _BUILDING: Final = ".rebuilding"
 _BUILT: Final = ".rebuilt"
 _BESIDE: Final = "lfs"
 """Contents kept beside git; each proves itself by its name when it is read."""
-_NOTES: Final = ("layout.json", "adopted.json")
+NOTES: Final = ("layout.json", "adopted.json", "thinned.json")
+"""Files of ours that outlive a repository, whatever takes its place."""
 _FIXED: Final = 8 + 1024 + 40
 """Bytes of an index beside its objects: header, counts, two checksums."""
 _PER_OBJECT: Final = 28
@@ -69,7 +72,7 @@ def rebuild(folder: Path, files: Files, now: float, origins: Sequence[Origin]) -
     lost += restore_history(git, files, salvage_references(folder, git))
     notes = building / "roundsman"
     notes.mkdir(exist_ok=True)
-    for name in _NOTES:
+    for name in NOTES:
         if (folder / "roundsman" / name).is_file():
             shutil.copyfile(folder / "roundsman" / name, notes / name)
     if (folder / _BESIDE).is_dir():
@@ -81,12 +84,16 @@ def rebuild(folder: Path, files: Files, now: float, origins: Sequence[Origin]) -
     return lost
 
 
-def finish_rebuilding(folder: Path, files: Files) -> None:
-    """Finish what a crash cut off. Raises `OSError`."""
+def finish_rebuilding(folder: Path, files: Files, lock: WriterLock) -> None:
+    """Finish what a crash cut off, unless another process is at it; `lock` is the writer's.
+
+    Raises `OSError`, `ArchiveUnavailableError`.
+    """
     built = folder.with_name(folder.name + _BUILT)
     if not built.exists():
         return
     if folder.exists():
+        lock.take()
         shutil.rmtree(built)  # it was not set aside yet, and may have grown since
     else:
         files.rename(built, folder)
@@ -96,30 +103,47 @@ def finish_rebuilding(folder: Path, files: Files) -> None:
 def _take_its_place(
     folder: Path, building: Path, files: Files, now: float, lost: Sequence[str]
 ) -> None:
-    built = folder.with_name(folder.name + _BUILT)
-    time = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
-    aside = folder.with_name(f"{folder.name}.damaged-{time}")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = folder.with_name(f"{folder.name}.damaged-{time}-{number}")
+    aside = free_name(folder, "damaged", now)
     report = aside.with_name(aside.name + ".txt")
     said = [
-        f"{folder.name} was found damaged and rebuilt at {time}. It is kept as {aside.name}.",
+        f"{folder.name} was found damaged and rebuilt at {_date(now)}. It is kept as {aside.name}.",
         f"Lost: {len(lost) or 'nothing'}" + (", named below." if lost else "."),
         *lost,
         "",
     ]
     files.replace(report, "\n".join(said).encode())
+    swap(folder, building, aside, files)
+    log.error("archive.rebuilt", kept_as=str(aside), report=str(report), lost=len(lost))
+    for line in lost[:100]:
+        log.error("archive.lost", what=line)
+
+
+def free_name(folder: Path, what: str, now: float) -> Path:
+    """A name beside a folder, for what it was until now, that nothing has."""
+    aside = folder.with_name(f"{folder.name}.{what}-{_date(now)}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = folder.with_name(f"{folder.name}.{what}-{_date(now)}-{number}")
+    return aside
+
+
+def swap(folder: Path, building: Path, aside: Path, files: Files) -> None:
+    """Set a repository aside, and put another in its place, of which every file is flushed.
+
+    The writer's lock is held. What a crash cuts off `finish_rebuilding` finishes. Raises `OSError`.
+    """
+    built = folder.with_name(folder.name + _BUILT)
     shutil.rmtree(built, ignore_errors=True)
     files.rename(building, built)
     files.sync_folder(folder.parent)
     files.rename(folder, aside)
     files.rename(built, folder)
     files.sync_folder(folder.parent)
-    log.error("archive.rebuilt", kept_as=str(aside), report=str(report), lost=len(lost))
-    for line in lost[:100]:
-        log.error("archive.lost", what=line)
+
+
+def _date(instant: float) -> str:
+    return datetime.fromtimestamp(instant, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def _finding(pack: Path) -> str | None:

@@ -179,7 +179,7 @@ class LargeContents:
         How many went. Raises `OSError`, `ArchiveUnavailableError`.
         """
         old = [path for path in self._all() if path.stat().st_mtime < now - GRACE_SECONDS]
-        unnamed = self._unnamed(old)
+        unnamed = _unnamed(self._git, old)
         with self._changing:
             for path in unnamed:
                 if path.stat().st_mtime < now - GRACE_SECONDS:
@@ -192,15 +192,6 @@ class LargeContents:
 
     def _all(self) -> Iterator[Path]:
         return self._objects.glob("??/??/" + "?" * 64)
-
-    def _unnamed(self, paths: list[Path]) -> list[Path]:
-        """Those whose pointer is not in the repository: its id follows from the content's."""
-        if not paths:
-            return []
-        ids = [object_id(BLOB, Pointer(path.name, path.stat().st_size).encode()) for path in paths]
-        asked = "".join(f"{item.hex()}\n" for item in ids)
-        said = self._git.run("cat-file", "--batch-check", stdin=asked.encode()).splitlines()
-        return [path for path, line in zip(paths, said, strict=True) if line.endswith(b" missing")]
 
     def _make_folders(self, folder: Path) -> None:
         """Make the folder of an object and those above it, their names flushed."""
@@ -221,6 +212,40 @@ def _digest_of(content: bytes | Path) -> str:
         return hashlib.sha256(content).hexdigest()
     with content.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unnamed(git: Git, paths: list[Path]) -> list[Path]:
+    """Those whose pointer is not in the repository: its id follows from the content's."""
+    if not paths:
+        return []
+    ids = [object_id(BLOB, Pointer(path.name, path.stat().st_size).encode()) for path in paths]
+    asked = "".join(f"{item.hex()}\n" for item in ids)
+    said = git.run("cat-file", "--batch-check", stdin=asked.encode()).splitlines()
+    return [path for path, line in zip(paths, said, strict=True) if line.endswith(b" missing")]
+
+
+def carry_over_named(repository: Path, git: Git) -> int:
+    """Give git's repository the contents kept beside another that its own pointers name.
+
+    They are linked where the disk can do that. How many were left out. Raises `OSError`,
+    `ArchiveUnavailableError`.
+    """
+    paths = [*(repository / "lfs" / "objects").glob("??/??/" + "?" * 64)]
+    left = {*_unnamed(git, paths)}
+    for path in paths:
+        if path not in left:
+            copy = git.folder / path.relative_to(repository)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(path, copy)
+    return len(left)
+
+
+def link_or_copy(path: str | Path, there: str | Path) -> None:
+    """The same file under another name, without copying it where the disk can do that."""
+    try:
+        os.link(path, there)
+    except OSError:
+        shutil.copyfile(path, there)
 
 
 def copy_contents(repository: Path, other: Path) -> None:

@@ -7,7 +7,7 @@ they are `by_device/{shard}/{device}/{job}`, and stay so.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -18,6 +18,8 @@ from roundsman.archive.layout import FLAT, SHARDED, Layout
 CROWDED: Final = 160 << 10
 """Bytes of the tree of the folder of all devices, about 4,000 of them: it is hashed for each
 commit, and repeated in each pack."""
+
+FILE: Final = "layout.json"
 
 _SHARDS_SEEN: Final = 200
 """Of the 256 that there can be: a fleet that was sharded had thousands of devices."""
@@ -34,7 +36,7 @@ class Layouts:
 
     def __init__(self, folder: Path, files: Files, wanted: Sequence[str]) -> None:
         """Wanted are the templates of the configuration; none for the default."""
-        self._file = folder / "layout.json"
+        self._file = folder / FILE
         self._files = files
         self._wanted = tuple(wanted)
         self.current = Layout(self._wanted or (FLAT,))
@@ -43,6 +45,17 @@ class Layouts:
         self._adopted: list[AdoptedPath] = []
         self.noted = False
         """Whether all results are known to stand where `current` says."""
+
+    @classmethod
+    def as_noted(cls, folder: Path, files: Files) -> Self:
+        """Those that are in use, whatever the configuration wants. Raises `OSError`."""
+        try:
+            paths = msgspec.json.decode((folder / FILE).read_bytes(), type=_Noted).paths
+        except (FileNotFoundError, msgspec.MsgspecError):
+            paths = ()
+        layouts = cls(folder, files, () if paths in ((FLAT,), (SHARDED,)) else paths)
+        layouts.load()
+        return layouts
 
     def load(self) -> None:
         """Read the notes. Raises `OSError`; what is no note is as none."""

@@ -22,6 +22,7 @@ from typing import Final
 import msgspec
 
 from roundsman import logs
+from roundsman.archive.files import Files
 from roundsman.archive.interface import ArchiveUnavailableError, Maintenance
 from roundsman.archive.large import LargeContents
 from roundsman.archive.maintenance_plan import PackFile, Plan, Work, make_plan
@@ -30,6 +31,7 @@ from roundsman.archive.programs import Programs
 from roundsman.archive.repository import Repository
 from roundsman.clock import Clock
 
+FILE: Final = "maintenance.json"
 PACKS_ADDED: Final = 64
 """Packs added before it is worth a look."""
 
@@ -78,7 +80,7 @@ class Maintainer:
         self._rebuild = rebuild
         self._suspected = False
         self._contents = contents
-        self._file = repository.folder / "roundsman" / "maintenance.json"
+        self._file = repository.folder / "roundsman" / FILE
         self._noted = _Noted()
         self._wanted = asyncio.Event()
         self._packs_added = PACKS_ADDED  # what an earlier life left is looked at first
@@ -257,6 +259,15 @@ class Maintainer:
         """Write down what the next process should know. Not knowing it costs some work only."""
         with suppress(OSError):
             self._files.replace(self._file, msgspec.json.encode(self._noted))
+
+
+def note_compacted(folder: Path, files: Files, packs: set[str], now: float) -> None:
+    """Note for a repository made by other means that git looked for deltas in these packs.
+
+    Raises `OSError`.
+    """
+    noted = _Noted(compact=packs, pruned_at=now, verified_at=now, compacted_at=now)
+    files.replace(folder / FILE, msgspec.json.encode(noted))
 
 
 def _large_blobs(packs: Sequence[Path]) -> dict[bytes, Path]:

@@ -92,7 +92,7 @@ class _Replay:
             if root == commit.tree and tip == commit.parent and commit.raw.count(b"\nparent ") <= 1:
                 tip = commit.id
             else:
-                tip = self._add(COMMIT, _rewritten(commit, root, tip))
+                tip = self._add(COMMIT, rewritten(commit.raw, root, tip))
         self._flush()
         return tip
 
@@ -205,9 +205,9 @@ def _parsed(found: bytes, raw: bytes) -> _Commit:
     )
 
 
-def _rewritten(commit: _Commit, tree: bytes, parent: bytes | None) -> bytes:
+def rewritten(raw: bytes, tree: bytes, parent: bytes | None) -> bytes:
     """The commit with another tree and parent; a signature would not be right any more."""
-    head, _, message = commit.raw.partition(b"\n\n")
+    head, _, message = raw.partition(b"\n\n")
     lines = head.split(b"\n")
     kept = [line for line in lines if line.startswith((b"author ", b"committer ", b"encoding "))]
     first = [b"tree " + tree.hex().encode()]

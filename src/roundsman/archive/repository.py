@@ -87,7 +87,7 @@ class Repository:
         Raises `ArchiveUnavailableError` when what is there is not a repository that we can write,
         or another process writes it.
         """
-        finish_rebuilding(self.folder, self.files)
+        finish_rebuilding(self.folder, self.files, self._own_lock)
         if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
             self._create()
         ours = (self.folder / "roundsman").is_dir()

@@ -1,7 +1,6 @@
 """Carrying over every object of a damaged repository that is whole."""
 
 import hashlib
-import os
 import re
 import shutil
 import sqlite3
@@ -16,6 +15,7 @@ from roundsman import logs
 from roundsman.archive.command import Git
 from roundsman.archive.files import Files
 from roundsman.archive.joining import copy_objects
+from roundsman.archive.large import link_or_copy
 from roundsman.archive.objects import BLOB, COMMIT, OFFSET_DELTA, REFERENCE_DELTA, TREE, whole
 from roundsman.archive.pack_reading import (
     PackDamagedError,
@@ -187,11 +187,3 @@ def _last_reached(damaged: Path) -> bytes | None:
     except (sqlite3.Error, TypeError):
         return None
     return reached
-
-
-def link_or_copy(path: str | Path, there: str | Path) -> None:
-    """The same file under another name, without copying it where the disk can do that."""
-    try:
-        os.link(path, there)
-    except OSError:
-        shutil.copyfile(path, there)

@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Collection, Iterator
-from typing import IO, Final, cast
+from typing import IO, Final, NamedTuple, cast
 
 import msgspec
 
@@ -53,39 +53,77 @@ def extent(content: bytes) -> tuple[int, int | None]:
     return len(content), None if b"\0" in content[:LOOKED_AT] else content.count(b"\n")
 
 
-def changes(
-    git: Git, pair: Callable[[bytes], tuple[str, str] | None], reached: bytes | None, tip: bytes
-) -> Iterator[Kept]:
-    """What `git log` tells, first parents only, oldest first; sizes are not known to it.
+class Change(NamedTuple):
+    """What a commit says of one path, as against its first parent."""
+
+    status: bytes
+    """`A`, `M`, `D`, or `T` where a file became a link or the like."""
+    mode: bytes
+    blob: bytes
+    """Its id; twenty zeros where the path is gone."""
+    path: bytes
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """A commit, and what it changed."""
+
+    id: bytes
+    at: int
+    """When it was committed, Unix seconds."""
+    authored_at: int
+    subject: str
+    trailers: str
+    """Those of ours."""
+    changes: list[Change]
+
+
+def commits(git: Git, reached: bytes | None, tip: bytes) -> Iterator[Commit]:
+    """What `git log` tells, first parents only, oldest first.
 
     The output is split at NUL. A commit is the mark, then the fields of the format; a change is
-    the field `:modes blobs status`, then the path, of which `pair` says whose it is.
+    the field `:modes blobs status`, then the path.
     """
     span = tip.hex() if reached is None else f"{reached.hex()}..{tip.hex()}"
     fields = git.records(
         "log", "-z", "--reverse", "--first-parent", "-m", "--root", "--raw", "--no-abbrev",
         "--no-renames", f"--format={_FORMAT}", span, "--",
     )  # fmt: skip
-    commit, at, ended_at, subject = b"", 0, 0, ""
-    runs: dict[tuple[str, str], str] = {}
+    commit: Commit | None = None
     for field in fields:
         if field.lstrip(b"\n") == b"\x01":
-            commit = bytes.fromhex(next(fields).decode())
-            at, ended_at = int(next(fields)), int(next(fields))
-            subject = next(fields).decode(errors="replace")
-            runs = _runs(next(fields).decode(errors="replace"))
-        elif (change := field.lstrip(b"\n")).startswith(b":"):
-            _, mode, _, blob, _ = change.split()
-            owner = pair(next(fields))
-            if owner is not None and mode.startswith(b"100"):
+            if commit is not None:
+                yield commit
+            name, at, authored_at = bytes.fromhex(next(fields).decode()), next(fields), next(fields)
+            subject, trailers = (next(fields).decode(errors="replace") for _ in range(2))
+            commit = Commit(name, int(at), int(authored_at), subject, trailers, [])
+        elif commit is not None and (said := field.lstrip(b"\n")).startswith(b":"):
+            _, mode, _, blob, status = said.split()
+            commit.changes.append(Change(status, mode, bytes.fromhex(blob.decode()), next(fields)))
+    if commit is not None:
+        yield commit
+
+
+def changes(
+    git: Git, pair: Callable[[bytes], tuple[str, str] | None], reached: bytes | None, tip: bytes
+) -> Iterator[Kept]:
+    """Each content that a path came to, oldest first; `pair` says whose a path is.
+
+    Sizes are not known to it.
+    """
+    for commit in commits(git, reached, tip):
+        runs: dict[tuple[str, str], str] | None = None
+        for change in commit.changes:
+            owner = pair(change.path)
+            if owner is not None and change.mode.startswith(b"100"):
+                runs = _runs(commit.trailers) if runs is None else runs
                 yield Kept(
                     device=owner[0],
                     job=owner[1],
-                    commit=commit,
-                    blob=bytes.fromhex(blob.decode()),
-                    at=at,
-                    ended_at=ended_at,
-                    subject=subject,
+                    commit=commit.id,
+                    blob=change.blob,
+                    at=commit.at,
+                    ended_at=commit.authored_at,
+                    subject=commit.subject,
                     run_id=runs.get(owner),
                 )
 

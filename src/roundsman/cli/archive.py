@@ -1,14 +1,18 @@
 """`roundsman archive`: look at an archive, make it small, and take files out of it."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from tempfile import TemporaryDirectory
+from typing import IO, Final
 
 import click
 
-from roundsman.archive import adopting, checking, exporting
+from roundsman.archive import adopting, checking, exporting, thinning
 from roundsman.archive.adopted import AdoptedPath
+from roundsman.archive.thinning_line import Fate
+from roundsman.archive.thinning_policy import EXAMPLE, Policy
 from roundsman.clock import SystemClock
 from roundsman.errors import ConflictError
 
@@ -106,6 +110,79 @@ def export(repository: Path, folder: Path, at: str | None, commit: str | None) -
     for omission in exporting.export(git, chosen, folder):
         click.echo(f"left out: {omission}", err=True)
     click.echo(f"{folder}: the files of {chosen.hex()}")
+
+
+@command.command()
+@_REPOSITORY
+@click.argument("new", required=False, type=click.Path(path_type=Path))
+@click.option("--keep", "policy", required=True, help=f"Which versions stay, such as `{EXAMPLE}`.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Put the new repository in the place of the old one, which stays beside it as it is.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say how many versions would stay.")
+@click.option(
+    "--report",
+    type=click.File("x", encoding="utf-8", lazy=False),
+    help="Write into this new file what became of each version, tab-separated: kept or dropped, "
+    "device, job, time, commit, and the commit in the new repository.",
+)
+def thin(
+    repository: Path,
+    new: Path | None,
+    *,
+    policy: str,
+    replace: bool,
+    dry_run: bool,
+    report: IO[str] | None,
+) -> None:
+    """Write REPOSITORY anew as NEW, without the versions that a policy by age drops.
+
+    The first and the latest version of each result stay in any case. REPOSITORY is only read, as of
+    the commit that its branch names at the beginning, so this works beside a running controller;
+    with --replace it is refused beside one. Commits after the first version that goes have new
+    ids, so NEW cannot be pushed to where REPOSITORY was pushed to.
+    """
+    if (new is None) != (replace or dry_run):
+        raise click.UsageError("expected either NEW, --replace or --dry-run")
+    source = checking.open_repository(repository)
+    now = SystemClock().now()
+    parsed = Policy.parse(policy, now)
+    for line in parsed.said():
+        click.echo(line)
+    if dry_run:
+        with TemporaryDirectory() as scratch:
+            found = thinning.count(source, parsed, Path(scratch) / "versions.sqlite")
+        click.echo(f"{found.kept:,} of {found.versions:,} versions of {found.results:,} results")
+        return
+    told = (lambda _: None) if report is None else _teller(report)
+    if new is None:
+        done = thinning.thin_and_replace(source, parsed, now=now, report=told)
+    else:
+        done = thinning.thin(source, new, parsed, now=now, report=told)
+    for name, value in (
+        ("read up to", done.tip),
+        ("written up to", done.new_tip),
+        ("versions", f"{done.versions_kept:,} of {done.versions:,} of {done.results:,} results"),
+        ("commits", f"{done.commits_kept:,} of {done.commits:,}"),
+        ("beside git", f"{done.contents_left:,} contents left out"),
+        *(("left out", name) for name in done.references_left),
+        *(() if done.kept_as is None else (("before", f"is kept as {done.kept_as}"),)),
+    ):
+        click.echo(f"{name:14} {value}")
+
+
+def _teller(report: IO[str]) -> Callable[[Fate], None]:
+    """What writes a line for each version."""
+
+    def tell(fate: Fate) -> None:
+        at = datetime.fromtimestamp(fate.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        new = "" if fate.new is None else fate.new.hex()
+        words = ("kept" if new else "dropped", *fate.pair, at, fate.old.hex(), new)
+        report.write("\t".join(words) + "\n")
+
+    return tell
 
 
 @command.command()

@@ -23,7 +23,7 @@ COMMANDS: Final = {
     "platform": "List, show and test platforms: what is known of devices' operating systems.",
     "simulate": "Play devices from recorded dialogues and state machines.",
     "check": "Say everything that is wrong with a configuration file.",
-    "archive": "Check, measure, compact, export and begin the archive.",
+    "archive": "Check, measure, compact, thin, export and begin the archive.",
     "token": "Make a token and the hash that goes into the configuration.",
     "demo": "Show the whole of it on a simulated fleet.",
 }

@@ -20,6 +20,7 @@ from roundsman.archive.command import Git
 from roundsman.archive.interface import ArchiveUnavailableError
 from roundsman.archive.large import copy_contents
 from roundsman.archive.remotes.access import Access
+from roundsman.archive.thinned import is_left_behind
 
 _LIMIT_SECONDS: Final = 6 * 3600
 """A program that takes longer is ended; one that is stuck ends earlier by itself."""
@@ -77,6 +78,12 @@ class Remote:
             theirs = self._fetch(branch, refusal)
             if self._git.is_ancestor(theirs, commit):
                 raise refusal
+            if is_left_behind(self._git, theirs):
+                self._git.run("update-ref", "-d", self.tracking(branch))
+                raise RemoteError(
+                    f"{self.name}: it has the history of before the archive was thinned",
+                    remedy="name another, empty repository as the remote, and keep this one",
+                )
             log.info("archive.others_pushed", remote=self.name, commit=theirs.hex())
             take_in(theirs)
             self._pause(attempt)
