@@ -13,12 +13,15 @@ from tempfile import TemporaryDirectory
 from bench.report import Row
 from roundsman.ledger.interface import Finish, LeasedSlot, PlannedSlot, TagFilter
 from roundsman.ledger.sqlite.driver import SqliteLedger
+from roundsman.schedules.plans import plan_of
 from roundsman.wire.execution import LeaseKey
+from roundsman.wire.job import Schedule
 from roundsman.wire.run import Outcome, Run
 
 TAG_SETS = 48
 EVERYTHING = TagFilter()
 NOW = 1_700_000_000
+HOURLY = plan_of(Schedule(duration="1 hour"))
 LEASE = 120
 AT_ONCE = 32
 ROUNDS = 3
@@ -30,7 +33,7 @@ def planned(number: int, tag_sets: int = TAG_SETS) -> list[PlannedSlot]:
             device=f"device-{i // 5:06}",
             job=f"job-{i % 5}",
             tags=(f"site-{i // 5 % tag_sets:05}",),
-            plan="hourly",
+            plan=HOURLY,
             first_due=NOW - 3600 + i % 3600,
         )
         for i in range(number)
@@ -53,7 +56,7 @@ def finished(leased: LeasedSlot) -> Finish:
         version="0" * 40,
         digest="0" * 64,
     )
-    return Finish(run=run, key=key, next_due=leased.due + 3600)
+    return Finish(run=run, key=key, plan=leased.plan, next_due=leased.due + 3600)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from roundsman.ledger.interface import Ledger
 from roundsman.ledger.memory import MemoryLedger
 from roundsman.schedules.duration import Duration
 from roundsman.schedules.interface import Schedule
+from roundsman.schedules.plans import plan_of
 from roundsman.secret import Secret
 from roundsman.testing.clock import ManualClock
 from roundsman.testing.memory_archive import MemoryArchive
@@ -60,7 +61,7 @@ def slot(
         device=device,
         job=job,
         schedule=schedule or Duration(f"{PERIOD} seconds"),
-        plan=job.schedule.duration or "other",
+        plan=plan_of(job.schedule),
         retries=retries,
     )
 

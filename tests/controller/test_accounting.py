@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 
 from roundsman.archive.git import GitArchive
@@ -17,7 +18,9 @@ from roundsman.config.records import (
 from roundsman.ledger.drivers import open_ledger
 from roundsman.ledger.interface import RunQuery, SlotQuery
 from roundsman.testing.clock import ManualClock
+from roundsman.wire.accounts import SlotAudit
 from roundsman.wire.job import MissedPolicy
+from roundsman.wire.page import Page
 from roundsman.wire.run import FailureClass, Outcome, Run, Slot
 from tests.controller import multipart
 from tests.controller.serving import (
@@ -34,6 +37,7 @@ from tests.controller.serving import (
 DEVICES: Final = ("edge0", "edge1")
 JOBS: Final = ("backup", "check")
 LATE: Final = 2000  # beyond every lease, delay and hold
+RAN: Final = (Outcome.SUCCEEDED, Outcome.FAILED)
 NO_OUTCOME: Final = {Outcome.RETRIED, Outcome.STALE}
 
 
@@ -142,6 +146,11 @@ async def runs_of(running: Served) -> list[Run]:
             return found
 
 
+async def audit_of(running: Served) -> tuple[SlotAudit, ...]:
+    async with running.http.get("/api/v1/audit/slots?from=0") as answer:
+        return msgspec.json.decode(await answer.read(), type=Page[SlotAudit]).items
+
+
 @pytest.mark.parametrize("policy", MissedPolicy)
 async def test_every_due_time_has_one_outcome_whatever_happens(
     tmp_path: Path, policy: MissedPolicy, rng: random.Random
@@ -149,6 +158,7 @@ async def test_every_due_time_has_one_outcome_whatever_happens(
     clock = ManualClock(START)
     runs: list[Run] = []
     slots: tuple[Slot, ...] = ()
+    audited: tuple[SlotAudit, ...] = ()
     for last in (False, False, True):  # with a restart between
         ledger = await open_ledger(tmp_path)
         archive = GitArchive(tmp_path / "archive.git", clock)
@@ -164,7 +174,12 @@ async def test_every_due_time_has_one_outcome_whatever_happens(
             await fates.drain()
             runs = await runs_of(running)
             slots = await slots_of(running, clock)
+            audited = await audit_of(running)
     print(Counter(run.outcome.value for run in runs))
+    assert [each.balance.difference for each in audited] == [0] * len(slots)
+    for each in audited:  # the same, told by the audit
+        outcomes = [(count.outcome, count.cause) for count in each.balance.outcomes]
+        assert all((cause is None) == (outcome in RAN) for outcome, cause in outcomes)
     assert all(standing.due is not None and standing.due > clock.now() for standing in slots)
     for standing in slots:
         ended = [

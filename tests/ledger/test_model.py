@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from roundsman.errors import NotFoundError
 from roundsman.ledger.fairness import Turns
 from roundsman.ledger.interface import (
+    AccountQuery,
     Extent,
     Finish,
     KeptResult,
@@ -32,7 +33,7 @@ from roundsman.ledger.interface import (
 )
 from roundsman.ledger.memory import MemoryLedger
 from roundsman.ledger.sqlite.driver import SqliteLedger
-from roundsman.testing.ledger_conformance import lease_of, repeat_of
+from roundsman.testing.ledger_conformance import HOURLY, OTHER, lease_of, repeat_of
 from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.run import FailureClass, Outcome, Run, SlotState
@@ -52,7 +53,7 @@ PLANS = st.builds(
     DEVICES,
     JOBS,
     st.sampled_from(TAG_SETS),
-    st.sampled_from(["p1", "p2"]),
+    st.sampled_from([HOURLY, OTHER]),
     st.none() | OFFSETS,
 )
 
@@ -171,6 +172,7 @@ class Ledgers(RuleBasedStateMachine):
             run=run if with_run else None,
             key=key_of(leased),
             next_due=None if offset is None else self.now + offset,
+            plan=leased.plan,
             spans=self.some_spans(spans),
             retry_at=None if retry is None else self.now + retry,
             breaker=self.some_breaker(leased.device, said),
@@ -262,6 +264,7 @@ class Ledgers(RuleBasedStateMachine):
                 device=slot.device,
                 job=slot.job,
                 epoch=slot.epoch + late,
+                plan=slot.plan,
                 next_due=None if offset is None else self.now + offset,
                 spans=self.some_spans(spans),
             )
@@ -289,6 +292,10 @@ async def knowledge(ledger: Ledger, now: float) -> list[object]:
     leases = [await lease_of(ledger, slot.device, slot.job) for slot in slots.items]
     runs = await ledger.runs(RunQuery(limit=10_000))
     breakers = [await ledger.breaker(f"d{number}") for number in range(4)]
+    accounts = [
+        await ledger.accounts(AccountQuery(since=START + since, until=START + until), now)
+        for since, until in ((-9000, 9000), (-60, 60))
+    ]
     results = [await ledger.result_of(slot.device, slot.job) for slot in slots.items]
     held = [*breakers, *await ledger.open_breakers()]
     return [
@@ -296,6 +303,7 @@ async def knowledge(ledger: Ledger, now: float) -> list[object]:
         by_state,
         leases,
         held,
+        accounts,
         results,
         await ledger.pauses(),
         sorted(map(described, runs.items)),

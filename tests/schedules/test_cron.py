@@ -155,6 +155,23 @@ def test_law_in_every_zone_near_its_changes(zone: str, somewhere: int, offset: i
     holds_its_law(schedule, [float(moment) for moment in moments])
 
 
+@given(
+    expressions,
+    st.sampled_from(ZONES),
+    st.sampled_from(MOMENTS),
+    st.integers(-100_000, 100_000),
+    st.integers(-10, 200_000),
+)
+@example("30 * * * *", "Pacific/Apia", "2011-12-30T10:00Z", -90_000, 190_000)
+def test_counting_is_walking(
+    expression: str, zone: str, moment: str, before: int, seconds: int
+) -> None:
+    schedule = built(expression, zone)
+    start = at(moment) + before
+    walked = due_times(schedule, start, start + seconds, cap=1_000_000)
+    assert schedule.count(start, start + seconds) == len(walked)
+
+
 def next_change(zone: str, start: int) -> int:
     """The first change of a zone's offset after an instant, within four years; else the instant."""
     info = ZoneInfo(zone)

@@ -9,7 +9,7 @@ from roundsman.schedules.bounds import FIRST, LAST
 from roundsman.schedules.build import build
 from roundsman.schedules.duration import Duration
 from roundsman.schedules.fixed import Fixed
-from roundsman.schedules.interface import ScheduleError, due_times
+from roundsman.schedules.interface import Schedule, ScheduleError, due_times
 from roundsman.schedules.iso_8601 import Iso8601
 from roundsman.wire import job
 from tests.schedules.laws import at, holds_its_law
@@ -195,3 +195,26 @@ def test_far_jumps_are_direct() -> None:
     schedule = Iso8601("R/0002-01-01T00:00:00Z/PT1S")
     start = at("2026-01-01T00:00Z")
     assert due_times(schedule, start, start + 1000, cap=1000)[-1] == start + 1000
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Duration("7 seconds"),
+        Fixed(1_700_000_300),
+        Iso8601("R40/2023-11-14T22:13:20Z/PT90S"),
+        Iso8601("R/2023-10-31T22:13:20Z/P1M"),
+        Iso8601("R9/P1D/2023-11-20T00:00:00Z"),
+    ],
+)
+@given(
+    before=st.floats(-1_000_000, 1_000_000),
+    seconds=st.floats(-10, 10_000) | st.floats(-10, 10_000_000),
+)
+def test_counting_is_walking(schedule: Schedule, before: float, seconds: float) -> None:
+    start = 1_700_000_000 + before
+    end = (
+        min(start + seconds, start + 30_000) if isinstance(schedule, Duration) else start + seconds
+    )
+    assert schedule.count(start, end) == len(due_times(schedule, start, end, cap=1_000_000))
+    assert schedule.count(start, float("inf")) >= schedule.count(start, end)

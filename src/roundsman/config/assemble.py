@@ -187,11 +187,12 @@ class Assembly:
                 path = origin(self._slot_layers(job, expanded.layers), lack.path)
                 self._unfit.setdefault(lack._replace(path=path), []).append(name)
             else:
+                schedule, plan = template.planned.of(name, job)
                 yield ConfiguredSlot(
                     device=device,
                     job=made,
-                    schedule=template.planned.times,
-                    plan=template.planned.plan,
+                    schedule=schedule,
+                    plan=plan,
                     retries=template.retries,
                     shrink_guard=template.shrink_guard,
                 )

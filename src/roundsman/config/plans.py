@@ -1,22 +1,25 @@
 """Schedules as configured, ready to be asked."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import msgspec
-
-from roundsman.schedules.build import build
 from roundsman.schedules.interface import Schedule, ScheduleError
+from roundsman.schedules.plans import Spreadable, plan_of, spreadable
+from roundsman.schedules.splay import share_of
 from roundsman.wire import job as wire
 
 
 class Planned(NamedTuple):
-    """A schedule as configured, ready to be asked, and its fingerprint."""
+    """A schedule as configured, ready to be asked."""
 
     configured: wire.Schedule
-    times: Schedule
-    plan: str
+    spreadable: Spreadable
+
+    def of(self, device: str, job: str) -> tuple[Schedule, str]:
+        """The due times of one device with a job, and the same as a text."""
+        splay = self.spreadable.splay
+        share = share_of(device, job, splay.window) if splay is not None else 0
+        return self.spreadable.times(share), plan_of(self.configured, share)
 
 
 class Schedules:
@@ -38,8 +41,6 @@ class Schedules:
     @staticmethod
     def _built(configured: wire.Schedule) -> Planned | str:
         try:
-            times = build(configured)
+            return Planned(configured, spreadable(configured))
         except ScheduleError as error:
             return error.text
-        canonical = msgspec.json.encode(configured)
-        return Planned(configured, times, hashlib.sha256(canonical).hexdigest()[:16])

@@ -245,9 +245,9 @@ class ConfiguredSlot(msgspec.Struct, frozen=True, kw_only=True):
     job: Job
     """Expanded job; shared by all devices for which it reads the same."""
     schedule: Schedule
-    """Its due times; shared likewise."""
+    """Its due times; shared likewise, unless they are splayed."""
     plan: str
-    """Short fingerprint of the schedule; changes when the due times do."""
+    """The same as a text (`schedules.plans`); changes when the due times do."""
     retries: Retries = Retries()
     """How often it is tried again."""
     shrink_guard: ShrinkGuard = ShrinkGuard()

@@ -51,6 +51,10 @@ class Schedule(_Record):
     """Repeating interval, such as `R/2026-01-01T00:00:00Z/PT1H`; due at the start of each."""
     fixed: Annotated[int, Meta(ge=0, le=253_402_300_799)] | None = None
     """One instant, in Unix seconds."""
+    splay: str | None = None
+    """Spread the devices over so long after each of these times, such as `30 minutes`, so that they
+    do not all come at once. Each device waits its own part of it, always the same, and never up to
+    the next time. Default: all at once."""
 
 
 class InlineCommands(_Record):

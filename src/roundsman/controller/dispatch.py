@@ -10,8 +10,11 @@ from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.config.records import ConfiguredSlot
 from roundsman.controller.access import Principal
+from roundsman.controller.attendance import Attendance
+from roundsman.controller.causes import all_explained, facts_of
 from roundsman.controller.planner import Planner, after_too_late, is_too_late
-from roundsman.ledger.interface import Finish, LeasedSlot, Ledger, TagFilter
+from roundsman.ledger.interface import Finish, LeasedSlot, Ledger, Presence, TagFilter
+from roundsman.schedules.plans import times_of
 from roundsman.wire.execution import Lease, LeaseKey
 
 log = logs.get(__name__)
@@ -44,8 +47,11 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 class Dispatch:
     """Leases due slots to workers."""
 
-    def __init__(self, *, planner: Planner, ledger: Ledger, clock: Clock) -> None:
+    def __init__(
+        self, *, planner: Planner, ledger: Ledger, attendance: Attendance, clock: Clock
+    ) -> None:
         """Offer the planner's slots, as the ledger has them due."""
+        self._attendance = attendance
         self._planner = planner
         self._ledger = ledger
         self._clock = clock
@@ -60,6 +66,7 @@ class Dispatch:
         room = min(wanted.max, limits.executions_per_call)
         horizon = min(wanted.seconds, limits.seconds_ahead)
         tags = TagFilter(any_of=wanted.tags or None, within=principal.tags)
+        self._attendance.heard(tags, principal.worker_id)
         deadline = self._clock.monotonic() + SKIPPING_SECONDS
         offers: list[Offer] = []
         while len(offers) < room and self._clock.monotonic() < deadline:
@@ -102,8 +109,11 @@ class Dispatch:
         return offers
 
     async def _skip(self, late: Sequence[tuple[LeasedSlot, ConfiguredSlot]], now: float) -> None:
+        presences = await self._attendance.between(min(lease.due for lease, _ in late), now)
         # In a thread: after a long outage there is much to count.
-        finishes = await asyncio.to_thread(lambda: [_missed(*pair, now) for pair in late])
+        finishes = await asyncio.to_thread(
+            lambda: [_missed(*pair, now, presences) for pair in late]
+        )
         await self._ledger.finish(finishes, now)
         log.info("dispatch.skipped", count=len(late))
 
@@ -116,11 +126,15 @@ class Dispatch:
         )
 
 
-def _missed(lease: LeasedSlot, slot: ConfiguredSlot, now: float) -> Finish:
-    following = after_too_late(lease, slot.schedule, slot.job, now)
+def _missed(
+    lease: LeasedSlot, slot: ConfiguredSlot, now: float, presences: Sequence[Presence]
+) -> Finish:
+    times = times_of(lease.plan)
+    following = after_too_late(lease, times, slot.job, now)
     return Finish(
         run=None,
         key=LeaseKey(device=lease.device, job=lease.job, epoch=lease.epoch),
         next_due=following.due,
-        spans=following.spans,
+        plan=lease.plan,
+        spans=all_explained(following.spans, times, facts_of(lease, presences)),
     )

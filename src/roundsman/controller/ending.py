@@ -11,10 +11,13 @@ import msgspec
 from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.config.records import ConfiguredSlot
+from roundsman.controller.attendance import Attendance
 from roundsman.controller.batching import Batches
+from roundsman.controller.causes import all_explained, facts_of
 from roundsman.controller.judgement import Health, health_after, retry_at
 from roundsman.controller.planner import LONG_OVERDUE_SECONDS, Next, Planner, after_run
 from roundsman.ledger.interface import Finish, FinishAnswer, KeptResult, LeasedSlot, Ledger
+from roundsman.schedules.plans import times_of
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.run import Outcome, Run
 
@@ -27,8 +30,11 @@ AT_ONCE: Final = 128
 class Ending:
     """Writes runs, and what comes after each. Those that fall together share the ledger's call."""
 
-    def __init__(self, *, planner: Planner, ledger: Ledger, clock: Clock) -> None:
+    def __init__(
+        self, *, planner: Planner, ledger: Ledger, attendance: Attendance, clock: Clock
+    ) -> None:
         """End the leases of the planner's slots."""
+        self._attendance = attendance
         self._planner = planner
         self._ledger = ledger
         self._clock = clock
@@ -42,7 +48,7 @@ class Ending:
 
         `result` is what is known of the slot's result from now on, if that is new.
         """
-        # A reload meanwhile counts: the slot goes on by its new schedule.
+        # A reload meanwhile counts for policies; the due times are those that the ledger has.
         slot = self._planner.find(lease.device, lease.job) or slot
         following = await self._after(lease, slot)
         if run.outcome is not Outcome.FAILED:
@@ -61,9 +67,16 @@ class Ending:
 
     async def _after(self, lease: LeasedSlot, slot: ConfiguredSlot) -> Next:
         now = self._clock.now()
+        times = times_of(lease.plan)
         if now - lease.due > LONG_OVERDUE_SECONDS:
-            return await asyncio.to_thread(after_run, lease, slot.schedule, slot.job, now)
-        return after_run(lease, slot.schedule, slot.job, now)
+            following = await asyncio.to_thread(after_run, lease, times, slot.job, now)
+        else:
+            following = after_run(lease, times, slot.job, now)
+        if not following.spans:
+            return following
+        presences = await self._attendance.between(lease.due, now)
+        facts = facts_of(lease, presences)
+        return Next(following.due, all_explained(following.spans, times, facts))
 
     async def _finish(
         self,
@@ -78,6 +91,7 @@ class Ending:
                 run=run,
                 key=LeaseKey(device=lease.device, job=lease.job, epoch=lease.epoch),
                 next_due=following.due,
+                plan=lease.plan,
                 spans=following.spans if run.retry_at is None else (),
                 retry_at=run.retry_at,
                 breaker=health.breaker,

@@ -19,6 +19,7 @@ from roundsman.archive.interface import Archive, Entry, Stored
 from roundsman.clock import Clock
 from roundsman.config.records import ConfiguredSlot
 from roundsman.controller.access import ForbiddenError, Principal
+from roundsman.controller.attendance import Attendance
 from roundsman.controller.batching import Batches
 from roundsman.controller.ending import AT_ONCE, Ending
 from roundsman.controller.evidence import Evidence
@@ -126,6 +127,7 @@ class Intake:
         evidence: Evidence,
         clock: Clock,
         turns: Turns,
+        attendance: Attendance,
     ) -> None:
         """Keep what comes in for the planner's slots."""
         self._planner = planner
@@ -137,7 +139,7 @@ class Intake:
         self._standings = Batches(ledger.standings, most=AT_ONCE)
         self._sizes = Batches(archive.sizes, most=AT_ONCE)
         self._small = Batches(archive.store_all, most=AT_ONCE)
-        self._ending = Ending(planner=planner, ledger=ledger, clock=clock)
+        self._ending = Ending(planner=planner, ledger=ledger, attendance=attendance, clock=clock)
 
     async def complete(
         self, completion: Completion, content: Received | None, principal: Principal

@@ -1,16 +1,18 @@
 """What a person asks for beside the schedule: run now, pause, resume, release."""
 
 import asyncio
+from collections.abc import Sequence
 
 from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.controller.access import Principal
+from roundsman.controller.attendance import Attendance
 from roundsman.controller.inspection import DeviceNotFoundError, JobNotFoundError
 from roundsman.controller.intake import SlotNotFoundError
 from roundsman.controller.paging import page_of
-from roundsman.controller.planner import Planner
+from roundsman.controller.planner import Held, Planner
 from roundsman.errors import ConflictError
-from roundsman.ledger.interface import Ledger
+from roundsman.ledger.interface import Ledger, ResumedSlot
 from roundsman.wire.manage import PauseAnswer, ReleaseAnswer, ResumeAnswer, RunNowAnswer
 from roundsman.wire.page import Page
 from roundsman.wire.pause import Pause, PauseKind
@@ -28,8 +30,11 @@ class PausedError(ConflictError):
 class Operations:
     """Changes what is due, through the ledger alone."""
 
-    def __init__(self, *, planner: Planner, ledger: Ledger, clock: Clock) -> None:
+    def __init__(
+        self, *, planner: Planner, ledger: Ledger, attendance: Attendance, clock: Clock
+    ) -> None:
         """Act on the slots of the planner's configuration."""
+        self._attendance = attendance
         self._planner = planner
         self._ledger = ledger
         self._clock = clock
@@ -75,7 +80,9 @@ class Operations:
             return ResumeAnswer(changed=False)
         now = self._clock.now()
         # Off the event loop: a long pause of many slots takes a while to work out.
-        resumptions = await asyncio.to_thread(self._planner.resume, slots, now)
+        resumptions = await asyncio.to_thread(
+            self._planner.resume, slots, now, await self._held(kind, name, slots, now)
+        )
         if not await self._ledger.resume(kind, name, resumptions, now):
             return ResumeAnswer(changed=False)
         log.info("pause.ended", kind=kind.value, name=name, by=by.name)
@@ -87,6 +94,22 @@ class Operations:
                 (each.next_due for each in resumptions if each.next_due is not None), default=None
             ),
         )
+
+    async def _held(
+        self, kind: PauseKind, name: str, slots: Sequence[ResumedSlot], now: float
+    ) -> Held:
+        """Since when the pause holds, and who was there before it, while slots were due."""
+        since = min(
+            (
+                pause.since
+                for pause in await self._ledger.pauses()
+                if (pause.kind, pause.name) == (kind, name)
+            ),
+            default=now,
+        )
+        first = min((slot.due for slot in slots if slot.due is not None), default=since)
+        before = await self._attendance.between(first, since) if first < since else []
+        return Held(since, before)
 
     async def release(self, device: str, *, by: Principal) -> ReleaseAnswer:
         """Close the breaker of a device. Raises `DeviceNotFoundError`."""

@@ -11,6 +11,8 @@ from roundsman.clock import Clock
 from roundsman.config.records import Configuration
 from roundsman.controller.acceptance import Acceptance
 from roundsman.controller.access import Access
+from roundsman.controller.accounts import Accounts
+from roundsman.controller.attendance import Attendance
 from roundsman.controller.audit import Audit
 from roundsman.controller.dispatch import Dispatch
 from roundsman.controller.evidence import Evidence
@@ -66,16 +68,20 @@ class Controller:
         self.access = Access(configuration.controller.tokens)
         self.audit = Audit(ledger=ledger, clock=clock)
         self.fleet = Fleet(ledger=ledger, audit=self.audit, clock=clock)
+        self.attendance = Attendance(ledger=ledger, clock=clock)
         self.workers = Workers(
             planner=self.planner,
             ledger=ledger,
             access=self.access,
             fleet=self.fleet,
+            attendance=self.attendance,
             clock=clock,
         )
         self.spool = Spool(data / "spool")
         self.evidence = Evidence(data / "evidence")
-        self.dispatch = Dispatch(planner=self.planner, ledger=ledger, clock=clock)
+        self.dispatch = Dispatch(
+            planner=self.planner, ledger=ledger, attendance=self.attendance, clock=clock
+        )
         turns = Turns()
         self.intake = Intake(
             planner=self.planner,
@@ -84,6 +90,7 @@ class Controller:
             evidence=self.evidence,
             clock=clock,
             turns=turns,
+            attendance=self.attendance,
         )
         self.acceptance = Acceptance(
             planner=self.planner,
@@ -103,7 +110,10 @@ class Controller:
         self._loops: list[asyncio.Task[None]] = []
         self.history = History(ledger=ledger, evidence=self.evidence, clock=clock)
         self.results = Results(planner=self.planner, archive=archive, clock=clock)
-        self.operations = Operations(planner=self.planner, ledger=ledger, clock=clock)
+        self.accounts = Accounts(ledger=ledger, attendance=self.attendance, clock=clock)
+        self.operations = Operations(
+            planner=self.planner, ledger=ledger, attendance=self.attendance, clock=clock
+        )
 
     @property
     def configuration(self) -> Configuration:
@@ -116,10 +126,12 @@ class Controller:
         await self.archive.open()
         self.spool.open()
         await self.access.refresh_workers(self.ledger)
+        await self.attendance.open()
         await self.reloading.sync()
         self._loops = [
             asyncio.create_task(self.retention.run()),
             asyncio.create_task(self.audit.run()),
+            asyncio.create_task(self.attendance.run()),
         ]
 
     async def close(self) -> None:
@@ -130,6 +142,7 @@ class Controller:
         await asyncio.gather(*self._loops, return_exceptions=True)
         if self._loops:
             await self.audit.run_once()
+            await self.attendance.close()
         await self.archive.close()
         await self.ledger.close()
 

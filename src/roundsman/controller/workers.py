@@ -8,6 +8,7 @@ import msgspec
 from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.controller.access import Access, ForbiddenError, Principal, new_token
+from roundsman.controller.attendance import Attendance
 from roundsman.controller.fleet import Fleet
 from roundsman.controller.paging import page_of
 from roundsman.controller.planner import Planner
@@ -49,12 +50,14 @@ class Workers:
         ledger: Ledger,
         access: Access,
         fleet: Fleet,
+        attendance: Attendance,
         clock: Clock,
     ) -> None:
         """Serve the workers in `ledger`, whose tokens `access` knows."""
         self._ledger = ledger
         self._access = access
         self._fleet = fleet
+        self._attendance = attendance
         self._clock = clock
         self._planner = planner
 
@@ -104,6 +107,7 @@ class Workers:
         now = self._clock.now()
         if not await self._ledger.touch_worker(worker_id, now=now, address=address):
             raise WorkerNotFoundError(worker_id)
+        self._attendance.alive(worker_id)
         until = now + self._planner.configuration.controller.leases.seconds
         held = await self._ledger.renew(request.leases, worker_id=worker_id, now=now, until=until)
         lost = tuple(key for key, kept in zip(request.leases, held, strict=True) if not kept)

@@ -14,7 +14,9 @@ The laws, tested for each driver by `roundsman.testing.ledger_conformance`:
    time, or that of their next attempt. Half of the room is shared evenly among the lanes that
    match; the rest goes to the oldest, so that no tag starves another.
 6. **One outcome.** `finish` writes a run and moves the slot in one transaction, together with the
-   spans of due times that were coalesced into it or missed.
+   spans of due times that were coalesced into it or missed. What was planned is known beside that:
+   a slot has a plan since some instant, and plans that were replaced are kept. Each time of a plan
+   later than its beginning and not later than its end has one outcome, or is open.
 7. **One probe.** While a device's breaker is open, none of its slots is offered but one, from the
    probe time on; and what a person asked for. Leases run to their end.
 8. **Harmless repeats.** Finishing again with the digest of the run that ended that lease answers
@@ -38,7 +40,7 @@ from roundsman.wire.page import Page as Page  # noqa: PLC0414  # likewise
 from roundsman.wire.pause import Pause as Pause  # noqa: PLC0414  # likewise
 from roundsman.wire.pause import PauseKind as PauseKind  # noqa: PLC0414  # likewise
 from roundsman.wire.process import Process, ProcessState
-from roundsman.wire.run import Outcome, Run, Slot, SlotState
+from roundsman.wire.run import Cause, Outcome, Run, Slot, SlotState
 from roundsman.wire.run import RunNow as RunNow  # noqa: PLC0414  # likewise
 from roundsman.wire.worker import Worker
 
@@ -59,7 +61,8 @@ class PlannedSlot(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...]
     """Tags of the device, sorted; together they name the slot's lane."""
     plan: str
-    """Fingerprint of the schedule; when it differs from the one kept, `first_due` takes effect."""
+    """Its due times (`schedules.plans`); when they are others than those kept, `first_due` takes
+    effect."""
     first_due: int | None
     """When it is due first if it is new or its schedule changed; none: never."""
 
@@ -116,6 +119,19 @@ class KeptResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The result that came after it and is not believed yet."""
 
 
+class LostLease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The leases of a due time that ran out before the one there is now."""
+
+    since: float
+    """When the first of them was claimed."""
+    until: float
+    """When the last of them ran out."""
+    worker_id: str | None = None
+    """Who had the last of them."""
+    count: int = 1
+    """How many there were."""
+
+
 class LeasedSlot(msgspec.Struct, frozen=True, kw_only=True):
     """A slot under a lease."""
 
@@ -143,6 +159,13 @@ class LeasedSlot(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the device's breaker is open now; only in what `standings` returns."""
     result: KeptResult | None = None
     """What is known of the slot's result, if anything is; only in what `standings` returns."""
+    plan: str = ""
+    """The slot's due times now. Those of before may have been replaced since it was claimed."""
+    planned_since: float = 0.0
+    """Later than this the plan counts; a `due` that is not belongs to a plan of before, all of
+    whose other times are accounted for."""
+    lost: LostLease | None = None
+    """The leases of this due time that ran out before."""
 
 
 class ResultKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,6 +198,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     last_due: int
     count: int
     reason: str | None = None
+    cause: Cause | None = None
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +211,9 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     """Which lease."""
     next_due: int | None
     """The slot's next due time; none: its schedule has ended."""
+    plan: str
+    """The plan by which that and `spans` were worked out. Where it was replaced meanwhile, neither
+    counts: the slot goes on with the first time of its new plan."""
     spans: tuple[Span, ...] = ()
     """Due times that this run stands for, or that were missed."""
     retry_at: int | None = None
@@ -216,7 +243,10 @@ class ResumedSlot(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     job: str
     due: int | None
+    """By its schedule: beside it may stand what a person asked for, which no pause takes away."""
     epoch: int
+    plan: str
+    planned_since: float
     ready: int | None = None
     """From when on it would be offered: `due`, or the time of its next attempt."""
 
@@ -228,8 +258,78 @@ class Resumption(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     epoch: int
     """As in `ResumedSlot`; when the slot moved on since, this entry is passed over."""
+    plan: str
+    """The plan by which this was worked out; where it was replaced since, the entry is passed
+    over."""
     next_due: int | None
     spans: tuple[Span, ...] = ()
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of time in which a controller was up, or in which workers asked it for work."""
+
+    session: str
+    """Which controller, from one start to its end."""
+    asked: TagFilter | None
+    """What the workers asked for; none: it is about the controller itself."""
+    since: float
+    """From its start on, or from when it was asked first."""
+    until: float
+    """Up to when that is known."""
+
+
+class AccountQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose due times to account for, in order of device and job, and from when to when."""
+
+    since: int
+    """From this instant on."""
+    until: int
+    """Before this instant."""
+    device: str | None = None
+    job: str | None = None
+    tag: str | None = None
+    after: str | None = None
+    limit: int = 100
+
+
+class PlanEpoch(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan, and when it counted."""
+
+    plan: str
+    since: float
+    """Its times later than this."""
+    until: float | None
+    """And not later than this; none: it counts still."""
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """How many rows of the history, or due times in them, are alike."""
+
+    outcome: Outcome
+    cause: Cause | None
+    on_demand: bool
+    count: int
+    """Due times; of `RETRIED` and `STALE`, rows."""
+
+
+class SlotAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the due times of one device and job, each thing by itself."""
+
+    device: str
+    job: str
+    tags: tuple[str, ...]
+    plans: tuple[PlanEpoch, ...]
+    """Those that counted at some time in question, oldest first, the one that counts still last."""
+    tallies: tuple[Tally, ...]
+    """Of what was due in that time; on-demand ones stand beside the plans."""
+    cut: tuple[Span, ...]
+    """Spans that lie in that time with one part only; not in `tallies`."""
+    open_due: int | None
+    """The first of its due times that has no outcome yet, whenever it is; none: there is none."""
+    state: SlotState | None
+    """Where the slot stands now; none: it was taken away."""
+    attempts: int
+    """How many attempts at `open_due` failed so far."""
 
 
 class SlotQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -306,13 +406,14 @@ class Ledger(ABC):
     async def sync_slots(self, planned: Sequence[PlannedSlot], now: float) -> SyncSummary:
         """Make the slots those of the configuration, in one transaction.
 
-        New pairs are added. A changed `plan` sets the due time to `first_due` unless the slot is
-        leased or asked for on demand, in which case it takes effect when that ends (the caller
-        computes the next due time from the new schedule anyway); if the old due time had passed,
-        a `MISSED` run with the reason is written. Changed tags move the slot to another lane. A
-        pair that is gone is removed; if its due time had passed or it was leased, a `MISSED` run
-        with the reason is written. Should it come back, it goes on counting its epochs, so that
-        its old leases stay stale.
+        New pairs are added, planned from `now` on. A changed `plan` sets the due time to
+        `first_due`, unless the slot is leased: then that lease's due time stays, and the first time
+        of the new plan comes when it ends. A slot asked for on demand goes on to `first_due` after
+        that. The times of the old plan that had passed without a run are written as `MISSED`, those
+        after a leased one too, and the old plan is kept with its end (`accounts`). Changed
+        tags move the slot to another lane. A pair that is gone is removed; its times that had
+        passed, and the leased one, are written as `MISSED`. Should it come back, it goes on
+        counting its epochs, so that its old leases stay stale.
         """
 
     @abstractmethod
@@ -410,6 +511,20 @@ class Ledger(ABC):
     @abstractmethod
     async def close_breaker(self, device: str, now: float) -> bool:
         """Forget a device's failures and offer its slots again; false when it was not held back."""
+
+    # accounts
+
+    @abstractmethod
+    async def accounts(self, query: AccountQuery, now: float) -> Page[SlotAccount]:
+        """What was planned and what became of it, for every pair that had a plan in that time."""
+
+    @abstractmethod
+    async def note_presences(self, presences: Sequence[Presence]) -> None:
+        """Keep these; one that is known by session, filter and `since` is prolonged."""
+
+    @abstractmethod
+    async def presences(self, since: float, until: float) -> list[Presence]:
+        """Those that touch this time, by `since`."""
 
     # lists
 

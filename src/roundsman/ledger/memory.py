@@ -5,6 +5,7 @@ the fleet, unlike those of the drivers that are meant for service.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +18,7 @@ from roundsman.ledger import cursors
 from roundsman.ledger.fairness import NEVER, Rank, Tags, Turns, due_order
 from roundsman.ledger.holds import Holdable, arrange
 from roundsman.ledger.interface import (
+    AccountQuery,
     AuditQuery,
     Finish,
     FinishAnswer,
@@ -24,10 +26,13 @@ from roundsman.ledger.interface import (
     LeasedSlot,
     Ledger,
     LedgerUnavailableError,
+    LostLease,
     Page,
     Pause,
     PauseKind,
+    PlanEpoch,
     PlannedSlot,
+    Presence,
     ProcessChange,
     ProcessQuery,
     ResultKey,
@@ -35,18 +40,23 @@ from roundsman.ledger.interface import (
     Resumption,
     RunNow,
     RunQuery,
+    SlotAccount,
     SlotQuery,
     Span,
     Standing,
     SyncSummary,
     TagFilter,
+    Tally,
 )
-from roundsman.ledger.spans import REMOVED, REPLANNED, NewId, given_up, missed_run, span_run
+from roundsman.ledger.plans import Standing as Planned
+from roundsman.ledger.plans import begins, end_of_plan, first_of
+from roundsman.ledger.spans import NewId, as_span, asked_in_vain, in_order, lost_with, span_run
+from roundsman.schedules.plans import is_same, times_of
 from roundsman.wire.audit import AuditEntry
 from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.process import Process, ProcessState
-from roundsman.wire.run import Outcome, Run, Slot, SlotState
+from roundsman.wire.run import Cause, Outcome, Run, Slot, SlotState
 from roundsman.wire.worker import Worker
 
 Pair = tuple[str, str]
@@ -62,6 +72,7 @@ class _Row:
     job: str
     tags: Tags
     plan: str
+    planned_since: float
     due: int | None
     ready: int | None
     epoch: int
@@ -72,11 +83,12 @@ class _Row:
     """None: no lease is open. One that expired stays open until claim or finish."""
     worker_id: str | None = None
     claimed_at: float = 0.0
+    lost: LostLease | None = None
     on_demand: bool = False
     resume_due: int | None = None
 
     def end_lease(self) -> None:
-        self.lease_expires_at, self.worker_id = None, None
+        self.lease_expires_at, self.worker_id, self.lost = None, None, None
 
     def set_due(self, due: int | None) -> None:
         self.due, self.on_demand, self.resume_due = due, False, None
@@ -92,6 +104,26 @@ class _Row:
 
     def leased_at(self, now: float) -> bool:
         return self.lease_expires_at is not None and self.lease_expires_at > now
+
+    @property
+    def scheduled_due(self) -> int | None:
+        return self.resume_due if self.on_demand else self.due
+
+    @property
+    def planned(self) -> Planned:
+        return Planned(
+            self.plan,
+            self.planned_since,
+            self.scheduled_due,
+            self.lease_expires_at is not None and not self.on_demand,
+            0 if self.on_demand else self.attempts,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptPlan:
+    tags: Tags
+    epoch: PlanEpoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +157,8 @@ class MemoryLedger(Ledger):
         self._retired: dict[Pair, int] = {}
         self._turns = Turns()
         self._runs: list[Run] = []
+        self._ended_plans: dict[Pair, list[_KeptPlan]] = {}
+        self._presences: dict[tuple[str, TagFilter | None, float], Presence] = {}
         self._pauses: dict[tuple[PauseKind, str], Pause] = {}
         self._breakers: dict[str, Breaker] = {}
         self._workers: dict[str, Worker] = {}
@@ -162,7 +196,7 @@ class MemoryLedger(Ledger):
                 self._change(row, plan, now)
                 changed.append(row.device)
         for plan in sorted(added, key=due_order):
-            self._add(plan)
+            self._add(plan, now)
         devices = {device for device, _ in wanted}
         self._breakers = {name: b for name, b in self._breakers.items() if name in devices}
         touched = {device for device, _ in removed} | set(changed)
@@ -174,7 +208,7 @@ class MemoryLedger(Ledger):
             kept=len(wanted) - len(added) - len(changed),
         )
 
-    def _add(self, plan: PlannedSlot) -> None:
+    def _add(self, plan: PlannedSlot, now: float) -> None:
         pair = (plan.device, plan.job)
         self._slots[pair] = _Row(
             number=self._next_number,
@@ -182,6 +216,7 @@ class MemoryLedger(Ledger):
             job=plan.job,
             tags=plan.tags,
             plan=plan.plan,
+            planned_since=begins(plan, now),
             due=plan.first_due,
             ready=plan.first_due,
             epoch=self._retired.pop(pair, 0),
@@ -189,39 +224,40 @@ class MemoryLedger(Ledger):
         self._next_number += 1
 
     def _change(self, row: _Row, plan: PlannedSlot, now: float) -> None:
-        row.tags = plan.tags
-        if row.plan == plan.plan:
-            return
-        row.plan = plan.plan
-        if row.lease_expires_at is None and not row.on_demand and row.due != plan.first_due:
-            if row.due is not None and row.due <= now:
-                self._miss(row, row.due, given_up(REPLANNED, row.attempts), now)
-            row.set_due(plan.first_due)
+        if not is_same(row.plan, plan.plan):
+            row.planned_since = self._end_plan(row, now, removed=False)
+            first = first_of(plan, row.planned_since, now)
+            if row.on_demand:
+                row.resume_due = first
+            elif row.lease_expires_at is None and row.due != first:
+                row.set_due(first)
+        row.plan, row.tags = plan.plan, plan.tags
 
     def _remove(self, pair: Pair, now: float) -> None:
         row = self._slots.pop(pair)
         if row.epoch:
             self._retired[pair] = row.epoch
-        if row.due is not None and (row.due <= now or row.lease_expires_at is not None):
-            reason = given_up(REMOVED, row.attempts)
-            self._miss(row, row.due, reason, now, on_demand=row.on_demand)
-        if row.resume_due is not None and row.resume_due <= now:
-            self._miss(row, row.resume_due, REMOVED, now)
-
-    def _miss(
-        self, row: _Row, due: int, reason: str, now: float, *, on_demand: bool = False
-    ) -> None:
-        self._runs.append(
-            missed_run(
-                self._new_id(),
-                row.device,
-                row.job,
-                due=due,
-                reason=reason,
-                now=now,
-                on_demand=on_demand,
+        if row.on_demand and ((row.due or 0) <= now or row.lease_expires_at is not None):
+            self._runs.append(
+                asked_in_vain(
+                    self._new_id(),
+                    row.device,
+                    row.job,
+                    due=row.due or 0,
+                    attempts=row.attempts,
+                    now=now,
+                )
             )
-        )
+        self._end_plan(row, now, removed=True)
+
+    def _end_plan(self, row: _Row, now: float, *, removed: bool) -> float:
+        until, missed = end_of_plan(row.planned, now, removed=removed)
+        self._write_spans(row.device, row.job, missed, None, now)
+        if until > row.planned_since:
+            epoch = PlanEpoch(plan=row.plan, since=row.planned_since, until=until)
+            ended = self._ended_plans.setdefault((row.device, row.job), [])
+            ended.append(_KeptPlan(row.tags, epoch))
+        return until
 
     async def claim(
         self,
@@ -257,6 +293,7 @@ class MemoryLedger(Ledger):
         self, row: _Row, now: float, lease_seconds: float, worker_id: str | None
     ) -> LeasedSlot:
         row.epoch += 1
+        row.lost = lost_with(row.lost, row.claimed_at, row.lease_expires_at, row.worker_id)
         row.lease_expires_at = max(now, row.due or 0) + lease_seconds
         row.worker_id = worker_id
         row.claimed_at = now
@@ -307,14 +344,17 @@ class MemoryLedger(Ledger):
         if row is not None:
             if run is not None:
                 self._runs.append(run)
-            self._write_spans(finish.key.device, finish.key.job, finish.spans, run, now)
+            spans, next_due = finish.spans, finish.next_due
+            if finish.plan != row.plan:  # replaced meanwhile, when its times were accounted for
+                spans, next_due = (), times_of(row.plan).next_after(row.planned_since)
+            self._write_spans(finish.key.device, finish.key.job, spans, run, now)
             row.end_lease()
             if finish.answered:
                 self._close(row.device, now)
             elif finish.breaker is not None:
                 self._breakers[row.device] = finish.breaker
             if finish.retry_at is None:
-                row.set_due(finish.next_due)
+                row.set_due(next_due)
             else:
                 row.try_again(finish.retry_at)
             row.result = finish.result or row.result
@@ -422,7 +462,13 @@ class MemoryLedger(Ledger):
             return None
         return [
             ResumedSlot(
-                device=row.device, job=row.job, due=row.due, epoch=row.epoch, ready=row.ready
+                device=row.device,
+                job=row.job,
+                due=row.scheduled_due,
+                epoch=row.epoch,
+                plan=row.plan,
+                planned_since=row.planned_since,
+                ready=row.resume_due if row.on_demand else row.ready,
             )
             for _, row in sorted(self._slots.items())
             if row.lease_expires_at is None and self._frees(kind, name, row)
@@ -444,11 +490,13 @@ class MemoryLedger(Ledger):
             row = self._slots.get((resumption.device, resumption.job))
             if (
                 row is not None
-                and row.epoch == resumption.epoch
+                and (row.epoch, row.plan) == (resumption.epoch, resumption.plan)
                 and row.lease_expires_at is None
                 and self._frees(kind, name, row)
             ):
-                if row.due != resumption.next_due:
+                if row.on_demand:
+                    row.resume_due = resumption.next_due
+                elif row.due != resumption.next_due:
                     row.set_due(resumption.next_due)
                 self._write_spans(row.device, row.job, resumption.spans, None, now)
         del self._pauses[kind, name]
@@ -506,6 +554,83 @@ class MemoryLedger(Ledger):
             for slot in arrange(slots, breaker.probe_at):
                 row = rows[slot.number]
                 row.ready, row.was_held = slot.ready, row.was_held or slot.was_held
+
+    # accounts
+
+    async def accounts(self, query: AccountQuery, now: float) -> Page[SlotAccount]:
+        self._must_be_open()
+        after = cursors.slot_place(query.after) if query.after else ("", "")
+        known = {*self._slots, *self._ended_plans}
+        found = [
+            account
+            for pair in sorted(known)
+            if pair > after
+            and query.device in (None, pair[0])
+            and query.job in (None, pair[1])
+            and (account := self._account(pair, query, now)) is not None
+        ]
+        following = None
+        if len(found) > query.limit:
+            last = found[query.limit - 1]
+            following = cursors.encode((last.device, last.job))
+        return Page(items=tuple(found[: query.limit]), next=following)
+
+    def _account(self, pair: Pair, query: AccountQuery, now: float) -> SlotAccount | None:
+        row = self._slots.get(pair)
+        plans = [
+            plan
+            for plan in self._ended_plans.get(pair, ())
+            if plan.epoch.since < query.until and (plan.epoch.until or 0) >= query.since
+        ]
+        plans.sort(key=lambda plan: plan.epoch.since)
+        if row is not None and row.planned_since < query.until:
+            epoch = PlanEpoch(plan=row.plan, since=row.planned_since, until=None)
+            plans.append(_KeptPlan(row.tags, epoch))
+        if not any(query.tag is None or query.tag in plan.tags for plan in plans):
+            return None
+        tallies, cut = self._tallied(pair, query)
+        return SlotAccount(
+            device=pair[0],
+            job=pair[1],
+            tags=row.tags if row is not None else plans[-1].tags,
+            plans=tuple(plan.epoch for plan in plans),
+            tallies=tallies,
+            cut=cut,
+            open_due=None if row is None else row.scheduled_due,
+            state=None if row is None else self._state(row, now),
+            attempts=0 if row is None or row.on_demand else row.attempts,
+        )
+
+    def _tallied(
+        self, pair: Pair, query: AccountQuery
+    ) -> tuple[tuple[Tally, ...], tuple[Span, ...]]:
+        counts: Counter[tuple[Outcome, Cause | None, bool]] = Counter()
+        cut = []
+        for run in self._runs:
+            last = run.due if run.last_due is None else run.last_due
+            if (run.device, run.job) != pair or run.due >= query.until or last < query.since:
+                continue
+            if query.since <= run.due and last < query.until:
+                counts[run.outcome, run.cause, run.on_demand] += run.count
+            else:
+                cut.append(as_span(run))
+        return (
+            in_order(
+                Tally(outcome=outcome, cause=cause, on_demand=on_demand, count=count)
+                for (outcome, cause, on_demand), count in counts.items()
+            ),
+            tuple(sorted(cut, key=lambda span: span.first_due)),
+        )
+
+    async def note_presences(self, presences: Sequence[Presence]) -> None:
+        self._must_be_open()
+        for presence in presences:
+            self._presences[presence.session, presence.asked, presence.since] = presence
+
+    async def presences(self, since: float, until: float) -> list[Presence]:
+        self._must_be_open()
+        found = (p for p in self._presences.values() if p.since <= until and p.until >= since)
+        return sorted(found, key=lambda presence: presence.since)
 
     # lists
 
@@ -698,6 +823,9 @@ def _leased(row: _Row) -> LeasedSlot:
         ready=row.ready or 0,
         attempts=row.attempts,
         was_held=row.was_held,
+        plan=row.plan,
+        planned_since=row.planned_since,
+        lost=row.lost,
     )
 
 

@@ -6,14 +6,14 @@ change is `wall`'s business (docs/adr/0006-cron-engine.md).
 
 import copy
 import re
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
 from roundsman.schedules.bounds import LAST, whole_seconds
-from roundsman.schedules.interface import ScheduleError
+from roundsman.schedules.interface import ScheduleError, due_times
 from roundsman.schedules.wall import instant_of, wall_reached
 
 _FIELDS: Final = ("second", "minute", "hour", "day of month", "month", "day of week")
@@ -22,6 +22,9 @@ _STEP: Final = re.compile(r"/([0-9]+)")
 # The engine takes 2-2/9 for 2/9, which is every ninth from 2 on: say what it is, 2 alone.
 _RANGE_OF_ONE: Final = re.compile(r"(?<![A-Z0-9])0*([A-Z0-9]+)-0*\1/[0-9]+")
 _LONGEST: Final = 1000  # characters; a list of all 60 minutes has 169
+_DAY: Final = timedelta(days=1)
+_DAY_SECONDS: Final = 86_400
+_DAY_END: Final = time(23, 59, 59)
 _START: Final = datetime(2000, 1, 1)  # noqa: DTZ001 - a wall-clock time has no zone, on purpose
 
 
@@ -56,6 +59,43 @@ class Cron:
         except (OverflowError, ValueError):  # how datetime says that year 9999 has ended
             pass
         return None
+
+    def count(self, after: float, until: float) -> int:
+        """The matches between, day by day; only where the clocks change are they walked through."""
+        start, end = whole_seconds(after), whole_seconds(min(until, LAST - 1))
+        if start is None or end is None or start >= end:
+            return 0
+        reached, last = wall_reached(start, self._zone), wall_reached(end, self._zone)
+        counted, day = 0, reached.date()
+        before, begin = self._begin_of(day - _DAY), self._begin_of(day)
+        while day <= last.date():
+            following = self._begin_of(day + _DAY)
+            # What is skipped at the end of a day is due at the beginning of the next.
+            if not following - begin == begin - before == _DAY_SECONDS:
+                stretch = max(start, begin - 1), min(end, following - 1)
+                counted += len(due_times(self, *stretch, cap=_DAY_SECONDS * 2))
+            elif self._matches(day):
+                counted += self._matches_until(last if day == last.date() else _DAY_END)
+                counted -= self._matches_until(reached) if day == reached.date() else 0
+            day, before, begin = day + _DAY, begin, following
+        return counted
+
+    def _begin_of(self, day: date) -> int:
+        return instant_of(datetime.combine(day, time.min), self._zone)
+
+    def _matches(self, day: date) -> bool:
+        return day.month in self._engine.months and self._engine.match_day(day)
+
+    def _matches_until(self, wall: datetime | time) -> int:
+        """How many times of day up to this one match, on a day that does."""
+        engine = self._engine
+        hours = sum(hour < wall.hour for hour in engine.hours)
+        if wall.hour not in engine.hours:
+            return hours * len(engine.minutes) * len(engine.seconds)
+        minutes = hours * len(engine.minutes) + sum(m < wall.minute for m in engine.minutes)
+        if wall.minute not in engine.minutes:
+            return minutes * len(engine.seconds)
+        return minutes * len(engine.seconds) + sum(s <= wall.second for s in engine.seconds)
 
 
 def _next_wall(engine: CronSim, wall: datetime) -> datetime | None:

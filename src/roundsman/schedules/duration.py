@@ -11,6 +11,20 @@ _TEXT: Final = re.compile(r"([0-9]{1,12}) +(second|minute|hour|day)s?")
 _LONGEST: Final = 36_525 * 86400  # a hundred years: more is surely a slip
 
 
+def seconds_of(text: str, name: str = "duration") -> int:
+    """How long a text such as `15 minutes` is. Raises `ScheduleError` that names it."""
+    match = _TEXT.fullmatch(text.strip())
+    if match is None:
+        raise ScheduleError(
+            f'{name} "{text}": expected a whole number and a unit, second, minute, hour or '
+            'day, such as "15 minutes"'
+        )
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if not 0 < seconds <= _LONGEST:
+        raise ScheduleError(f'{name} "{text}": expected from 1 second to 36525 days')
+    return seconds
+
+
 class Duration:
     """Due at every multiple of a period since the epoch, whoever asks and whenever it started.
 
@@ -22,15 +36,7 @@ class Duration:
 
     def __init__(self, text: str) -> None:
         """Take a text such as `15 minutes`. Raises `ScheduleError`."""
-        match = _TEXT.fullmatch(text.strip())
-        if match is None:
-            raise ScheduleError(
-                f'duration "{text}": expected a whole number and a unit, second, minute, hour or '
-                'day, such as "15 minutes"'
-            )
-        self._period = int(match[1]) * _UNITS[match[2]]
-        if not 0 < self._period <= _LONGEST:
-            raise ScheduleError(f'duration "{text}": expected from 1 second to 36525 days')
+        self._period = seconds_of(text)
 
     def next_after(self, after: float) -> int | None:
         """The next multiple of the period."""
@@ -39,3 +45,10 @@ class Duration:
             return None
         due = (start // self._period + 1) * self._period
         return due if due <= LAST else None
+
+    def count(self, after: float, until: float) -> int:
+        """The multiples of the period between."""
+        start, end = whole_seconds(after), whole_seconds(min(until, LAST - 1))
+        if start is None or end is None:
+            return 0
+        return max(0, end // self._period - start // self._period)

@@ -18,3 +18,7 @@ class Fixed:
     def next_after(self, after: float) -> int | None:
         """The instant while it lies ahead."""
         return self._at if self._at > after else None
+
+    def count(self, after: float, until: float) -> int:
+        """One, or none."""
+        return int(after < self._at <= until)

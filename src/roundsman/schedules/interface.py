@@ -22,6 +22,13 @@ class Schedule(Protocol):
         """The first due time later than `after`, both Unix seconds; none when there is none."""
         ...
 
+    def count(self, after: float, until: float) -> int:
+        """How many due times are later than `after` and not later than `until`.
+
+        Without walking through them, so that years of a short schedule cost little.
+        """
+        ...
+
 
 def due_times(schedule: Schedule, after: float, until: float, *, cap: int) -> list[int]:
     """The due times later than `after` and not later than `until`, the first `cap` of them."""
@@ -31,3 +38,20 @@ def due_times(schedule: Schedule, after: float, until: float, *, cap: int) -> li
         times.append(at)
         at = schedule.next_after(at)
     return times
+
+
+def newest_due_times(schedule: Schedule, after: int, until: int, limit: int) -> list[int]:
+    """The last `limit` due times later than `after` and not later than `until`, oldest first.
+
+    Found by bisection, not by walking: the cost grows with the logarithm of the time between.
+    """
+    times = due_times(schedule, after, until, cap=limit + 1)
+    # Invariant: later than `few` there are at most `limit` due times, later than `many` more.
+    many, few = after, until
+    while len(times) > limit and few - many > 1:
+        middle = (many + few) // 2
+        if len(due_times(schedule, middle, until, cap=limit + 1)) > limit:
+            many = middle
+        else:
+            few = middle
+    return times if len(times) <= limit else due_times(schedule, few, until, cap=limit)

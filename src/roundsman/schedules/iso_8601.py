@@ -65,12 +65,23 @@ class Iso8601:
         start = whole_seconds(after)
         if start is None:
             return None
-        numbers = range(self._first, self._first + self._count)
-        position = bisect_right(numbers, start, key=self._start_of)
+        position = self._begun_by(start)
         if position == self._count:
             return None
-        due = self._start_of(numbers[position])
+        due = self._start_of(self._first + position)
         return due if due <= LAST else None
+
+    def count(self, after: float, until: float) -> int:
+        """The repetitions that start between."""
+        start, end = whole_seconds(after), whole_seconds(min(until, LAST - 1))
+        if start is None or end is None:
+            return 0
+        return max(0, self._begun_by(end) - self._begun_by(start))
+
+    def _begun_by(self, instant: int) -> int:
+        """How many repetitions start at that instant or before."""
+        numbers = range(self._first, self._first + self._count)
+        return bisect_right(numbers, instant, key=self._start_of)
 
     def _start_of(self, number: int) -> int:
         """When the repetition of that number starts; outside all time where it would be."""

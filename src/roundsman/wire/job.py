@@ -94,6 +94,9 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Repeating interval of ISO 8601, such as `R/2026-01-01T00:00:00Z/PT1H`."""
     fixed: int | None = None
     """One instant, in Unix seconds."""
+    splay: str | None = None
+    """Such as `30 minutes`: each device is due that much later at most, always by the same share of
+    it. What a worker is handed is the time that follows from it."""
 
 
 class InlineCommands(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,29 @@ class Outcome(StrEnum):
     """An attempt failed, and another follows for the same due time."""
 
 
+class Cause(StrEnum):
+    """Why a due time was not run by itself, for programs; the text beside it is for people."""
+
+    CONTROLLER_DOWN = "controller_down"
+    """No controller was up when it was due."""
+    NO_WORKER = "no_worker"
+    """No worker was there whose tags let it have the device."""
+    WORKER_LOST = "worker_lost"
+    """The worker that had leased the slot let the lease run out."""
+    BREAKER_OPEN = "breaker_open"
+    """The device was held back because it failed again and again."""
+    BUSY = "busy"
+    """Workers were there, but had no room, or a limit was reached."""
+    PAUSED = "paused"
+    """Its device or its job was paused."""
+    OUTSIDE_WINDOW = "outside_window"
+    """It lay outside the times at which it may run."""
+    REPLANNED = "replanned"
+    """Its schedule was changed before it was run."""
+    REMOVED = "removed"
+    """Its device or job was taken out of the configuration before it was run."""
+
+
 class FailureClass(StrEnum):
     """Why a run failed, for programs; the text beside it is for people."""
 
@@ -111,6 +134,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Why it failed or was missed, for people."""
     failure_class: FailureClass | None = None
     """Why it failed, for programs."""
+    cause: Cause | None = None
+    """For coalesced and missed: why it was not run by itself."""
     size: int | None = None
     """Bytes of the result."""
     changed: bool | None = None

@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from litestar.exceptions import ValidationException
 
 from roundsman.controller.api import (
+    manage_accounts,
     manage_archive,
     manage_audit,
     manage_history,
@@ -47,6 +48,7 @@ ROUTES: Final = Router(
         manage_operations.ROUTES,
         manage_history.ROUTES,
         manage_audit.ROUTES,
+        manage_accounts.ROUTES,
     ],
     before_request=parameters.check,
     exception_handlers={ValidationException: parameters.on_validation_error},

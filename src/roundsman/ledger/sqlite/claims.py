@@ -12,18 +12,22 @@ from roundsman.ledger.interface import (
     Finish,
     FinishAnswer,
     LeasedSlot,
+    LostLease,
     ResultKey,
     RunNow,
     Standing,
     TagFilter,
 )
-from roundsman.ledger.spans import NewId
+from roundsman.ledger.spans import NewId, lost_with
 from roundsman.ledger.sqlite import holds, results, runs
 from roundsman.ledger.sqlite.lanes import DueOffers, Lanes
 from roundsman.ledger.sqlite.statements import load
+from roundsman.schedules.plans import times_of
 from roundsman.wire.execution import LeaseKey
 
 SQL = load("claims")
+
+_lost_decoder: "msgspec.json.Decoder[LostLease]" = msgspec.json.Decoder(LostLease)
 
 
 def claim(
@@ -54,8 +58,9 @@ def claim(
             expires_at=float(max(now, slot[2]) + lease_seconds),
             worker_id=worker_id,
             claimed_at=float(now),
+            lost=lost_with(_lost(lost), claimed_before, expired_at, lost_by),
         )
-        for slot_id, lane_id, epoch, *slot in rows
+        for slot_id, lane_id, epoch, *slot, expired_at, claimed_before, lost_by, lost in rows
     }
     connection.executemany(
         SQL["lease"],
@@ -66,6 +71,7 @@ def claim(
                 "expires_at": leased[number].expires_at,
                 "worker_id": worker_id,
                 "claimed_at": now,
+                "lost": _encoded(leased[number].lost),
             }
             for number in numbers
         ),
@@ -83,8 +89,9 @@ def _leased(
     claimed_at: float,
     device_held: bool = False,
     result: str | None = None,
+    lost: LostLease | None = None,
 ) -> LeasedSlot:
-    device, job, due, on_demand, resume_due, ready, attempts, was_held = slot
+    device, job, due, on_demand, resume_due, ready, attempts, was_held, plan, since = slot
     return LeasedSlot(
         device=device,
         job=job,
@@ -102,7 +109,18 @@ def _leased(
         was_held=bool(was_held),
         device_held=device_held,
         result=results.decode(result),
+        plan=plan,
+        planned_since=since,
+        lost=lost,
     )
+
+
+def _lost(column: str | None) -> LostLease | None:
+    return None if column is None else _lost_decoder.decode(column)
+
+
+def _encoded(lost: LostLease | None) -> str | None:
+    return None if lost is None else msgspec.json.encode(lost).decode()
 
 
 def standings(connection: sqlite3.Connection, results: Sequence[ResultKey]) -> list[Standing]:
@@ -119,8 +137,9 @@ def standings(connection: sqlite3.Connection, results: Sequence[ResultKey]) -> l
             claimed_at=claimed_at,
             device_held=bool(held),
             result=result,
+            lost=_lost(lost),
         )
-        for place, tags, epoch, expires_at, worker_id, claimed_at, held, result, *slot in (
+        for place, tags, epoch, expires_at, worker_id, claimed_at, lost, held, result, *slot in (
             connection.execute(SQL["leases_of"], {"slots": slots}).fetchall()
         )
     }
@@ -188,17 +207,13 @@ def _finish(
         return _refuse(connection, ending)
     (slot_id,) = ended
     holds.note(connection, lanes, ending, now)
-    again = ending.retry_at is not None
-    lane_id, due, ready, paused = connection.execute(
-        SQL["try_again" if again else "move_on"],
-        {
-            "slot_id": slot_id,
-            "epoch": key.epoch,
-            "next_due": ending.next_due,
-            "retry_at": ending.retry_at,
-            "result": results.encode(ending.result),
-        },
-    ).fetchone()
+    spans = ending.spans
+    moved = _move(connection, slot_id, ending, ending.plan, ending.next_due)
+    if moved is None:  # its plan was replaced meanwhile, when all before was accounted for
+        spans = ()
+        plan, since = connection.execute(SQL["plan_of"], {"slot_id": slot_id}).fetchone()
+        moved = _move(connection, slot_id, ending, plan, times_of(plan).next_after(since))
+    lane_id, due, ready, paused = moved
     if ready is None or paused:
         lanes.withdraw(slot_id)
     else:
@@ -208,8 +223,26 @@ def _finish(
     if run is not None:
         runs.add(connection, run)
     into = None if run is None else run.run_id
-    runs.add_spans(connection, key.device, key.job, ending.spans, into=into, now=now, new_id=new_id)
+    runs.add_spans(connection, key.device, key.job, spans, into=into, now=now, new_id=new_id)
     return FinishAnswer.KEPT
+
+
+def _move(
+    connection: sqlite3.Connection, slot_id: int, ending: Finish, plan: str, next_due: int | None
+) -> Any:
+    """Have the slot wait for its next due time or attempt; none when that is not its plan."""
+    again = ending.retry_at is not None
+    return connection.execute(
+        SQL["try_again" if again else "move_on"],
+        {
+            "slot_id": slot_id,
+            "epoch": ending.key.epoch,
+            "plan": plan,
+            "next_due": next_due,
+            "retry_at": ending.retry_at,
+            "result": results.encode(ending.result),
+        },
+    ).fetchone()
 
 
 def _refuse(connection: sqlite3.Connection, ending: Finish) -> FinishAnswer:

@@ -11,6 +11,7 @@ from uuid import uuid4
 from roundsman.errors import NotFoundError
 from roundsman.ledger.fairness import Turns
 from roundsman.ledger.interface import (
+    AccountQuery,
     AuditQuery,
     Finish,
     FinishAnswer,
@@ -22,6 +23,7 @@ from roundsman.ledger.interface import (
     Pause,
     PauseKind,
     PlannedSlot,
+    Presence,
     ProcessChange,
     ProcessQuery,
     ResultKey,
@@ -29,6 +31,7 @@ from roundsman.ledger.interface import (
     Resumption,
     RunNow,
     RunQuery,
+    SlotAccount,
     SlotQuery,
     Standing,
     SyncSummary,
@@ -36,9 +39,7 @@ from roundsman.ledger.interface import (
 )
 from roundsman.ledger.spans import NewId
 from roundsman.ledger.sqlite import (
-    audit as audit_lines,
-)
-from roundsman.ledger.sqlite import (
+    accounts,
     claims,
     holds,
     lists,
@@ -48,6 +49,9 @@ from roundsman.ledger.sqlite import (
     runs,
     sync,
     workers,
+)
+from roundsman.ledger.sqlite import (
+    audit as audit_lines,
 )
 from roundsman.ledger.sqlite.database import connect
 from roundsman.ledger.sqlite.failures import translate
@@ -253,6 +257,17 @@ class SqliteLedger(Ledger):
 
     async def close_breaker(self, device: str, now: float) -> bool:
         return await self._writer.do(lambda c: holds.close(c, self._lanes, device, now))
+
+    # accounts
+
+    async def accounts(self, query: AccountQuery, now: float) -> Page[SlotAccount]:
+        return await self._readers.do(lambda c: accounts.accounts(c, query, now))
+
+    async def note_presences(self, presences: Sequence[Presence]) -> None:
+        await self._writer.do(lambda c: accounts.note_presences(c, presences))
+
+    async def presences(self, since: float, until: float) -> list[Presence]:
+        return await self._readers.do(lambda c: accounts.presences(c, since, until))
 
     # lists
 

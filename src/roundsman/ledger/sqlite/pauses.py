@@ -32,8 +32,16 @@ def to_resume(
         return None
     rows = connection.execute(SQL[f"freed_by_{kind}"], {"name": name})
     return [
-        ResumedSlot(device=device, job=job, due=due, ready=ready, epoch=epoch)
-        for device, job, due, ready, epoch in rows
+        ResumedSlot(
+            device=device,
+            job=job,
+            due=due,
+            ready=ready,
+            epoch=epoch,
+            plan=plan,
+            planned_since=planned_since,
+        )
+        for device, job, due, ready, epoch, plan, planned_since in rows
     ]
 
 
@@ -61,6 +69,7 @@ def resume(
                 "device": device,
                 "job": job,
                 "epoch": resumption.epoch,
+                "plan": resumption.plan,
                 "next_due": resumption.next_due,
             },
         ).rowcount

@@ -13,10 +13,12 @@ import msgspec
 
 from roundsman.ledger.fairness import Tags, due_order
 from roundsman.ledger.interface import PlannedSlot, SyncSummary
-from roundsman.ledger.spans import REMOVED, REPLANNED, NewId, given_up, missed_run
+from roundsman.ledger.plans import Standing, begins, end_of_plan, first_of
+from roundsman.ledger.spans import NewId, asked_in_vain
 from roundsman.ledger.sqlite import holds, runs
 from roundsman.ledger.sqlite.lanes import Lanes
 from roundsman.ledger.sqlite.statements import load
+from roundsman.schedules.plans import is_same
 
 SQL = load("sync")
 
@@ -54,7 +56,7 @@ def compare(connection: sqlite3.Connection, planned: Sequence[PlannedSlot]) -> D
     tags_as_text: dict[str, Tags] = {}
     changed: list[tuple[int, PlannedSlot]] = []
     removed: list[int] = []
-    for slot_id, device, job, text, fingerprint in connection.execute(SQL["kept_slots"]):
+    for slot_id, device, job, text, kept in connection.execute(SQL["kept_slots"]):
         plan = wanted.pop((device, job), None)
         if plan is None:
             removed.append(slot_id)
@@ -62,7 +64,7 @@ def compare(connection: sqlite3.Connection, planned: Sequence[PlannedSlot]) -> D
         tags = tags_as_text.get(text)
         if tags is None:
             tags = tags_as_text[text] = msgspec.json.decode(text, type=Tags)
-        if (tags, fingerprint) != (plan.tags, plan.plan):
+        if (tags, kept) != (plan.tags, plan.plan):
             changed.append((slot_id, plan))
     return Differences(
         added=tuple(sorted(wanted.values(), key=due_order)),
@@ -88,12 +90,7 @@ def apply(
     for slot_id in differences.removed:
         touched.add(_remove(connection, slot_id, now, new_id))
     for slot_id, plan in differences.changed:
-        lane_id = lane_ids[plan.tags]
-        due = _due_after_change(connection, slot_id, plan, now, new_id)
-        connection.execute(
-            SQL["change_slot"],
-            {"slot_id": slot_id, "lane_id": lane_id, "plan": plan.plan, "due": due},
-        )
+        _change(connection, (slot_id, lane_ids[plan.tags]), plan, now, new_id)
     connection.executemany(
         SQL["add_slot"],
         (
@@ -102,6 +99,7 @@ def apply(
                 "job": plan.job,
                 "lane_id": lane_ids[plan.tags],
                 "plan": plan.plan,
+                "since": begins(plan, now),
                 "due": plan.first_due,
             }
             for plan in differences.added
@@ -122,39 +120,101 @@ def _lane_of(connection: sqlite3.Connection, tags: Tags) -> int:
     return lane_id
 
 
+class _Slot(msgspec.Struct, frozen=True, kw_only=True):
+    """A slot whose plan ends."""
+
+    device: str
+    job: str
+    tags: str
+    plan: str
+    planned_since: float
+    due: int | None
+    on_demand: bool
+    resume_due: int | None
+    attempts: int
+    epoch: int
+    leased: bool
+
+    @property
+    def standing(self) -> Standing:
+        """As far as its plan goes, beside which stands what was asked for on demand."""
+        return Standing(
+            self.plan,
+            self.planned_since,
+            self.resume_due if self.on_demand else self.due,
+            self.leased and not self.on_demand,
+            0 if self.on_demand else self.attempts,
+        )
+
+
+def _slot(connection: sqlite3.Connection, slot_id: int) -> _Slot:
+    cursor = connection.execute(SQL["slot_to_end"], {"slot_id": slot_id})
+    return msgspec.convert(runs.named(cursor, cursor.fetchone()), _Slot, strict=False)
+
+
+def _change(
+    connection: sqlite3.Connection,
+    numbers: tuple[int, int],
+    plan: PlannedSlot,
+    now: float,
+    new_id: NewId,
+) -> None:
+    """Give a slot its new lane and its new plan."""
+    slot_id, lane_id = numbers
+    slot = _slot(connection, slot_id)
+    since, due, resume_due = slot.planned_since, slot.due, slot.resume_due
+    if not is_same(slot.plan, plan.plan):
+        since = _end_plan(connection, slot, now, new_id, removed=False)
+        first = first_of(plan, since, now)
+        if slot.on_demand:
+            resume_due = first
+        elif not slot.leased:
+            due = first
+    connection.execute(
+        SQL["change_slot"],
+        {
+            "slot_id": slot_id,
+            "lane_id": lane_id,
+            "plan": plan.plan,
+            "since": since,
+            "due": due,
+            "resume_due": resume_due,
+        },
+    )
+
+
 def _remove(connection: sqlite3.Connection, slot_id: int, now: float, new_id: NewId) -> str:
     """Take a slot away; its device."""
-    row = connection.execute(SQL["slot_to_remove"], {"slot_id": slot_id}).fetchone()
-    device: str = row[0]
-    job, due, epoch, leased, on_demand, resume_due, attempts = row[1:]
+    slot = _slot(connection, slot_id)
     connection.execute(SQL["remove_lease"], {"slot_id": slot_id})
     connection.execute(SQL["remove_slot"], {"slot_id": slot_id})
-    if epoch:
-        connection.execute(SQL["retire"], {"device": device, "job": job, "epoch": epoch})
-    missed: list[tuple[int, str, bool]] = []
-    if due is not None and (due <= now or leased):
-        missed.append((due, given_up(REMOVED, attempts), bool(on_demand)))
-    if resume_due is not None and resume_due <= now:
-        missed.append((resume_due, REMOVED, False))
-    for time, reason, asked_for in missed:
-        run = missed_run(
-            new_id(), device, job, due=time, reason=reason, now=now, on_demand=asked_for
+    if slot.epoch:
+        retired = {"device": slot.device, "job": slot.job, "epoch": slot.epoch}
+        connection.execute(SQL["retire"], retired)
+    due = slot.due or 0
+    if slot.on_demand and (due <= now or slot.leased):
+        run = asked_in_vain(
+            new_id(), slot.device, slot.job, due=due, attempts=slot.attempts, now=now
         )
         runs.add(connection, run)
-    return device
+    _end_plan(connection, slot, now, new_id, removed=True)
+    return slot.device
 
 
-def _due_after_change(
-    connection: sqlite3.Connection, slot_id: int, plan: PlannedSlot, now: float, new_id: NewId
-) -> int | None:
-    """When it is due by its new schedule, or still as before while somebody holds or wants it."""
-    row = connection.execute(SQL["slot_to_replan"], {"slot_id": slot_id}).fetchone()
-    device, job, due, on_demand, attempts, fingerprint, leased = row
-    if fingerprint == plan.plan or leased or on_demand:
-        kept: int | None = due
-        return kept
-    if due is not None and due <= now and due != plan.first_due:
-        reason = given_up(REPLANNED, attempts)
-        run = missed_run(new_id(), device, job, due=due, reason=reason, now=now, on_demand=False)
-        runs.add(connection, run)
-    return plan.first_due
+def _end_plan(
+    connection: sqlite3.Connection, slot: _Slot, now: float, new_id: NewId, *, removed: bool
+) -> float:
+    """Keep a slot's plan as one that ended, and what was missed of it; when it ended."""
+    until, missed = end_of_plan(slot.standing, now, removed=removed)
+    runs.add_spans(connection, slot.device, slot.job, missed, into=None, now=now, new_id=new_id)
+    if until > slot.planned_since:
+        ended = {
+            "device": slot.device,
+            "job": slot.job,
+            "tags": slot.tags,
+            "plan": slot.plan,
+            "since": slot.planned_since,
+            "until": until,
+        }
+        connection.execute(SQL["keep_ended_plan"], ended)
+    return until

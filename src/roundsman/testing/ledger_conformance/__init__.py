@@ -10,6 +10,7 @@ open and empty ledger:
 The tests are coroutines: pytest-asyncio, or the like, has to run them.
 """
 
+from roundsman.testing.ledger_conformance.accounts import Accounts
 from roundsman.testing.ledger_conformance.attempts import Attempts
 from roundsman.testing.ledger_conformance.audit import AuditLines
 from roundsman.testing.ledger_conformance.breakers import Breakers
@@ -17,8 +18,10 @@ from roundsman.testing.ledger_conformance.claims import Claims
 from roundsman.testing.ledger_conformance.helpers import (
     EVERY_RUN,
     EVERYTHING,
+    HOURLY,
     LEASE,
     NOW,
+    OTHER,
     claim,
     end_of,
     history,
@@ -46,8 +49,10 @@ from roundsman.testing.ledger_conformance.workers import Workers
 __all__ = [
     "EVERYTHING",
     "EVERY_RUN",
+    "HOURLY",
     "LEASE",
     "NOW",
+    "OTHER",
     "LedgerConformance",
     "claim",
     "end_of",
@@ -71,6 +76,7 @@ class LedgerConformance(
     Leases,
     Attempts,
     Breakers,
+    Accounts,
     Results,
     OnDemand,
     Sync,

@@ -11,8 +11,10 @@ from roundsman.ledger.interface import (
     RunNow,
 )
 from roundsman.testing.ledger_conformance.helpers import (
+    HOURLY,
     LEASE,
     NOW,
+    OTHER,
     claim,
     end_of,
     history,
@@ -118,14 +120,22 @@ class Attempts:
         await self._retried(ledger, NOW + 60)
         await ledger.pause(Pause(kind=PauseKind.DEVICE, name="d", since=NOW, by="alice"))
         assert await claim(ledger, now=NOW + 90) == []
-        held = ResumedSlot(device="d", job="backup", due=NOW, epoch=1, ready=NOW + 60)
+        held = ResumedSlot(
+            device="d",
+            job="backup",
+            due=NOW,
+            epoch=1,
+            plan=HOURLY,
+            planned_since=NOW - 1,
+            ready=NOW + 60,
+        )
         assert await ledger.to_resume(PauseKind.DEVICE, "d") == [held]
-        kept = Resumption(device="d", job="backup", epoch=1, next_due=NOW)
+        kept = Resumption(device="d", job="backup", epoch=1, plan=HOURLY, next_due=NOW)
         await ledger.resume(PauseKind.DEVICE, "d", [kept], NOW + 30)
         slot = await slot_of(ledger, "d")
         assert (slot.due, slot.ready, slot.attempts) == (NOW, NOW + 60, 1)
         await ledger.pause(Pause(kind=PauseKind.DEVICE, name="d", since=NOW, by="alice"))
-        moved = Resumption(device="d", job="backup", epoch=1, next_due=NOW + 3600)
+        moved = Resumption(device="d", job="backup", epoch=1, plan=HOURLY, next_due=NOW + 3600)
         await ledger.resume(PauseKind.DEVICE, "d", [moved], NOW + 90)
         slot = await slot_of(ledger, "d")
         assert (slot.due, slot.ready, slot.attempts) == (NOW + 3600, NOW + 3600, 0)
@@ -141,7 +151,7 @@ class Attempts:
     async def test_another_schedule_ends_what_waits_for_an_attempt(self, ledger: Ledger) -> None:
         await ledger.sync_slots([planned("d")], NOW)
         await self._retried(ledger, NOW + 60)
-        await ledger.sync_slots([planned("d", due=NOW + 30, plan="new")], NOW)
+        await ledger.sync_slots([planned("d", due=NOW + 30, plan=OTHER)], NOW)
         missed, _ = await history(ledger)
         assert (missed.outcome, missed.due) == (Outcome.MISSED, NOW)
         assert "failed attempts before: 1" in (missed.failure or "")

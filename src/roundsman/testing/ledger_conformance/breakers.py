@@ -14,6 +14,7 @@ from roundsman.ledger.interface import (
     SlotQuery,
 )
 from roundsman.testing.ledger_conformance.helpers import (
+    HOURLY,
     LEASE,
     NOW,
     claim,
@@ -47,7 +48,9 @@ class Breakers:
         self, leased: LeasedSlot, breaker: Breaker | None, *, next_due: int = NOW + 3600
     ) -> Finish:
         run = run_of(leased, f"run-{leased.job}-{leased.epoch}", outcome=Outcome.FAILED)
-        return Finish(run=run, key=key_of(leased), next_due=next_due, breaker=breaker)
+        return Finish(
+            run=run, key=key_of(leased), plan=leased.plan, next_due=next_due, breaker=breaker
+        )
 
     async def _open(self, ledger: Ledger, **changes: Any) -> None:
         """Three jobs are due; the first fails, and the device is held back."""
@@ -71,7 +74,11 @@ class Breakers:
         assert await ledger.open_breakers() == []
         (second,) = await claim(ledger, 1)
         answered = Finish(
-            run=run_of(second), key=key_of(second), next_due=NOW + 3600, answered=True
+            run=run_of(second),
+            key=key_of(second),
+            plan=second.plan,
+            next_due=NOW + 3600,
+            answered=True,
         )
         await ledger.finish([answered], NOW)
         assert await ledger.breaker("d") is None
@@ -114,7 +121,13 @@ class Breakers:
     async def test_a_probe_that_was_well_sets_all_free(self, ledger: Ledger) -> None:
         await self._open(ledger)
         (probe,) = await claim(ledger, now=self.PROBE)
-        well = Finish(run=run_of(probe), key=key_of(probe), next_due=NOW + 3600, answered=True)
+        well = Finish(
+            run=run_of(probe),
+            key=key_of(probe),
+            plan=probe.plan,
+            next_due=NOW + 3600,
+            answered=True,
+        )
         await ledger.finish([well], self.PROBE + 1)
         assert await ledger.open_breakers() == []
         (other,) = await claim(ledger, now=self.PROBE + 2)
@@ -178,7 +191,7 @@ class Breakers:
         await ledger.resume(PauseKind.JOB, "check", [], NOW)
         await ledger.resume(PauseKind.DEVICE, "d", [], NOW)
         assert await self._ready(ledger) == {"backup": None, "check": self.PROBE, "probe": None}
-        moved = [Resumption(device="d", job="check", epoch=0, next_due=NOW + 900)]
+        moved = [Resumption(device="d", job="check", epoch=0, plan=HOURLY, next_due=NOW + 900)]
         await ledger.pause(Pause(kind=PauseKind.JOB, name="check", since=NOW, by="alice"))
         await ledger.resume(PauseKind.JOB, "check", moved, NOW)
         assert await self._ready(ledger) == {"backup": None, "check": None, "probe": self.PROBE}

@@ -14,13 +14,19 @@ from roundsman.ledger.interface import (
     Span,
     TagFilter,
 )
+from roundsman.schedules.plans import plan_of
 from roundsman.wire.execution import LeaseKey
+from roundsman.wire.job import Schedule
 from roundsman.wire.process import Process, ProcessState
 from roundsman.wire.run import Outcome, Run, Slot
 from roundsman.wire.worker import Worker
 
 NOW = 1_700_000_000
 LEASE = 120
+HOURLY = plan_of(Schedule(iso_8601="R/2023-11-01T22:13:20Z/PT1H"))
+"""Due at `NOW`, and each hour before and after it."""
+OTHER = plan_of(Schedule(iso_8601="R/2023-11-01T22:13:20Z/PT7M"))
+"""Due each seven minutes, not at `NOW`."""
 EVERYTHING = TagFilter()
 EVERY_RUN = RunQuery(limit=1000)
 
@@ -30,7 +36,7 @@ def planned(
     job: str = "backup",
     *,
     tags: Sequence[str] = (),
-    plan: str = "hourly",
+    plan: str = HOURLY,
     due: int | None = NOW,
 ) -> PlannedSlot:
     """A slot of the configuration, due now."""
@@ -92,12 +98,25 @@ def end_of(
     spans: tuple[Span, ...] = (),
 ) -> Finish:
     """The end of a lease, with its usual run."""
-    return Finish(run=run or run_of(leased), key=key_of(leased), next_due=next_due, spans=spans)
+    return Finish(
+        run=run or run_of(leased),
+        key=key_of(leased),
+        next_due=next_due,
+        plan=leased.plan,
+        spans=spans,
+    )
 
 
 def retry_of(leased: LeasedSlot, at: int, run: Run, *, result: KeptResult | None = None) -> Finish:
     """The end of an attempt that another follows."""
-    return Finish(run=run, key=key_of(leased), next_due=None, retry_at=at, result=result)
+    return Finish(
+        run=run,
+        key=key_of(leased),
+        next_due=None,
+        plan=leased.plan,
+        retry_at=at,
+        result=result,
+    )
 
 
 async def slot_of(ledger: Ledger, device: str, job: str = "backup", now: float = NOW) -> Slot:

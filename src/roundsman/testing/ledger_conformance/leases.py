@@ -159,6 +159,7 @@ class Leases:
         await ledger.sync_slots([planned("d")], NOW)
         (leased,) = await claim(ledger)
         ending = Finish(
+            plan=leased.plan,
             run=None,
             key=key_of(leased),
             next_due=NOW + 60,

@@ -145,7 +145,9 @@ class Lists:
         await ledger.run_now(run.device, run.job, NOW)
         for leased in await claim(ledger):
             mine = (leased.device, leased.job) == (run.device, run.job)
-            ending = Finish(run=run if mine else None, key=key_of(leased), next_due=NOW)
+            ending = Finish(
+                run=run if mine else None, key=key_of(leased), plan=leased.plan, next_due=NOW
+            )
             await ledger.finish([ending], NOW)
 
     async def test_runs_come_in_pages_also_those_of_one_instant(self, ledger: Ledger) -> None:

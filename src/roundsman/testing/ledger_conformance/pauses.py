@@ -11,7 +11,9 @@ from roundsman.ledger.interface import (
     Span,
 )
 from roundsman.testing.ledger_conformance.helpers import (
+    HOURLY,
     NOW,
+    OTHER,
     claim,
     end_of,
     history,
@@ -60,7 +62,7 @@ class Pauses:
     async def test_a_sync_keeps_pauses_also_for_what_is_new(self, ledger: Ledger) -> None:
         await ledger.pause(self.DEVICE)
         await ledger.sync_slots(self.SLOTS, NOW)
-        changed = [planned("a", plan="new", tags=["x"]), planned("a", "third")]
+        changed = [planned("a", plan=OTHER, tags=["x"]), planned("a", "third")]
         await ledger.sync_slots(changed, NOW)
         assert await claim(ledger) == []
         assert {slot.state for slot in (await ledger.slots(SlotQuery(), NOW)).items} == {
@@ -76,7 +78,15 @@ class Pauses:
         assert await ledger.finish([end_of(a, next_due=NOW + 60)], NOW) == [FinishAnswer.KEPT]
         assert await claim(ledger, now=NOW + 1000) == []
         assert await ledger.to_resume(PauseKind.JOB, "backup") == [
-            ResumedSlot(device="a", job="backup", due=NOW + 60, ready=NOW + 60, epoch=1)
+            ResumedSlot(
+                device="a",
+                job="backup",
+                due=NOW + 60,
+                ready=NOW + 60,
+                epoch=1,
+                plan=HOURLY,
+                planned_since=NOW - 2,
+            )
         ]
         await ledger.resume(PauseKind.JOB, "backup", [], NOW + 1000)
         again = await claim(ledger, now=NOW + 1000)
@@ -88,8 +98,16 @@ class Pauses:
         await ledger.pause(self.DEVICE)
         await ledger.pause(self.JOB)
         assert await ledger.to_resume(PauseKind.DEVICE, "a") == [
-            ResumedSlot(device="a", job="check", due=NOW, ready=NOW, epoch=0),
-            ResumedSlot(device="a", job="ended", due=None, epoch=0),
+            ResumedSlot(
+                device="a",
+                job="check",
+                due=NOW,
+                ready=NOW,
+                epoch=0,
+                plan=HOURLY,
+                planned_since=NOW - 1,
+            ),
+            ResumedSlot(device="a", job="ended", due=None, epoch=0, plan=HOURLY, planned_since=NOW),
         ]
 
     async def test_resuming_moves_slots_on_with_what_became_of_their_times(
@@ -103,10 +121,18 @@ class Pauses:
             ),
         )
         moved = [
-            Resumption(device="a", job="backup", epoch=0, next_due=NOW + 100, spans=spans),
-            Resumption(device="a", job="check", epoch=7, next_due=NOW + 100, spans=spans),
-            Resumption(device="b", job="check", epoch=0, next_due=NOW + 100, spans=spans),
-            Resumption(device="c", job="check", epoch=0, next_due=NOW + 100, spans=spans),
+            Resumption(
+                device="a", job="backup", epoch=0, plan=HOURLY, next_due=NOW + 100, spans=spans
+            ),
+            Resumption(
+                device="a", job="check", epoch=7, plan=HOURLY, next_due=NOW + 100, spans=spans
+            ),
+            Resumption(
+                device="b", job="check", epoch=0, plan=HOURLY, next_due=NOW + 100, spans=spans
+            ),
+            Resumption(
+                device="c", job="check", epoch=0, plan=HOURLY, next_due=NOW + 100, spans=spans
+            ),
         ]
         assert await ledger.resume(PauseKind.DEVICE, "a", moved, NOW + 60)
         (missed,) = await history(ledger)
@@ -127,7 +153,7 @@ class Pauses:
         await ledger.sync_slots(self.SLOTS, NOW)
         await ledger.pause(self.DEVICE)
         await ledger.pause(self.JOB)
-        moved = [Resumption(device="a", job="backup", epoch=0, next_due=NOW + 100)]
+        moved = [Resumption(device="a", job="backup", epoch=0, plan=HOURLY, next_due=NOW + 100)]
         await ledger.resume(PauseKind.DEVICE, "a", moved, NOW)
         slot = await slot_of(ledger, "a")
         assert (slot.state, slot.due) == (SlotState.PAUSED, NOW)

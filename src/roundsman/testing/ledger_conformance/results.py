@@ -8,6 +8,7 @@ from roundsman.ledger.interface import (
 )
 from roundsman.testing.ledger_conformance.helpers import (
     NOW,
+    OTHER,
     claim,
     end_of,
     lease_of,
@@ -43,7 +44,7 @@ class Results:
         assert lease.result == known
         await ledger.finish([end_of(again, run_of(again, "run-2"))], NOW + 61)
         assert await ledger.result_of("d", "backup") == known
-        await ledger.sync_slots([planned("d", plan="new", tags=["x"])], NOW + 61)
+        await ledger.sync_slots([planned("d", plan=OTHER, tags=["x"])], NOW + 61)
         assert await ledger.result_of("d", "backup") == known
 
     async def test_a_quarantined_result_is_accepted_once(self, ledger: Ledger) -> None:

@@ -9,6 +9,7 @@ from roundsman.ledger.interface import (
 )
 from roundsman.testing.ledger_conformance.helpers import (
     NOW,
+    OTHER,
     claim,
     end_of,
     history,
@@ -17,7 +18,7 @@ from roundsman.testing.ledger_conformance.helpers import (
     planned,
     slot_of,
 )
-from roundsman.wire.run import Outcome
+from roundsman.wire.run import Cause, Outcome
 
 
 class Sync:
@@ -27,7 +28,7 @@ class Sync:
         slots = [planned("a"), planned("b"), planned("c"), planned("d", tags=["x"])]
         assert await ledger.sync_slots(slots, NOW) == SyncSummary(added=4)
         assert await ledger.sync_slots(slots, NOW) == SyncSummary(kept=4)
-        changed = [planned("b"), planned("c", plan="daily"), planned("d", tags=["y"]), planned("e")]
+        changed = [planned("b"), planned("c", plan=OTHER), planned("d", tags=["y"]), planned("e")]
         assert await ledger.sync_slots(changed, NOW) == SyncSummary(
             added=1, changed=2, removed=1, kept=1
         )
@@ -43,7 +44,7 @@ class Sync:
 
     async def test_a_changed_schedule_takes_effect(self, ledger: Ledger) -> None:
         await ledger.sync_slots([planned("d", due=NOW + 60)], NOW)
-        await ledger.sync_slots([planned("d", due=NOW + 10, plan="new")], NOW)
+        await ledger.sync_slots([planned("d", due=NOW + 10, plan=OTHER)], NOW)
         assert await claim(ledger, now=NOW + 9) == []
         assert len(await claim(ledger, now=NOW + 10)) == 1
         assert await history(ledger) == []
@@ -51,32 +52,36 @@ class Sync:
     async def test_a_due_time_that_passed_is_missed_when_its_schedule_changes(
         self, ledger: Ledger
     ) -> None:
-        await ledger.sync_slots([planned("d", due=NOW - 60), planned("e", due=NOW)], NOW)
+        await ledger.sync_slots([planned("d", due=NOW - 7200), planned("e", due=NOW + 10)], NOW)
         await ledger.sync_slots(
-            [planned("d", due=NOW + 10, plan="new"), planned("e", due=NOW, plan="new")], NOW
+            [planned("d", due=NOW + 10, plan=OTHER), planned("e", due=NOW + 10, plan=OTHER)],
+            NOW + 5,
         )
         (missed,) = await history(ledger)
-        assert (missed.device, missed.due, missed.outcome) == ("d", NOW - 60, Outcome.MISSED)
+        assert (missed.device, missed.due, missed.last_due) == ("d", NOW - 7200, NOW)
+        assert (missed.outcome, missed.count) == (Outcome.MISSED, 3)
+        assert missed.cause is Cause.REPLANNED
         assert "schedule" in (missed.failure or "")
-        assert names(await claim(ledger)) == ["e"]
+        assert await claim(ledger, now=NOW + 9) == []
+        assert names(await claim(ledger, now=NOW + 10)) == ["d", "e"]
 
     async def test_a_leased_slot_gets_its_new_schedule_afterwards(self, ledger: Ledger) -> None:
         await ledger.sync_slots([planned("d")], NOW)
         (leased,) = await claim(ledger)
-        await ledger.sync_slots([planned("d", due=NOW + 5, plan="new", tags=["x"])], NOW)
+        await ledger.sync_slots([planned("d", due=NOW + 5, plan=OTHER, tags=["x"])], NOW)
         assert await claim(ledger, now=NOW + 5) == []
         held = await lease_of(ledger, "d", "backup")
         assert held is not None
         assert (held.due, held.epoch, held.tags) == (NOW, 1, ("x",))
         assert await ledger.sync_slots(
-            [planned("d", due=NOW + 6, plan="new", tags=["x"])], NOW
+            [planned("d", due=NOW + 6, plan=OTHER, tags=["x"])], NOW
         ) == SyncSummary(kept=1)
         assert await ledger.finish([end_of(leased)], NOW) == [FinishAnswer.KEPT]
 
     async def test_a_slot_asked_for_on_demand_keeps_its_turn(self, ledger: Ledger) -> None:
         await ledger.sync_slots([planned("d", due=NOW + 60)], NOW)
         await ledger.run_now("d", "backup", NOW)
-        await ledger.sync_slots([planned("d", due=NOW + 5, plan="new")], NOW)
+        await ledger.sync_slots([planned("d", due=NOW + 5, plan=OTHER)], NOW)
         (leased,) = await claim(ledger)
         assert (leased.due, leased.on_demand) == (NOW, True)
 

@@ -1,26 +1,27 @@
 -- name: chosen
 -- The slots chosen, if they are free, with their new epochs.
 SELECT slots.slot_id, lane_id, coalesce(leases.epoch, slots.epoch) + 1, device, job, due, on_demand, resume_due, ready,
-    attempts, was_held
+    attempts, was_held, plan, planned_since, expires_at, claimed_at, worker_id, lost
 FROM slots LEFT JOIN leases USING (slot_id)
 WHERE slots.slot_id IN (SELECT value FROM json_each(:slot_ids)) AND paused = 0 AND (expires_at > :now) IS NOT TRUE
 
 -- name: lease
 -- Lease a slot, in the place of a lease that ran out if there is one.
-INSERT INTO leases (slot_id, epoch, expires_at, worker_id, claimed_at)
-VALUES (:slot_id, :epoch, :expires_at, :worker_id, :claimed_at)
+INSERT INTO leases (slot_id, epoch, expires_at, worker_id, claimed_at, lost)
+VALUES (:slot_id, :epoch, :expires_at, :worker_id, :claimed_at, :lost)
 ON CONFLICT (slot_id) DO UPDATE SET
     epoch = excluded.epoch,
     expires_at = excluded.expires_at,
     worker_id = excluded.worker_id,
-    claimed_at = excluded.claimed_at
+    claimed_at = excluded.claimed_at,
+    lost = excluded.lost
 
 -- name: leases_of
 -- The open leases of slots, each with the place at which its slot was asked for.
 SELECT
-    json_each.key, tags, leases.epoch, expires_at, worker_id, claimed_at,
+    json_each.key, tags, leases.epoch, expires_at, worker_id, claimed_at, lost,
     EXISTS (SELECT 1 FROM breakers WHERE breakers.device = slots.device AND opened_at IS NOT NULL), result,
-    device, job, due, on_demand, resume_due, ready, attempts, was_held
+    device, job, due, on_demand, resume_due, ready, attempts, was_held, plan, planned_since
 FROM json_each(:slots)
 CROSS JOIN slots ON device = json_extract(json_each.value, '$[0]') AND job = json_extract(json_each.value, '$[1]')
 JOIN leases USING (slot_id) JOIN lanes USING (lane_id)
@@ -41,12 +42,16 @@ WHERE slot_id = (SELECT slot_id FROM slots WHERE device = :device AND job = :job
 RETURNING slot_id
 
 -- name: move_on
--- The slot goes on to its next due time.
+-- The slot goes on to its next due time, if that follows from its plan.
 UPDATE slots SET
     due = :next_due, ready = :next_due, attempts = 0, was_held = 0, epoch = :epoch, on_demand = 0, resume_due = NULL,
     result = coalesce(:result, result)
-WHERE slot_id = :slot_id
+WHERE slot_id = :slot_id AND plan = :plan
 RETURNING lane_id, due, ready, paused
+
+-- name: plan_of
+-- The plan that took the place of another.
+SELECT plan, planned_since FROM slots WHERE slot_id = :slot_id
 
 -- name: try_again
 -- The slot keeps its due time for another attempt.

@@ -36,14 +36,14 @@ WHERE job = :name AND NOT EXISTS (SELECT 1 FROM pauses WHERE kind = 'device' AND
 
 -- name: freed_by_device
 -- What lifting the pause of a device sets free.
-SELECT device, job, due, ready, epoch FROM slots
+SELECT device, job, CASE WHEN on_demand THEN resume_due ELSE due END, CASE WHEN on_demand THEN resume_due ELSE ready END, epoch, plan, planned_since FROM slots
 WHERE device = :name AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id)
     AND NOT EXISTS (SELECT 1 FROM pauses WHERE kind = 'job' AND name = slots.job)
 ORDER BY device, job
 
 -- name: freed_by_job
 -- What lifting the pause of a job sets free.
-SELECT device, job, due, ready, epoch FROM slots
+SELECT device, job, CASE WHEN on_demand THEN resume_due ELSE due END, CASE WHEN on_demand THEN resume_due ELSE ready END, epoch, plan, planned_since FROM slots
 WHERE job = :name AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id)
     AND NOT EXISTS (SELECT 1 FROM pauses WHERE kind = 'device' AND name = slots.device)
 ORDER BY device, job
@@ -51,13 +51,12 @@ ORDER BY device, job
 -- name: move_on
 -- What becomes of a slot that was set free, unless it moved on since.
 UPDATE slots SET
-    resume_due = CASE WHEN due IS :next_due THEN resume_due END,
-    on_demand = CASE WHEN due IS :next_due THEN on_demand ELSE 0 END,
-    ready = CASE WHEN due IS :next_due THEN ready ELSE :next_due END,
-    attempts = CASE WHEN due IS :next_due THEN attempts ELSE 0 END,
-    was_held = CASE WHEN due IS :next_due THEN was_held ELSE 0 END,
-    due = :next_due
-WHERE device = :device AND job = :job AND epoch = :epoch AND paused = 0
+    ready = CASE WHEN on_demand OR due IS :next_due THEN ready ELSE :next_due END,
+    attempts = CASE WHEN on_demand OR due IS :next_due THEN attempts ELSE 0 END,
+    was_held = CASE WHEN on_demand OR due IS :next_due THEN was_held ELSE 0 END,
+    due = CASE WHEN on_demand THEN due ELSE :next_due END,
+    resume_due = CASE WHEN on_demand THEN :next_due END
+WHERE device = :device AND job = :job AND epoch = :epoch AND plan = :plan AND paused = 0
     AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id)
     AND CASE :kind WHEN 'device' THEN device ELSE job END = :name
 

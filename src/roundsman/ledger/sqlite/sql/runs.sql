@@ -3,11 +3,11 @@
 INSERT INTO runs (
     run_id, device, job, due, outcome, recorded_at, count, last_due, "into", epoch, worker_id, started_at, ended_at,
     failure, failure_class, size, changed, version, digest, evidence, on_demand, attempt, retry_at,
-    detected_secrets, accepted_by, accepted_at
+    detected_secrets, accepted_by, accepted_at, cause
 ) VALUES (
     :run_id, :device, :job, :due, :outcome, :recorded_at, :count, :last_due, :into, :epoch, :worker_id, :started_at, :ended_at,
     :failure, :failure_class, :size, :changed, :version, :digest, :evidence, :on_demand, :attempt, :retry_at,
-    :detected_secrets, :accepted_by, :accepted_at
+    :detected_secrets, :accepted_by, :accepted_at, :cause
 )
 
 -- name: add_stale_run
@@ -15,11 +15,11 @@ INSERT INTO runs (
 INSERT INTO runs (
     run_id, device, job, due, outcome, recorded_at, count, last_due, "into", epoch, worker_id, started_at, ended_at,
     failure, failure_class, size, changed, version, digest, evidence, on_demand, attempt, retry_at,
-    detected_secrets, accepted_by, accepted_at
+    detected_secrets, accepted_by, accepted_at, cause
 ) VALUES (
     :run_id, :device, :job, :due, 'stale', :recorded_at, :count, :last_due, :into, :epoch, :worker_id, :started_at, :ended_at,
     :failure, :failure_class, :size, :changed, :version, :digest, :evidence, :on_demand, :attempt, :retry_at,
-    :detected_secrets, :accepted_by, :accepted_at
+    :detected_secrets, :accepted_by, :accepted_at, :cause
 ) ON CONFLICT (run_id) DO NOTHING
 
 -- name: find_repeats

@@ -16,33 +16,36 @@ DELETE FROM lanes WHERE NOT EXISTS (SELECT 1 FROM slots WHERE slots.lane_id = la
 
 -- name: add_slot
 -- A new pair. One that was here before goes on counting its epochs.
-INSERT INTO slots (device, job, lane_id, plan, due, ready, epoch, paused) VALUES (
-    :device, :job, :lane_id, :plan, :due, :due,
+INSERT INTO slots (device, job, lane_id, plan, planned_since, due, ready, epoch, paused) VALUES (
+    :device, :job, :lane_id, :plan, :since, :due, :due,
     coalesce((SELECT epoch FROM retired WHERE device = :device AND job = :job), 0),
     EXISTS (SELECT 1 FROM pauses WHERE kind = 'device' AND name = :device)
         OR EXISTS (SELECT 1 FROM pauses WHERE kind = 'job' AND name = :job)
 )
-
--- name: slot_to_replan
--- What decides whether a new schedule takes effect at once.
-SELECT device, job, due, on_demand, attempts, plan, EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id) AS leased
-FROM slots WHERE slot_id = :slot_id
 
 -- name: change_slot
 -- Other tags, another schedule.
 UPDATE slots SET
     lane_id = :lane_id,
     plan = :plan,
+    planned_since = :since,
+    resume_due = :resume_due,
     due = :due,
     ready = CASE WHEN due IS :due THEN ready ELSE :due END,
     attempts = CASE WHEN due IS :due THEN attempts ELSE 0 END,
     was_held = CASE WHEN due IS :due THEN was_held ELSE 0 END
 WHERE slot_id = :slot_id
 
--- name: slot_to_remove
--- What is given up with a pair that is gone.
-SELECT device, job, due, coalesce(leases.epoch, slots.epoch), leases.slot_id IS NOT NULL AS leased, on_demand, resume_due, attempts
-FROM slots LEFT JOIN leases USING (slot_id) WHERE slots.slot_id = :slot_id
+-- name: slot_to_end
+-- What decides what becomes of a slot whose plan ends.
+SELECT
+    device, job, tags, plan, planned_since, due, on_demand, resume_due, attempts,
+    coalesce(leases.epoch, slots.epoch) AS epoch, leases.slot_id IS NOT NULL AS leased
+FROM slots JOIN lanes USING (lane_id) LEFT JOIN leases USING (slot_id) WHERE slots.slot_id = :slot_id
+
+-- name: keep_ended_plan
+-- A plan that counts no more.
+INSERT INTO ended_plans (device, job, tags, plan, since, until) VALUES (:device, :job, :tags, :plan, :since, :until)
 
 -- name: remove_lease
 -- Nobody may finish it any more.
