@@ -1,7 +1,8 @@
 """Results stored per second by the git archive: 10 KB, changed, 32 at once, each flushed.
 
 Beside it the floor: the same bytes written and flushed to plain files in batches of the same size.
-Maintenance runs as it would. What counts is how little the figure falls with the fleet.
+Maintenance runs as it would. What counts is how little the figure falls with the fleet, and with
+overviews in every folder.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from roundsman.archive.objects import BLOB, COMMIT, object_id, whole
 from roundsman.archive.packs import Pack, write_pack
 from roundsman.archive.trees import FILE_MODE
 from roundsman.clock import SystemClock
+from roundsman.config.records import ArchiveSettings
 
 AT_ONCE = 32
 BATCH = AT_ONCE // 2  # while one half is written, the other waits
@@ -86,11 +88,14 @@ def fill(folder: Path, devices: int) -> None:
     (folder / "refs" / "heads" / "main").write_text(tip.hex() + "\n")
 
 
-async def stored_per_second(folder: Path, devices: int, seconds: float) -> tuple[float, float]:
+async def stored_per_second(
+    folder: Path, devices: int, seconds: float, *, overviews: bool
+) -> tuple[float, float]:
     """Results per second, and how long 99 of 100 waited at most, in milliseconds."""
     fill(folder / "archive.git", devices)
     results = Results()
-    archive = GitArchive(folder / "archive.git", SystemClock())
+    settings = ArchiveSettings(overviews=overviews)
+    archive = GitArchive(folder / "archive.git", SystemClock(), settings)
     await archive.open()
     waited: list[float] = []
     begun = time.perf_counter()
@@ -134,7 +139,9 @@ def run(quick: bool) -> list[Row]:
     for devices in (1_000,) if quick else (1_000, 10_000, 100_000):
         # On the disk of the checkout: a temporary folder may be in memory, where flushing is free.
         with TemporaryDirectory(dir=Path(__file__).parent) as name:
-            rate, slowest = asyncio.run(stored_per_second(Path(name), devices, seconds))
+            rate, slowest = asyncio.run(
+                stored_per_second(Path(name), devices, seconds, overviews=False)
+            )
         few = few or rate
         first = devices == 1_000
         rows.append(
@@ -147,4 +154,15 @@ def run(quick: bool) -> list[Row]:
             )
         )
         rows.append(Row(name=f"99 of 100, {devices:,} devices", value=slowest, unit="ms"))
+        with TemporaryDirectory(dir=Path(__file__).parent) as name:
+            shown, _ = asyncio.run(stored_per_second(Path(name), devices, seconds, overviews=True))
+        rows.append(
+            Row(
+                name=f"with overviews, {devices:,} devices",
+                value=shown,
+                unit="results/s",
+                compared_to=f"stored, {devices:,} devices",
+                ratio=shown / rate,
+            )
+        )
     return rows

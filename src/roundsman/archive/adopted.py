@@ -15,7 +15,7 @@ import msgspec
 from roundsman.archive.files import Files
 from roundsman.errors import InvalidError
 from roundsman.wire.names import is_valid_name
-from roundsman.wire.paths import Part
+from roundsman.wire.paths import OVERVIEW, Part
 
 FILE: Final = "adopted.json"
 
@@ -68,7 +68,7 @@ class AdoptedPath(msgspec.Struct, frozen=True):
                 return None
             values[part.variable or ""] = value
         device, job = values["device"], values["job"]
-        if device is None or job is None or device in _NO_DEVICES:
+        if device is None or job is None or device in _NO_DEVICES or texts[-1] == OVERVIEW:
             return None
         return (device, job) if is_valid_name(device) and is_valid_name(job) else None
 

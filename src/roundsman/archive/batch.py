@@ -12,15 +12,17 @@ from typing import Final
 
 import msgspec
 
-from roundsman.archive import attributes
-from roundsman.archive.attributes import Attributes, marked
-from roundsman.archive.commits import commit_object, seconds, subject
+from roundsman.archive import attributes, overview
+from roundsman.archive.attributes import marked
+from roundsman.archive.commits import commit_object, overview_commit, seconds, subject
 from roundsman.archive.copies import Places
 from roundsman.archive.folders import Folders, above
 from roundsman.archive.interface import Entry
 from roundsman.archive.objects import BLOB, COMMIT, TREE, object_id, whole
+from roundsman.archive.overviews import Overviews
 from roundsman.archive.packs import Pack
 from roundsman.archive.preparation import Prepared
+from roundsman.archive.small_files import SmallFiles
 from roundsman.archive.trees import FILE_MODE, TREE_MODE, Tree, TreeEntry
 from roundsman.archive.walking import Kept
 
@@ -59,11 +61,13 @@ class Batch:
         self,
         tip: bytes | None,
         folders: Folders,
-        known: Attributes,
+        known: SmallFiles,
         *,
         now: float,
         one_commit: bool,
+        overviews: Overviews | None = None,
     ) -> None:
+        """`known` are the attributes of the folders."""
         self.tip = tip
         self.trees: dict[bytes, Tree] = {}
         """The folders that were changed."""
@@ -79,6 +83,9 @@ class Batch:
         self._group_size = 1
         self._touched: set[bytes] = set()
         self._written: dict[bytes, _Written] = {}
+        self._overviews = overviews
+        if overviews is not None:
+            overviews.begin(self._tree_now)
 
     def expect(self, paths: Sequence[bytes]) -> None:
         """Take note of what will be stored, to see how many results share a commit."""
@@ -92,22 +99,32 @@ class Batch:
     def blob(self, path: bytes) -> bytes | None:
         """What a path holds on top of this batch."""
         folder, _, name = path.rpartition(b"/")
-        tree = self.trees.get(folder)
-        entry = (self._folders.get(folder) if tree is None else tree).get(name)
+        entry = self._tree_now(folder).get(name)
         return None if entry is None or entry.mode == TREE_MODE else entry.id
 
     def is_marked(self, path: bytes) -> bool:
         """Whether the attributes of its folder say that a path holds a pointer."""
         folder, _, name = path.rpartition(b"/")
-        tree = self.trees.get(folder)
-        entry = (self._folders.get(folder) if tree is None else tree).get(attributes.NAME)
+        entry = self._tree_now(folder).get(attributes.NAME)
         said = self._attributes.get(None if entry is None else entry.id)
         return marked(said, name, pointer=True) == said
 
-    def add(self, item: Prepared, places: Places, *, is_version: bool = True) -> Change:
-        """Put a result in all its places."""
-        if places.path in self._group:
-            self.seal()
+    def add(
+        self,
+        item: Prepared,
+        places: Places,
+        *,
+        is_version: bool = True,
+        changed_at: float | None = None,
+    ) -> Change:
+        """Put a result in all its places.
+
+        What is no version only comes to more of them: it changed when it did, by default now.
+        """
+        if places.path in self._group or (
+            not self._one_commit and len(self._group) >= self._group_size
+        ):
+            self._seal()
         if item.raw is not None and is_version:
             self.pack.add(item.blob, item.raw)
         change = Change(item)
@@ -118,11 +135,12 @@ class Batch:
         for path in (places.path, *places.copies):
             self._set(path, item.blob)
             self._mark(path, pointer=item.pointer)
+            if self._overviews is not None:
+                self._overviews.show(path, self._now if changed_at is None else changed_at)
         for path in places.gone:
             self._remove(path)
             self._mark(path, pointer=False)
-        if not self._one_commit and len(self._group) >= self._group_size:
-            self.seal()
+            self.hide(path)
         return change
 
     def replay(
@@ -138,30 +156,50 @@ class Batch:
             else:
                 self._set(path, entry.id, entry.mode)
         self._touched.add(b"")
-        commit = content(self._write_trees())
-        self.tip = object_id(COMMIT, commit)
-        self.pack.add(self.tip, whole(COMMIT, commit))
+        self._commit(content(self._write_trees()))
 
-    def seal(self) -> None:
-        """Make the commit of what was added since the last one."""
-        if not self._group:
+    def hide(self, path: bytes) -> None:
+        """Show no more what is gone, nor folders in which there is nothing else."""
+        overviews = self._overviews
+        if overviews is None:
             return
+        overviews.hide(path)
+        folder, _, _ = path.rpartition(b"/")
+        while folder and overviews.is_alone(folder):
+            self._remove(folder + b"/" + overview.NAME)
+            overviews.forget(folder)
+            self._remove(folder)
+            overviews.hide(folder)
+            folder, _, _ = folder.rpartition(b"/")
+
+    def finish(self) -> None:
+        """Make the commit of what was added last, and of all overviews that changed.
+
+        Where nothing was added, a commit of overviews alone.
+        """
+        self._show(all_of_them=True)
+        if self._group:
+            self._seal()
+        elif self._touched and self.tip is not None:
+            self._commit(overview_commit(self._write_trees(), self.tip, self._now))
+
+    def _seal(self) -> None:
+        """Make the commit of what was added since the last one."""
+        self._show(all_of_them=False)
         group, self._group = self._group, {}
         root = self._write_trees()
         entries = [change.entry for change in group.values()]
-        content = commit_object(root, self.tip, entries, self._now)
-        self.tip = object_id(COMMIT, content)
-        self.pack.add(self.tip, whole(COMMIT, content))
+        commit = self._commit(commit_object(root, self.tip, entries, self._now))
         line = subject(entries)
         for path, change in group.items():
-            change.commit = self.tip
+            change.commit = commit
             if self._latest.get(path) is change:
                 entry = change.entry
                 self.versions.append(
                     Kept(
                         device=entry.device,
                         job=entry.job,
-                        commit=self.tip,
+                        commit=commit,
                         blob=change.blob,
                         at=int(self._now),
                         ended_at=seconds(entry.ended_at),
@@ -171,6 +209,29 @@ class Batch:
                         lines=change.lines,
                     )
                 )
+
+    def _commit(self, content: bytes) -> bytes:
+        self.tip = object_id(COMMIT, content)
+        self.pack.add(self.tip, whole(COMMIT, content))
+        return self.tip
+
+    def _show(self, *, all_of_them: bool) -> None:
+        """Put overviews into their folders."""
+        if self._overviews is None:
+            return
+        for folder, content in self._overviews.take(all_of_them=all_of_them):
+            tree = self._tree(folder)
+            if content:
+                blob = object_id(BLOB, content)
+                before = tree.get(overview.NAME)
+                if before is not None and before.id == blob:
+                    continue
+                self.pack.add(blob, whole(BLOB, content))
+                self._overviews.files.add(blob, content)
+                tree.set(overview.NAME, FILE_MODE, blob)
+            else:
+                tree.remove(overview.NAME)
+            self._touched.add(folder)
 
     def _set(self, path: bytes, blob: bytes, mode: bytes = FILE_MODE) -> None:
         folder, _, name = path.rpartition(b"/")
@@ -200,6 +261,11 @@ class Batch:
         folder, _, name = path.rpartition(b"/")
         self._tree(folder).remove(name)
         self._touched.add(folder)
+
+    def _tree_now(self, folder: bytes) -> Tree:
+        """A folder on top of this batch, not to be changed."""
+        tree = self.trees.get(folder)
+        return self._folders.get(folder) if tree is None else tree
 
     def _tree(self, folder: bytes) -> Tree:
         tree = self.trees.get(folder)

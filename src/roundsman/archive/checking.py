@@ -15,6 +15,7 @@ from roundsman.archive.interface import ArchiveUnavailableError
 from roundsman.archive.large import LargeContents, parse_pointer
 from roundsman.archive.locks import WriterLock
 from roundsman.config.records import PointerSettings
+from roundsman.wire.paths import OVERVIEW
 
 _ATTEMPTS: Final = 2
 _POINTER_BYTES: Final = 200
@@ -33,9 +34,9 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     commits: int
     """On the branch."""
     versions: int
-    """Contents that any path ever had."""
+    """Contents that any path ever had, overviews apart."""
     files: int
-    """On the branch now."""
+    """On the branch now, overviews apart."""
     large: int
     """Contents kept beside git."""
     large_bytes: int
@@ -73,8 +74,8 @@ def statistics(git: Git) -> Statistics:
         packs=int(counted["packs"]),
         loose=int(counted["count"]),
         commits=0 if tip is None else int(git.run("rev-list", "--count", tip.hex())),
-        versions=0 if tip is None else sum(1 for _ in _changes(git, tip)),
-        files=0 if tip is None else sum(1 for _ in _blobs(git, tip)),
+        versions=0 if tip is None else sum(not _is_overview(path) for path in _changes(git, tip)),
+        files=0 if tip is None else sum(not _is_overview(path) for path, *_ in _blobs(git, tip)),
         large=len(large),
         large_bytes=sum(large),
         branch=git.run("symbolic-ref", "HEAD").decode().strip(),
@@ -151,22 +152,18 @@ def _blobs(git: Git, commit: bytes) -> Iterator[tuple[str, str, int]]:
                 yield path.decode(errors="replace"), blob, int(size)
 
 
-def _changes(git: Git, tip: bytes) -> Iterator[bytes]:
-    """Each time that a path came to a content."""
-    return (
-        field
-        for field in git.records(
-            *(
-                "log",
-                "-z",
-                "--raw",
-                "--root",
-                "--no-renames",
-                "--no-abbrev",
-                "--format=",
-                tip.hex(),
-            ),
-            "--",
-        )
-        if field.lstrip(b"\n").startswith(b":") and not field.endswith(b"D")
+def _changes(git: Git, tip: bytes) -> Iterator[str]:
+    """The path, each time that one came to a content."""
+    fields = git.records(
+        *("log", "-z", "--raw", "--root", "--no-renames", "--no-abbrev", "--format=", tip.hex()),
+        "--",
     )
+    for said in fields:
+        if said.lstrip(b"\n").startswith(b":"):
+            path = next(fields).decode(errors="replace")
+            if not said.endswith(b"D"):
+                yield path
+
+
+def _is_overview(path: str) -> bool:
+    return path.rpartition("/")[2] == OVERVIEW

@@ -14,7 +14,7 @@ from typing import IO, Final, cast
 
 from roundsman.archive.interface import ArchiveDamagedError, ArchiveUnavailableError
 from roundsman.archive.locks import MARK
-from roundsman.archive.objects import COMMIT, TREE, object_id
+from roundsman.archive.objects import BLOB, COMMIT, TREE, object_id
 
 LARGE_BLOB: Final = 8 << 20
 """From here up git streams a blob, and does not look for deltas."""
@@ -181,7 +181,7 @@ class ObjectReader:
     def _find_again(self, kind: int, wanted: bytes) -> bytes | None:
         """Ask for one object by itself, of a git program that looks at the packs anew."""
         self.close()
-        name = {COMMIT: "commit", TREE: "tree"}[kind]
+        name = {COMMIT: "commit", TREE: "tree", BLOB: "blob"}[kind]
         done = subprocess.run(
             self._git.arguments("cat-file", name, wanted.hex()),
             capture_output=True,

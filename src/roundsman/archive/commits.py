@@ -35,6 +35,11 @@ def moving_commit(tree: bytes, parent: bytes, templates: Sequence[str], now: flo
     return _commit(tree, [parent], now, now, lines)
 
 
+def overview_commit(tree: bytes, parent: bytes, now: float) -> bytes:
+    """The commit of overviews alone: they were asked for, or others changed what they show."""
+    return _commit(tree, [parent], now, now, ["Bring overviews up to date"])
+
+
 def joining_commit(tree: bytes, ours: bytes, theirs: bytes, now: float) -> bytes:
     """The commit that stands on ours and on what others pushed to a remote."""
     lines = ["Join what others pushed"]

@@ -94,7 +94,7 @@ class GitArchive(Archive):
         self._files = Files() if files is None else files
         self._repository = Repository(folder, self._files, clock)
         own = folder / "roundsman"
-        layouts = Layouts(own, self._files, settings.paths)
+        layouts = Layouts(own, self._files, settings.paths, overviews=settings.overviews)
         self._history = History(own / "versions.sqlite", self._repository.git, layouts)
         self._followers = Followers(
             self._repository,

@@ -51,6 +51,9 @@ _REACH: Final = "INSERT INTO moment VALUES "
 _LATEST: Final = """
 SELECT commit_id, blob_id FROM told WHERE device = ? AND job = ? ORDER BY seq DESC LIMIT 1
 """
+_CHANGED: Final = """
+SELECT device, job, at FROM path JOIN version ON version.path = path.id AND version.seq = path.seq
+"""
 _AT_ONCE: Final = 100
 """Versions that are added together: the library lets go of the interpreter for each statement."""
 _REBUILD_ROWS: Final = 10_000
@@ -160,6 +163,17 @@ class History:
             self._database().execute(_LATEST, (device, job)).fetchone()
         )
         return row
+
+    def changed_at(self, device: str, job: str) -> int | None:
+        """When the newest version was committed, Unix seconds. For the writing thread."""
+        row = self._database().execute(_CHANGED + " WHERE device = ? AND job = ?", (device, job))
+        found = row.fetchone()
+        return None if found is None else found[2]
+
+    def changed(self) -> dict[tuple[str, str], int]:
+        """When the newest version of each device and job was committed. For the writing thread."""
+        rows = self._database().execute(_CHANGED)
+        return {(device, job): at for device, job, at in rows}
 
     def close(self) -> None:
         """Let go of the database; the next write opens it again."""

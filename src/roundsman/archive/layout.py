@@ -58,3 +58,21 @@ class Layout:
                 if again == text:
                     return values["device"], values["job"]
         return None
+
+    def meaning(self, folder: bytes) -> tuple[str | None, str | None]:
+        """The variables that a folder and what is in it are named by; none for plain text.
+
+        >>> Layout([SHARDED]).meaning(b"by_device/b4")
+        ('shard', 'device')
+        """
+        texts = folder.decode(errors="replace").split("/") if folder else []
+        found = set()
+        for template in (self._main, *self._plain, *self.tagged):
+            above = template.parts[: len(texts)]
+            if len(template.parts) > len(texts) and all(
+                part.variable is not None or part.before == text
+                for part, text in zip(above, texts, strict=True)
+            ):
+                own = above[-1].variable if above else None
+                found.add((own, template.parts[len(texts)].variable))
+        return found.pop() if len(found) == 1 else (None, None)

@@ -14,6 +14,7 @@ import msgspec
 from roundsman.archive.adopted import AdoptedPath, load_adopted
 from roundsman.archive.files import Files
 from roundsman.archive.layout import FLAT, SHARDED, Layout
+from roundsman.wire.paths import OVERVIEW
 
 CROWDED: Final = 160 << 10
 """Bytes of the tree of the folder of all devices, about 4,000 of them: it is hashed for each
@@ -29,13 +30,17 @@ _SHARD: Final = re.compile(rb"[0-9a-f]{2}")
 class _Noted(msgspec.Struct, frozen=True):
     paths: tuple[str, ...]
     former: tuple[tuple[str, ...], ...] = ()
+    overviews: bool = False
 
 
 class Layouts:
-    """Which paths are in use."""
+    """Which paths are in use, and whether folders have overviews."""
 
-    def __init__(self, folder: Path, files: Files, wanted: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, files: Files, wanted: Sequence[str], *, overviews: bool = False
+    ) -> None:
         """Wanted are the templates of the configuration; none for the default."""
+        self.overviews = overviews
         self._file = folder / FILE
         self._files = files
         self._wanted = tuple(wanted)
@@ -44,16 +49,18 @@ class Layouts:
         """Newest first; without a note it may have been either."""
         self._adopted: list[AdoptedPath] = []
         self.noted = False
-        """Whether all results are known to stand where `current` says."""
+        """Whether all results are known to stand where `current` says, with overviews or without
+        as is wanted."""
 
     @classmethod
     def as_noted(cls, folder: Path, files: Files) -> Self:
         """Those that are in use, whatever the configuration wants. Raises `OSError`."""
         try:
-            paths = msgspec.json.decode((folder / FILE).read_bytes(), type=_Noted).paths
+            noted = msgspec.json.decode((folder / FILE).read_bytes(), type=_Noted)
         except (FileNotFoundError, msgspec.MsgspecError):
-            paths = ()
-        layouts = cls(folder, files, () if paths in ((FLAT,), (SHARDED,)) else paths)
+            noted = _Noted(())
+        paths = () if noted.paths in ((FLAT,), (SHARDED,)) else noted.paths
+        layouts = cls(folder, files, paths, overviews=noted.overviews)
         layouts.load()
         return layouts
 
@@ -68,13 +75,15 @@ class Layouts:
             return
         if not self._wanted and noted.paths in ((FLAT,), (SHARDED,)):
             self.current = known[0]
-        self.noted = self.current.texts == noted.paths
-        self.former = known[1:] if self.noted else known
+        stand = self.current.texts == noted.paths
+        self.former = known[1:] if stand else known
+        self.noted = stand and noted.overviews == self.overviews
 
     def recognise(self, names: Sequence[bytes]) -> None:
         """Without a note: see by the names of the first folder which of the defaults is in use."""
-        many = not self._wanted and len(names) >= _SHARDS_SEEN
-        if many and all(map(_SHARD.fullmatch, names)):
+        shards = [name for name in names if name != OVERVIEW.encode()]
+        many = not self._wanted and len(shards) >= _SHARDS_SEEN
+        if many and all(map(_SHARD.fullmatch, shards)):
             self.current = Layout((SHARDED,))
 
     def shard_if_crowded(self, size: int) -> None:
@@ -88,7 +97,7 @@ class Layouts:
         """Write down that all results stand where `current` says."""
         former = dict.fromkeys(layout.texts for layout in self.former)
         former.pop(self.current.texts, None)
-        noted = _Noted(self.current.texts, tuple(former))
+        noted = _Noted(self.current.texts, tuple(former), self.overviews)
         self._files.make_folder(self._file.parent)
         self._files.replace(self._file, msgspec.json.encode(noted) + b"\n")
         self.noted = True

@@ -2,7 +2,8 @@
 
 Three trees are compared, folder by folder, and only where they differ: what one side changed since
 the lines parted is as that side has it; what both changed is as we have it, the newest result, and
-theirs stays in its history.
+theirs stays in its history. Of overviews that both changed the rows are put together, and what a
+person wrote in place of one stands.
 """
 
 from typing import Final
@@ -10,9 +11,10 @@ from typing import Final
 from roundsman.archive.command import Git, ObjectReader
 from roundsman.archive.commits import joining_commit
 from roundsman.archive.interface import ArchiveUnavailableError
-from roundsman.archive.objects import COMMIT, TREE, object_id, whole
+from roundsman.archive.objects import BLOB, COMMIT, TREE, object_id, whole
+from roundsman.archive.overview import NAME, Overview
 from roundsman.archive.packs import Pack
-from roundsman.archive.trees import TREE_MODE, Tree, TreeEntry, encode_tree
+from roundsman.archive.trees import FILE_MODE, TREE_MODE, Tree, TreeEntry, encode_tree
 
 _DEEPEST: Final = 100
 
@@ -55,7 +57,9 @@ class _Merge:
         before = {} if base is None else self._entries(base)
         entries = []
         for name in mine | other:
-            entry = self._entry(before.get(name), mine.get(name), other.get(name), depth)
+            sides = before.get(name), mine.get(name), other.get(name)
+            entry = self._overview(*sides) if name == NAME else None
+            entry = entry or self._entry(*sides, depth)
             if entry is not None:
                 entries.append((name, *entry))
         raw = encode_tree(entries)
@@ -78,6 +82,31 @@ class _Merge:
             return ours
         below = base.id if base is not None and base.mode == TREE_MODE else None
         return TreeEntry(TREE_MODE, self.tree(below, ours.id, theirs.id, depth + 1))
+
+    def _overview(
+        self, base: TreeEntry | None, ours: TreeEntry | None, theirs: TreeEntry | None
+    ) -> TreeEntry | None:
+        """The file of that name, if it is an overview and both sides changed it."""
+        if ours is None or theirs is None or ours in (base, theirs) or theirs == base:
+            return None
+        mine = self._parsed(ours)
+        if mine is None:
+            return None
+        other = self._parsed(theirs)
+        if other is None:
+            return theirs
+        mine.join(self._parsed(base), other)
+        content = mine.content()
+        if not content:
+            return theirs
+        blob = object_id(BLOB, content)
+        self._pack.add(blob, whole(BLOB, content))
+        return TreeEntry(FILE_MODE, blob)
+
+    def _parsed(self, entry: TreeEntry | None) -> Overview | None:
+        if entry is None or entry.mode != FILE_MODE:
+            return None
+        return Overview.parse(self._reader.read(BLOB, [entry.id])[0])
 
     def _entries(self, tree: bytes) -> dict[bytes, TreeEntry]:
         return dict(Tree(self._reader.read(TREE, [tree])[0]).entries())

@@ -24,7 +24,7 @@ def moved(git: Git, tip: bytes, layouts: Layouts, pack: Pack, *, now: float) -> 
 
     Raises `ArchiveUnavailableError` when git cannot read the branch.
     """
-    old = dict(_files(git, tip))
+    old = dict(files_of(git, tip))
     new = _moved(old, layouts)
     if new == old:
         return tip
@@ -76,7 +76,8 @@ def _moved(old: Mapping[bytes, Leaf], layouts: Layouts) -> dict[bytes, Leaf]:
     return {**others, **results}
 
 
-def _files(git: Git, commit: bytes) -> Iterable[tuple[bytes, Leaf]]:
+def files_of(git: Git, commit: bytes) -> Iterable[tuple[bytes, Leaf]]:
+    """Every file of a commit by its path. Raises `ArchiveUnavailableError`."""
     for record in git.records("ls-tree", "-r", "-z", "--full-tree", commit.hex()):
         said, _, path = record.partition(b"\t")
         mode, _, object_hex = said.split(b" ")

@@ -11,8 +11,7 @@ from typing import Final
 
 import msgspec
 
-from roundsman.archive import attributes
-from roundsman.archive.attributes import Attributes
+from roundsman.archive import attributes, overview
 from roundsman.archive.batch import Batch
 from roundsman.archive.command import Git, ObjectReader
 from roundsman.archive.files import Files
@@ -22,6 +21,7 @@ from roundsman.archive.layouts import Layouts
 from roundsman.archive.objects import COMMIT
 from roundsman.archive.packs import write_pack
 from roundsman.archive.replay import rewritten
+from roundsman.archive.small_files import SmallFiles
 from roundsman.archive.thinning_plan import Plan, Slots, is_file
 from roundsman.archive.trees import Tree, TreeEntry
 from roundsman.archive.walking import Change, Commit, commits
@@ -29,7 +29,7 @@ from roundsman.archive.walking import Change, Commit, commits
 _COMMITS_AT_ONCE: Final = 2000
 _CHANGES_AT_ONCE: Final = 20_000
 _LINK_MODE: Final = b"160000"
-_DERIVED: Final = (attributes.NAME, b"README.md")
+_DERIVED: Final = (attributes.NAME, overview.NAME)
 """Names of files that come with results: alone they are no reason for a commit to stay."""
 
 
@@ -92,9 +92,8 @@ class Line:
         contents that are no result's with their paths. Raises `ArchiveUnavailableError`, `OSError`.
         """
         for steps in _grouped(self._steps(tip)):
-            batch = Batch(
-                self.tip, self._folders, Attributes(self._made), now=0.0, one_commit=False
-            )
+            known = SmallFiles(attributes.NAME, self._made)
+            batch = Batch(self.tip, self._folders, known, now=0.0, one_commit=False)
             paths = chain.from_iterable(step.changes or () for step in steps)
             self._folders.load({path.rpartition(b"/")[0] for path in paths})
             olds = [step.commit.id for step in steps if step.changes is not None]

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 from typing import Final, TypeVar
 
 from roundsman import logs
-from roundsman.archive.attributes import Attributes
+from roundsman.archive import attributes, overview
 from roundsman.archive.batch import Batch, Change
 from roundsman.archive.command import ObjectReader
 from roundsman.archive.copies import Copies, Places
 from roundsman.archive.damage import Origin
-from roundsman.archive.folders import Folders
+from roundsman.archive.folders import Folders, above
 from roundsman.archive.history import History
 from roundsman.archive.interface import (
     ArchiveDamagedError,
@@ -23,9 +23,12 @@ from roundsman.archive.layouts import Layouts
 from roundsman.archive.merging import merged
 from roundsman.archive.moving import moved
 from roundsman.archive.objects import COMMIT, TREE
+from roundsman.archive.overviewing import Overviewing
+from roundsman.archive.overviews import Overviews
 from roundsman.archive.packs import Pack, StagedPack, probe, write_pack
 from roundsman.archive.preparation import Current, Prepared, prepare_small
 from roundsman.archive.repository import BranchMovedError, Repository
+from roundsman.archive.small_files import SmallFiles
 from roundsman.archive.trees import Tree
 from roundsman.clock import Clock
 
@@ -61,7 +64,12 @@ class Writer:
         self._reader = ObjectReader(repository.git)
         self._tip: bytes | None = None
         self._folders = Folders(Tree(), self._reader)
-        self._attributes = Attributes(self._reader)
+        self._attributes = SmallFiles(attributes.NAME, self._reader)
+        self._overviews = SmallFiles(overview.NAME, self._reader)
+        self._overviewing = Overviewing(repository.git, layouts, history, self._look_at)
+        self._foreign: bytes | None = None
+        """The commit up to which overviews are known to be right, where others moved the branch."""
+        self._has_foreign = False
         self._generation = 0
         self._flushed = True
         self._copies = Copies(layouts)
@@ -76,13 +84,21 @@ class Writer:
         except (OSError, sqlite3.Error) as error:
             raise unavailable(self._repository, error) from error
 
-    def _open(self) -> None:
+    def _open(self, *, rebuilt: bool = False) -> None:
         self._repository.open()
         self._layouts.load()
+        if rebuilt and self._layouts.overviews:
+            self._layouts.noted = False  # some may be lost
         if self._repository.tip() is None and self._history.reached() is not None:
             raise ArchiveDamagedError(f"{self._repository.folder}: the branch is gone")
-        self._follow()
-        self._settle_paths()
+        for _ in range(_ATTEMPTS):
+            try:
+                self._follow()
+                self._settle_paths()
+            except BranchMovedError:
+                continue
+            return
+        raise self._outrun()
 
     def rebuild(self, reason: str) -> None:
         """Set a damaged repository aside, and go on with what is whole. Raises as `open` does."""
@@ -92,7 +108,7 @@ class Writer:
         self._repository.rebuild(self._clock.now(), self._origins)
         self._load(None)
         self._flushed = True
-        self._open()
+        self._open(rebuilt=True)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -135,9 +151,7 @@ class Writer:
         return [next(answers) if isinstance(item, Prepared) else item for item in prepared]
 
     def _keep(self, batch: Sequence[Prepared]) -> Sequence[Answer]:
-        failure = ArchiveUnavailableError(
-            f"{self._repository.folder}: others move the branch all the time"
-        )
+        failure = self._outrun()
         for _ in range(_ATTEMPTS):
             try:
                 return self._write(batch)
@@ -167,20 +181,17 @@ class Writer:
         self._settle_paths()
         places = [self._copies.places(item.entry, self._folders) for item in batch]
         folders = {folder for place in places for folder in place.folders()}
-        self._folders.load(folders)
+        if self._layouts.overviews:
+            self._look_at(folders)
+        else:
+            self._folders.load(folders)
         self._attributes.load(self._folders, folders)
-        work = Batch(
-            self._tip,
-            self._folders,
-            self._attributes,
-            now=self._clock.now(),
-            one_commit=self._one_commit,
-        )
+        work = self._begin(self._shown() if self._layouts.overviews else None)
         work.expect([place.path for place in places])
         outcomes = [
             self._outcome(work, item, place) for item, place in zip(batch, places, strict=True)
         ]
-        work.seal()
+        work.finish()
         self._flush(work)
         return [
             outcome
@@ -195,7 +206,8 @@ class Writer:
         """The change that holds a result, and whether it is this result's own."""
         if work.blob(places.path) == item.blob:
             if places.gone or not all(_stands(work, item, path) for path in places.all):
-                work.add(item, places, is_version=False)
+                changed_at = self._history.changed_at(item.entry.device, item.entry.job)
+                work.add(item, places, is_version=False, changed_at=changed_at)
             pending = work.pending(places.path)
             return pending if pending is not None else self._kept(item), False
         if item.seen_in not in (None, self._generation):
@@ -280,6 +292,7 @@ class Writer:
             self._layouts.recognise([name for name, _ in self._folders.get(_DEVICES).entries()])
         self._layouts.shard_if_crowded(self._folders.size(_DEVICES))
         if self._layouts.noted:
+            self._mend_overviews()
             return
         if self._tip is not None:
             pack = Pack()
@@ -289,7 +302,53 @@ class Writer:
                 self._repository.advance(self._tip, tip)
                 log.info("archive.moved", paths=self._layouts.current.texts)
                 self._follow()
+            self._settle_overviews()
         self._layouts.note()
+
+    def _settle_overviews(self) -> None:
+        """Look at every overview. They are removed where they are not wanted any more."""
+        if self._tip is not None:
+            overviews = self._shown()
+            work = self._begin(overviews)
+            self._overviewing.settle(self._tip, work, overviews)
+            self._flush(work)
+        self._has_foreign = False
+
+    def _mend_overviews(self) -> None:
+        """Show what others changed."""
+        if not self._has_foreign or not self._layouts.overviews or self._tip is None:
+            return
+        overviews = self._shown()
+        work = self._begin(overviews)
+        if self._overviewing.mend(self._foreign, self._tip, work, overviews):
+            self._flush(work)
+            self._has_foreign = False
+        else:
+            self._settle_overviews()
+
+    def _begin(self, overviews: Overviews | None) -> Batch:
+        return Batch(
+            self._tip,
+            self._folders,
+            self._attributes,
+            now=self._clock.now(),
+            one_commit=self._one_commit,
+            overviews=overviews,
+        )
+
+    def _shown(self) -> Overviews:
+        return Overviews(self._layouts.current, self._overviews)
+
+    def _look_at(self, folders: set[bytes]) -> None:
+        """Load folders and those above them, and what overviews they have."""
+        all_of_them = {each for folder in folders for each in (folder, *above(folder))}
+        self._folders.load(all_of_them)
+        self._overviews.load(self._folders, all_of_them)
+
+    def _outrun(self) -> ArchiveUnavailableError:
+        return ArchiveUnavailableError(
+            f"{self._repository.folder}: others move the branch all the time"
+        )
 
     def _follow(self) -> None:
         """See whether somebody else moved the branch, and bring the list of versions up to it."""
@@ -299,6 +358,8 @@ class Writer:
                 f"{self._repository.folder}: the branch, or the folder of packs, is gone"
             )
         if tip != self._tip:
+            if not self._has_foreign:
+                self._has_foreign, self._foreign = True, self._history.reached()
             self._load(tip)
         self._history.catch_up(tip)
 

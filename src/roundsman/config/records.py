@@ -156,6 +156,9 @@ class ArchiveSettings(_FromFile, frozen=True, kw_only=True):
     `by_device/{shard}/{device}/{job}`."""
     commit_per: CommitPer = CommitPer.RESULT
     """What a commit holds: `result`, one changed result; `batch`, all that are written together."""
+    overviews: bool = False
+    """Whether each folder of the repository has a README.md that lists what is in it and when it
+    last changed, for people who read it on a git server's pages."""
     pointers: PointerSettings = PointerSettings()
     """Which contents are kept beside the repository, named by a pointer file as git LFS has it."""
     remotes: dict[str, RemoteSettings] = {}

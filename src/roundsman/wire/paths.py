@@ -4,11 +4,13 @@ A template is parts joined by `/`; a part is text, or one variable with text aro
 `by_device/{device}/{job}.txt`. The variables: `{device}`, `{job}`, `{tag}` (one path for each tag
 of the device) and `{shard}` (two hexadecimal digits that follow from the device's name, so that no
 folder grows with the fleet).
+
+No part of a path reads README.md, whatever the capitals: that is the name of overviews.
 """
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final, Self
 from urllib.parse import unquote
@@ -17,6 +19,8 @@ import msgspec
 
 DEFAULT_PATH: Final = "by_device/{device}/{job}"
 VARIABLES: Final = ("device", "job", "tag", "shard")
+OVERVIEW: Final = "README.md"
+"""The name of the overview in each folder, if there is one; never that of a result."""
 
 _PART: Final = re.compile(r"([^{}]*)(?:\{([a-z]+)\}([^{}]*))?")
 _TEXT: Final = re.compile(r"[A-Za-z0-9 ._:@+-]*")
@@ -73,7 +77,10 @@ class PathTemplate(msgspec.Struct, frozen=True):
         values = {"device": escape(device), "job": escape(job), "tag": escape(tag)}
         if self.uses("shard"):
             values["shard"] = shard(device)
-        return self.text.format_map(values)
+        path = self.text.format_map(values)
+        if OVERVIEW.lower() in path.lower():
+            return "/".join(_kept_free(part, values) for part in self.parts)
+        return path
 
     def match(self, path: str) -> dict[str, str] | None:
         """The values with which it reads like this path; none where it cannot.
@@ -94,6 +101,17 @@ class PathTemplate(msgspec.Struct, frozen=True):
             if value is None or values.setdefault(part.variable, value) != value:
                 return None
         return values
+
+
+def _kept_free(part: Part, values: Mapping[str, str]) -> str:
+    """A part with its value, of which a letter is escaped where it would read README.md."""
+    if part.variable is None:
+        return part.before
+    value = values[part.variable]
+    text = part.before + value + part.after
+    if text.lower() != OVERVIEW.lower():
+        return text
+    return f"{part.before}%{ord(value[0]):02X}{value[1:]}{part.after}"
 
 
 def escape(name: str) -> str:
@@ -146,6 +164,8 @@ def _parse_part(text: str) -> Part:
         raise PathTemplateError(
             f"expected parts without a dot or a blank at either end, and none empty, got {text!r}"
         )
+    if variable is None and text.lower() == OVERVIEW.lower():
+        raise PathTemplateError(f"expected another name than that of overviews, got {text!r}")
     return Part(before, variable, after)
 
 
