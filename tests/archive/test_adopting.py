@@ -3,14 +3,18 @@
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from roundsman.archive.adopted import AdoptedPath, AdoptionError, load_adopted
+from roundsman.archive import history
+from roundsman.archive.adopted import Adopted, AdoptedPath, AdoptionError, load_adopted
 from roundsman.archive.git import GitArchive
+from roundsman.archive.history import History
 from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.walking import Kept
 from roundsman.cli.archive import command
 from roundsman.clock import SystemClock
 from roundsman.config.records import ArchiveSettings
@@ -107,7 +111,7 @@ async def test_oxidized_with_groups_in_one_repository(
 
 
 async def test_oxidized_with_a_repository_for_each_group(
-    tmp_path: Path, folder: Path, stock: StockGit, spool: Spool
+    tmp_path: Path, folder: Path, stock: StockGit, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     core = repository(tmp_path / "core", {"edge1": "one\n"}, {"edge1": "two\n"}, bare=True)
     access = repository(tmp_path / "access", {"sw1": "x\n"}, {"sw1": "y\n"}, bare=True)
@@ -115,14 +119,46 @@ async def test_oxidized_with_a_repository_for_each_group(
     done = asked(core.folder, access.folder, folder, *arguments)
     assert done.output == "2 results, 0 other files\n", done
     assert {*core.commits(), *access.commits()} < set(stock.commits())
+    monkeypatch.setattr(history, "_REBUILD_ROWS", 1)
+    for again in (False, True):  # the second time the list of versions is made anew from git
+        archive = await opened(folder)
+        try:
+            assert await content_of(archive) == b"two\n"
+            assert await content_of(archive, device="sw1") == b"y\n"
+            for device, source in (("edge1", core), ("sw1", access)):
+                versions = await archive.versions(device, "show_run", limit=9)
+                assert [item.version for item in versions] == source.commits()
+            assert not (await archive.store(spool.entry(b"y\n", device="sw1"))).changed
+        finally:
+            await archive.close()
+        stock.fsck()
+        if not again:
+            (folder / "roundsman" / "versions.sqlite").unlink()
+
+
+async def test_a_list_of_joined_histories_that_was_broken_off_is_made_anew(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = repository(tmp_path / "core", {"edge1": "one\n"}, {"edge1": "two\n"}, bare=True)
+    other = repository(tmp_path / "access", {"sw1": "x\n"}, {"sw1": "y\n"}, bare=True)
+    asked(one.folder, other.folder, folder, "--layout", "{device}", "--job", "show_run")
+    monkeypatch.setattr(history, "_REBUILD_ROWS", 1)
+    added = History.add
+
+    def add(self: History, versions: Sequence[Kept], tip: bytes | None) -> None:
+        added(self, versions, tip)
+        if self._last[0] == 2:
+            raise OSError("the power goes")
+
+    monkeypatch.setattr(History, "add", add)
+    with pytest.raises(ArchiveUnavailableError):
+        await opened(folder)
+    monkeypatch.setattr(History, "add", added)
     archive = await opened(folder)
-    try:
-        assert await content_of(archive) == b"two\n"
-        assert await content_of(archive, device="sw1") == b"y\n"
-        assert len(await archive.versions("edge1", "show_run", limit=9)) == 2
-    finally:
-        await archive.close()
-    stock.fsck()
+    for device, source in (("edge1", one), ("sw1", other)):
+        versions = await archive.versions(device, "show_run", limit=9)
+        assert [item.version for item in versions] == source.commits()
+    await archive.close()
 
 
 async def test_rancid(tmp_path: Path, folder: Path, stock: StockGit) -> None:
@@ -186,5 +222,5 @@ def test_templates_that_do_not_say_whose(layout: str, job: str | None) -> None:
 def test_a_note_that_is_none_is_left_out(folder: Path) -> None:
     own = folder / "roundsman"
     own.mkdir(parents=True)
-    (own / "adopted.json").write_text(json.dumps([{"path": "{nothing}"}]))
-    assert load_adopted(own) == []
+    (own / "adopted.json").write_text(json.dumps({"paths": [{"path": "{nothing}"}]}))
+    assert load_adopted(own) == Adopted()

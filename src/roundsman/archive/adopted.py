@@ -6,7 +6,6 @@ named with it.
 """
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -73,19 +72,29 @@ class AdoptedPath(msgspec.Struct, frozen=True):
         return (device, job) if is_valid_name(device) and is_valid_name(job) else None
 
 
-def load_adopted(folder: Path) -> list[AdoptedPath]:
-    """The templates noted in a folder. Raises `OSError`; what is no note is as none."""
+class Adopted(msgspec.Struct, frozen=True):
+    """What an archive began with."""
+
+    paths: tuple[AdoptedPath, ...] = ()
+    joined: tuple[str, ...] = ()
+    """The newest commits of the repositories but the first, which were joined to its history."""
+
+
+def load_adopted(folder: Path) -> Adopted:
+    """What is noted in a folder. Raises `OSError`; what is no note is as none."""
     try:
-        noted = msgspec.json.decode((folder / FILE).read_bytes(), type=list[AdoptedPath])
-        return [item.check() for item in noted]
+        noted = msgspec.json.decode((folder / FILE).read_bytes(), type=Adopted)
+        for path in noted.paths:
+            path.check()
     except (FileNotFoundError, msgspec.MsgspecError, AdoptionError):
-        return []
+        return Adopted()
+    return noted
 
 
-def note_adopted(folder: Path, files: Files, paths: Sequence[AdoptedPath]) -> None:
-    """Note templates in a folder, durably. Raises `OSError`."""
+def note_adopted(folder: Path, files: Files, adopted: Adopted) -> None:
+    """Note it in a folder, durably. Raises `OSError`."""
     files.make_folder(folder)
-    files.replace(folder / FILE, msgspec.json.encode(paths) + b"\n")
+    files.replace(folder / FILE, msgspec.json.encode(adopted) + b"\n")
 
 
 def _parts(template: str) -> list[Part]:

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from roundsman.archive.adopted import AdoptedPath, AdoptionError, note_adopted
+from roundsman.archive.adopted import Adopted, AdoptedPath, AdoptionError, note_adopted
 from roundsman.archive.command import Git, ObjectReader
 from roundsman.archive.files import Files
 from roundsman.archive.interface import ArchiveUnavailableError
@@ -80,9 +80,10 @@ def adopt(
     building = folder.with_name(folder.name + ".adopting")
     shutil.rmtree(building, ignore_errors=True)
     try:
-        _build(sources, building, now)
+        tips = _build(sources, building, now)
         files = Files()
-        note_adopted(building / "roundsman", files, paths)
+        adopted = Adopted(tuple(paths), tuple(tip.hex() for tip in tips[1:]))
+        note_adopted(building / "roundsman", files, adopted)
         for path in building.rglob("*"):
             (files.sync_folder if path.is_dir() else files.sync_file)(path)
         files.rename(building, folder)
@@ -92,7 +93,8 @@ def adopt(
         raise
 
 
-def _build(sources: Sequence[Path], building: Path, now: float) -> None:
+def _build(sources: Sequence[Path], building: Path, now: float) -> list[bytes]:
+    """Make the repository; the newest commit of each source."""
     git = Git(building)
     branch = _git_of(sources[0]).run("symbolic-ref", "HEAD").decode().strip()
     building.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +121,7 @@ def _build(sources: Sequence[Path], building: Path, now: float) -> None:
     if done.returncode:
         said = (done.stdout + done.stderr).decode(errors="replace").strip()[:500]
         raise AdoptionError(f"git fsck --strict says: {said}", remedy="mend the repository first")
+    return tips
 
 
 def _fetch(git: Git, source: Path) -> bytes:

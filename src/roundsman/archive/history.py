@@ -102,7 +102,7 @@ class History:
         if tip is not None:
             self._walk(None, tip)
 
-    def add(self, versions: Sequence[Kept], tip: bytes) -> None:
+    def add(self, versions: Sequence[Kept], tip: bytes | None) -> None:
         """Note versions that were just written, oldest first, up to `tip`.
 
         Content that the path had already is none: a result was moved, or copied.
@@ -187,7 +187,8 @@ class History:
         reached: bytes | None = database.execute("SELECT tip FROM reached").fetchone()[0]
         if reached == tip:
             return
-        if tip is not None and (reached is None or self._stands_on(reached, tip)):
+        begun = reached is None and self._last != (0, 0)  # and broken off
+        if tip is not None and not begun and (reached is None or self._stands_on(reached, tip)):
             self._walk(reached, tip)
         else:
             self.rebuild(tip)
@@ -196,16 +197,25 @@ class History:
         return self._git.succeeds("merge-base", "--is-ancestor", older.hex(), newer.hex())
 
     def _walk(self, reached: bytes | None, tip: bytes) -> None:
-        """Add every change of a path between two commits, first parents only."""
+        """Add every change of a path between two commits.
+
+        First parents only, but for other histories that the repository began with. Among those no
+        one commit says how far it came, so none is noted before the end.
+        """
         rows: list[Kept] = []
-        for item in changes(self._git, self._layouts.pair, reached, tip):
+        joined = [] if reached is not None else self._joined(tip)
+        for item in changes(self._git, self._layouts.pair, reached, tip, joined):
             if len(rows) >= _REBUILD_ROWS and item.commit != rows[-1].commit:
-                self._add_measured(rows, rows[-1].commit)
+                self._add_measured(rows, None if joined else rows[-1].commit)
                 rows = []
             rows.append(item)
         self._add_measured(rows, tip)
 
-    def _add_measured(self, rows: list[Kept], tip: bytes) -> None:
+    def _joined(self, tip: bytes) -> list[bytes]:
+        """The histories that the repository began with, as far as they are still part of it."""
+        return [other for other in self._layouts.joined if self._stands_on(other, tip)]
+
+    def _add_measured(self, rows: list[Kept], tip: bytes | None) -> None:
         extents = measured(self._git, {row.blob for row in rows})
         sized = []
         for row in rows:

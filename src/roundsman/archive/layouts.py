@@ -11,7 +11,7 @@ from typing import Final, Self
 
 import msgspec
 
-from roundsman.archive.adopted import AdoptedPath, load_adopted
+from roundsman.archive.adopted import Adopted, load_adopted
 from roundsman.archive.files import Files
 from roundsman.archive.layout import FLAT, SHARDED, Layout
 from roundsman.wire.paths import OVERVIEW
@@ -47,7 +47,7 @@ class Layouts:
         self.current = Layout(self._wanted or (FLAT,))
         self.former = [Layout((FLAT,)), Layout((SHARDED,))]
         """Newest first; without a note it may have been either."""
-        self._adopted: list[AdoptedPath] = []
+        self._adopted = Adopted()
         self.noted = False
         """Whether all results are known to stand where `current` says, with overviews or without
         as is wanted."""
@@ -102,14 +102,19 @@ class Layouts:
         self._files.replace(self._file, msgspec.json.encode(noted) + b"\n")
         self.noted = True
 
+    @property
+    def joined(self) -> list[bytes]:
+        """The newest commits of other histories that this one began with, beside its own."""
+        return [bytes.fromhex(commit) for commit in self._adopted.joined]
+
     def pair(self, path: bytes) -> tuple[str, str] | None:
         """Whose result was looked for at a path at any time."""
         for layout in (self.current, *self.former):
             pair = layout.pair(path)
             if pair is not None:
                 return pair
-        if self._adopted and self.owner(path) is None:  # copies of ours are nobody else's
-            return next(filter(None, (adopted.pair(path) for adopted in self._adopted)), None)
+        if self._adopted.paths and self.owner(path) is None:  # copies of ours are nobody else's
+            return next(filter(None, (adopted.pair(path) for adopted in self._adopted.paths)), None)
         return None
 
     def owner(self, path: bytes) -> tuple[str, str] | None:

@@ -1,7 +1,9 @@
 """Versions as git's history tells them, for a list of versions that is missing or behind."""
 
+import heapq
 import subprocess
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from operator import attrgetter
 from typing import IO, Final, NamedTuple, cast
 
 import msgspec
@@ -104,13 +106,20 @@ def commits(git: Git, reached: bytes | None, tip: bytes) -> Iterator[Commit]:
 
 
 def changes(
-    git: Git, pair: Callable[[bytes], tuple[str, str] | None], reached: bytes | None, tip: bytes
+    git: Git,
+    pair: Callable[[bytes], tuple[str, str] | None],
+    reached: bytes | None,
+    tip: bytes,
+    joined: Sequence[bytes] = (),
 ) -> Iterator[Kept]:
     """Each content that a path came to, oldest first; `pair` says whose a path is.
 
+    `joined` are the newest commits of other histories, told among the first parents by their times.
     Sizes are not known to it.
     """
-    for commit in commits(git, reached, tip):
+    # Of one second the others come first: what joined them stands on them.
+    told = [*(commits(git, None, other) for other in joined), commits(git, reached, tip)]
+    for commit in heapq.merge(*told, key=attrgetter("at")):
         runs: dict[tuple[str, str], str] | None = None
         for change in commit.changes:
             owner = pair(change.path)
