@@ -19,6 +19,7 @@ from roundsman.ledger.interface import Ledger, ProcessChange
 from roundsman.ledger.memory import MemoryLedger
 from roundsman.secret import Secret
 from roundsman.wire.control import Hello, ProcessChanged, ToController, ToWorker, to_worker
+from roundsman.wire.process import ProcessState
 from roundsman.worker.control_channel import ControlChannel
 from roundsman.worker.runners.process import ProcessRunner
 from tests.controller.serving import Served, configuration, served
@@ -50,7 +51,7 @@ class WatchedLedger(MemoryLedger):
         super().__init__()
         self.changed = asyncio.Condition()
 
-    async def change_process(self, change: ProcessChange) -> bool:
+    async def change_process(self, change: ProcessChange) -> ProcessState | None:
         written = await super().change_process(change)
         async with self.changed:
             self.changed.notify_all()

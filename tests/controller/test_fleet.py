@@ -384,7 +384,7 @@ async def test_a_stop_that_is_not_answered(site: FleetSite) -> None:
 class FailingLedger(WatchedLedger):
     failing = False
 
-    async def change_process(self, change: ProcessChange) -> bool:
+    async def change_process(self, change: ProcessChange) -> ProcessState | None:
         if self.failing:
             raise LedgerUnavailableError("the disk is full")
         return await super().change_process(change)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from roundsman.ledger.interface import AuditQuery, ProcessQuery, RunQuery, SlotQuery
-from roundsman.ledger.sqlite import audit, lists
+from roundsman.ledger.interface import AuditQuery, BatchQuery, ProcessQuery, RunQuery, SlotQuery
+from roundsman.ledger.sqlite import audit, batches, lists
 from roundsman.ledger.sqlite.database import connect
 from roundsman.ledger.sqlite.migrations import migrate
 from roundsman.ledger.sqlite.statements import load
+from roundsman.wire.batch import BatchState
 from roundsman.wire.process import ProcessState
 from roundsman.wire.run import Outcome, SlotState
 
@@ -25,6 +26,7 @@ UNFILTERED = {
     "list_slots": {"source": lists._slot_source(SlotQuery())},
     "list_runs": {"index": "runs_by_time"},
     "list_processes": {"index": "processes_by_time"},
+    "list_batches": {"index": "batches_by_time"},
     "list_newest_first": {"index": "audit_by_time"},
     "list_oldest_first": {"index": "audit_by_time"},
     "accounted_slots": {"slot_filters": "TRUE", "plan_filters": "TRUE"},
@@ -34,7 +36,7 @@ WHOLE_TABLES = {"lanes", "remove_empty_lanes", "kept_slots", "tokens", "workers"
 WHOLE_TABLES |= {"free_slots"}
 WHOLE_TABLES |= {"open_breakers", "held_devices", "forget_breakers_without_slots"}
 WHOLE_TABLES |= {"probe", "read_probe", "list_slots", "list_runs", "list_processes"}
-WHOLE_TABLES |= {"list_newest_first", "list_oldest_first"}
+WHOLE_TABLES |= {"list_batches", "list_newest_first", "list_oldest_first"}
 
 
 @pytest.fixture
@@ -82,6 +84,9 @@ def plan_of(connection: sqlite3.Connection, sql: str, values: dict[str, None]) -
             ProcessQuery(state=ProcessState.RUNNING),
             "processes_by_state (state=? AND requested_at<?)",
         ),
+        (ProcessQuery(batch_id="b", state=ProcessState.RUNNING), "processes_by_batch (batch_id=?"),
+        (BatchQuery(), "batches_by_time (requested_at<?)"),
+        (BatchQuery(state=BatchState.RUNNING), "batches_by_state (state=? AND requested_at<?)"),
         (AuditQuery(), "audit_by_time (at<?)"),
         (AuditQuery(since=1, oldest_first=True), "audit_by_time (at>?)"),
         (AuditQuery(worker_id="w"), "audit_by_worker (worker_id=? AND at<?)"),
@@ -90,7 +95,7 @@ def plan_of(connection: sqlite3.Connection, sql: str, values: dict[str, None]) -
 )
 def test_a_page_is_read_in_the_order_of_an_index(
     connection: sqlite3.Connection,
-    query: SlotQuery | RunQuery | ProcessQuery | AuditQuery,
+    query: SlotQuery | RunQuery | ProcessQuery | AuditQuery | BatchQuery,
     index: str,
 ) -> None:
     """So that a page costs a page, however long the list."""
@@ -105,6 +110,8 @@ def test_a_page_is_read_in_the_order_of_an_index(
             lists.processes(connection, query)
         case AuditQuery():
             audit.page(connection, query)
+        case BatchQuery():
+            batches.page(connection, query)
     connection.set_trace_callback(None)
     plan = plan_of(connection, asked[0].replace("(Inf,", "(9e999,"), {})
     assert index in plan[0]

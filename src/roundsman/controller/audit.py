@@ -6,7 +6,7 @@ counted for a while, so that whoever has no credential cannot fill the disk.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -133,14 +133,14 @@ class Audit:
 def asked(
     command: str,
     arguments: Sequence[str],
-    environment: Mapping[str, str] | None = None,
+    environment: Iterable[str] = (),
     standard_input: bytes = b"",
 ) -> AskedCommand:
-    """What the audit keeps of a command: no values of its environment, nothing of its input."""
+    """What the audit keeps of a command: of its environment the names, nothing of its input."""
     return AskedCommand(
         command=command[:ARGUMENT_CHARACTERS],
         arguments=tuple(text[:ARGUMENT_CHARACTERS] for text in arguments[:ARGUMENTS]),
-        environment=tuple(sorted(environment or ())),
+        environment=tuple(sorted(environment)),
         standard_input_bytes=len(standard_input),
         standard_input_sha256=hashlib.sha256(standard_input).hexdigest()
         if standard_input

@@ -1,8 +1,11 @@
 """Commands on demand: start, stop, query, and read what they write."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Final, NamedTuple
+
+import msgspec
 
 from roundsman import logs
 from roundsman.clock import Clock
@@ -15,8 +18,10 @@ from roundsman.controller.fleet_link import (
     WorkerSilentError,
 )
 from roundsman.errors import NotFoundError, RoundsmanError
-from roundsman.ledger.interface import Ledger
+from roundsman.ledger.interface import Ledger, ProcessChange
 from roundsman.wire.audit import AuditAction, AuditOutcome
+from roundsman.wire.batch import StopReport
+from roundsman.wire.control import StartProcess, StopProcess
 from roundsman.wire.process import (
     OutputChunk,
     Process,
@@ -50,6 +55,12 @@ class JobUnknownError(NotFoundError):
     def __init__(self) -> None:
         """Nothing to add."""
         super().__init__("job not found")
+
+
+class ProcessNotFoundError(NotFoundError):
+    """No process has this id."""
+
+    code = "process.not_found"
 
 
 class StartRefusedError(RoundsmanError):
@@ -151,7 +162,14 @@ class Fleet:
         await self._ledger.add_process(process, [requested])
         try:
             refusal = await link.start(
-                process.process_id, request.command, request.path, seconds=self._answer_seconds
+                StartProcess(
+                    process_id=process.process_id,
+                    command=request.command,
+                    path=request.path,
+                    requested_by=by.name,
+                    roles=(by.role.value,),
+                ),
+                seconds=self._answer_seconds,
             )
         except RoundsmanError as error:
             log.warning("fleet.not_started", process_id=process.process_id, reason=error.text)
@@ -175,8 +193,13 @@ class Fleet:
         may be left. Raises `WorkerUnknownError`, `JobUnknownError`, `WorkerNotConnectedError`,
         `WorkerSilentError`, `GroupLeftError`.
         """
-        process = await self._find(request)
-        if process.state is ProcessState.REFUSED:
+        await self.stop_one(await self._find(request), by=by)
+
+    async def stop_one(
+        self, process: Process, *, by: Principal, grace_seconds: float | None = None
+    ) -> None:
+        """The same of a process that is known, with `grace_seconds` from SIGTERM to SIGKILL."""
+        if process.state in (ProcessState.REFUSED, ProcessState.SKIPPED):
             return
         link = self._hub.link(process.worker_id)
         if link is None:
@@ -192,7 +215,10 @@ class Fleet:
                 process_id=process.process_id,
             )
         )
-        answer = await link.stop(process.process_id, seconds=self._answer_seconds)
+        answer = await link.stop(
+            StopProcess(process_id=process.process_id, grace_seconds=grace_seconds),
+            seconds=self._answer_seconds + (grace_seconds or 0.0),
+        )
         if answer.error is not None and not process.done:
             raise JobUnknownError
         if answer.left:
@@ -208,6 +234,70 @@ class Fleet:
         process = await self._find(request)
         error_text = process.error_text
         return QueryAnswer(done=process.done, error=bool(error_text), error_text=error_text)
+
+    def listen(
+        self, *, on_change: Callable[[str], None], on_connect: Callable[[str], None]
+    ) -> None:
+        """Tell the id of each process that something was written of, and of who has connected."""
+        self._hub.on_change = on_change
+        self._hub.on_connect = on_connect
+
+    async def give(self, message: StartProcess, worker_id: str) -> None:
+        """Have a worker start a process whose row says so; what it answers is in the row then.
+
+        Raises `WorkerNotConnectedError`, `WorkerSilentError`: it may run all the same.
+        """
+        link = self._hub.link(worker_id)
+        if link is None:
+            raise WorkerNotConnectedError
+        await link.start(message, seconds=self._answer_seconds)
+
+    def forgo(self, worker_id: str, process_id: str) -> None:
+        """Nobody wants this process any more: have it stopped, now or when its worker is back."""
+        self._hub.forgo(worker_id, process_id)
+
+    def as_known(self, process: Process) -> Process:
+        """With how old the knowledge of it is."""
+        if process.done or process.state is ProcessState.WAITING:
+            return process
+        now = self._clock.now()
+        if self._hub.link(process.worker_id) is not None:
+            return msgspec.structs.replace(process, last_seen_at=now, age_seconds=0.0)
+        since = process.last_seen_at or process.requested_at
+        return msgspec.structs.replace(process, age_seconds=max(0.0, now - since))
+
+    async def find(self, process_id: str) -> Process:
+        """One process, with how old the knowledge of it is. Raises `ProcessNotFoundError`."""
+        process = await self._ledger.process(process_id)
+        if process is None:
+            raise ProcessNotFoundError(f"no process has the id {process_id!r}")
+        return self.as_known(process)
+
+    async def stop_process(
+        self, process_id: str, *, grace_seconds: float | None, by: Principal
+    ) -> StopReport:
+        """End a process with all that it started, and say what was proven.
+
+        One that waits for its turn in a batch is skipped. Raises `ProcessNotFoundError`,
+        `WorkerNotConnectedError`, `WorkerSilentError`.
+        """
+        process = await self.find(process_id)
+        if process.state is ProcessState.WAITING:
+            skip = ProcessChange(
+                process_id=process_id,
+                worker_id=process.worker_id,
+                state=ProcessState.SKIPPED,
+                at=self._clock.now(),
+                error=f"stopped by {by.name} before its turn",
+            )
+            await self._ledger.change_process(skip)
+            self._hub.on_change(process_id)
+            process = await self.find(process_id)  # its turn may have come meanwhile
+        with suppress(GroupLeftError):
+            await self.stop_one(process, by=by, grace_seconds=grace_seconds)
+        process = await self.find(process_id)
+        left = process.stop.left if process.stop is not None else ()
+        return StopReport(gone=process.done and not left, process=process)
 
     async def output(
         self, process_id: str, *, after: int, follow: bool

@@ -7,6 +7,7 @@ written in the order in which they came; different processes do not wait for eac
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol
 
@@ -35,7 +36,7 @@ from roundsman.wire.control import (
     StopProcess,
     ToController,
 )
-from roundsman.wire.process import Process, ProcessState
+from roundsman.wire.process import OPEN_STATES, Process, ProcessState
 
 log = logs.get(__name__)
 
@@ -77,6 +78,10 @@ class FleetHub:
         self._forgone: dict[str, set[str]] = {}  # by worker: starts that must not take effect
         self._newest: dict[str, WorkerLink] = {}
         self._ready: dict[str, WorkerLink] = {}  # those whose first message is dealt with
+        self.on_change: Callable[[str], None] = lambda _: None
+        """Told the id of each process of which something new was written."""
+        self.on_connect: Callable[[str], None] = lambda _: None
+        """Told the id of each worker that has connected."""
 
     def link(self, worker_id: str) -> WorkerLink | None:
         """The way to a worker; none when it is not connected."""
@@ -114,7 +119,13 @@ class FleetHub:
         self._newest[worker_id] = link
         forgone = self._forgone.setdefault(worker_id, set())
         session = _Session(
-            self._ledger, self._audit, self._clock, link, forgone=forgone, address=address
+            self._ledger,
+            self._audit,
+            self._clock,
+            link,
+            forgone=forgone,
+            address=address,
+            on_change=self.on_change,
         )
         tasks = [
             asyncio.create_task(self._receive(session, socket, address)),
@@ -134,6 +145,7 @@ class FleetHub:
                 if isinstance(outcome, Exception):
                     log.warning("control.failed", worker_id=worker_id, exc_info=outcome)
             await session.close()
+            await session.note_seen()
             log.info("control.disconnected", worker_id=worker_id)
 
     async def _receive(self, session: "_Session", socket: Socket, address: str | None) -> None:
@@ -156,6 +168,7 @@ class FleetHub:
         self._ready[link.worker_id] = link
         for process_id in session.forgone:
             link.send(StopProcess(process_id=process_id))
+        self.on_connect(link.worker_id)
         log.info("control.connected", worker_id=link.worker_id, address=address)
         while (text := await socket.receive()) is not None:
             if (message := _decode(link, text)) is not None:
@@ -174,8 +187,10 @@ class _Session:
         *,
         forgone: set[str],
         address: str | None,
+        on_change: Callable[[str], None],
     ) -> None:
         self.link = link
+        self._on_change = on_change
         self.forgone = forgone
         self._ledger = ledger
         self._audit = audit
@@ -211,18 +226,27 @@ class _Session:
         unanswered = set()
         async for process in self._open_processes():
             if process.process_id in reported:
-                if process.state is ProcessState.REQUESTED:
+                # Whoever asked for it by itself was told that it did not start; a batch goes on.
+                if process.state is ProcessState.REQUESTED and process.batch_id is None:
                     unanswered.add(process.process_id)
                 continue
             if process.state is ProcessState.REQUESTED:
+                if process.batch_id is not None:
+                    continue  # its batch asks again
                 await self._end(process.process_id, ProcessState.REFUSED, NEVER_STARTED)
             else:
                 await self._end(process.process_id, ProcessState.UNKNOWN, NOT_KNOWN)
         for change in hello.processes:
             await self._in_order(change.process_id, partial(self._changed, change))
             if change.process_id in unanswered and change.state is ProcessState.RUNNING:
-                # Whoever asked for it was told that it did not start.
                 self.link.send(StopProcess(process_id=change.process_id))
+
+        await self.note_seen()
+
+    async def note_seen(self) -> None:
+        """Note that until now it was known how its processes stand."""
+        with suppress(LedgerUnavailableError):
+            await self._ledger.touch_processes(self.link.worker_id, self._clock.now())
 
     async def _open_processes(self) -> AsyncIterator[Process]:
         for state in (ProcessState.REQUESTED, ProcessState.RUNNING):
@@ -259,8 +283,8 @@ class _Session:
         task = self._latest[process_id] = asyncio.create_task(run())
 
     async def _changed(self, change: ProcessChanged) -> None:
-        written = await self._keep(change)
-        if not written:
+        state = await self._keep(change, seen_at=self._clock.now())
+        if state is None:
             log.warning(
                 "process.unclaimed",
                 worker_id=self.link.worker_id,
@@ -280,6 +304,9 @@ class _Session:
         if change.state is not ProcessState.RUNNING:
             self.forgone.discard(change.process_id)
             self.link.send(Acknowledge(process_id=change.process_id))
+        elif state is not None and state not in OPEN_STATES:
+            # It was given up meanwhile: nobody would look after it.
+            self.link.send(StopProcess(process_id=change.process_id))
         self.link.started(
             change.process_id,
             change.error or "" if change.state is ProcessState.REFUSED else None,
@@ -293,6 +320,8 @@ class _Session:
                 await self._end(answer.process_id, ProcessState.REFUSED, NEVER_STARTED)
             elif process is not None and not process.done:
                 await self._end(answer.process_id, ProcessState.UNKNOWN, NOT_KNOWN)
+        if answer.proof is not None:
+            await self._ledger.keep_stop(answer.process_id, self.link.worker_id, answer.proof)
         self.forgone.discard(answer.process_id)
         self.link.stopped(answer)
 
@@ -301,8 +330,13 @@ class _Session:
             ProcessChanged(process_id=process_id, state=state, at=self._clock.now(), error=error)
         )
 
-    async def _keep(self, change: ProcessChanged) -> bool:
-        """Write a report down, as often as it takes; whether it was one of this worker's."""
+    async def _keep(
+        self, change: ProcessChanged, seen_at: float | None = None
+    ) -> ProcessState | None:
+        """Write a report down, as often as it takes; how the process stands then.
+
+        None when it is none of this worker's.
+        """
         row = ProcessChange(
             process_id=change.process_id,
             worker_id=self.link.worker_id,
@@ -311,10 +345,14 @@ class _Session:
             exit_status=change.exit_status,
             signal=change.signal,
             error=change.error,
+            cause=change.cause,
+            seen_at=seen_at,
         )
         while True:
             try:
-                return await self._ledger.change_process(row)
+                state = await self._ledger.change_process(row)
+                self._on_change(change.process_id)
+                return state
             except LedgerUnavailableError as error:
                 log.warning("process.not_kept", process_id=change.process_id, reason=str(error))
                 self.link.start_failed(change.process_id, error)

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 log = logs.get(__name__)
 
-_MAX_QUEUED: Final = 1000  # messages of a few hundred bytes; none is larger than what HTTP took
+_MAX_QUEUED: Final = 1000  # messages; none is larger than what HTTP took
 _MAX_UNREAD: Final = 8  # messages of output, each up to 1 MiB, that a slow reader may leave
 
 
@@ -129,9 +129,7 @@ class WorkerLink:
 
     # starting and stopping
 
-    async def start(
-        self, process_id: str, command: str, path: str, *, seconds: float
-    ) -> str | None:
+    async def start(self, message: StartProcess, *, seconds: float) -> str | None:
         """Have a process started; answers why it was refused, none when it runs.
 
         Raises `WorkerSilentError` when the time is up; whether it runs is not known then.
@@ -139,21 +137,22 @@ class WorkerLink:
         """
         self._check_open()
         future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._starts[process_id] = future
+        self._starts[message.process_id] = future
         try:
-            self.send(StartProcess(process_id=process_id, command=command, path=path))
+            self.send(message)
             return await _within(future, seconds)
         finally:
-            del self._starts[process_id]
+            del self._starts[message.process_id]
 
-    async def stop(self, process_id: str, *, seconds: float) -> StopFinished:
-        """Have a process' group ended. Raises as `start` does."""
+    async def stop(self, message: StopProcess, *, seconds: float) -> StopFinished:
+        """Have a process ended with all that it started. Raises as `start` does."""
         self._check_open()
+        process_id = message.process_id
         future: asyncio.Future[StopFinished] = asyncio.get_running_loop().create_future()
         waiting = self._stops.setdefault(process_id, [])
         waiting.append(future)
         try:
-            self.send(StopProcess(process_id=process_id))
+            self.send(message)
             return await _within(future, seconds)
         finally:
             waiting.remove(future)

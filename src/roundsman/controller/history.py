@@ -5,6 +5,7 @@ from pathlib import Path
 from roundsman.clock import Clock
 from roundsman.controller.acceptance import RunNotFoundError
 from roundsman.controller.evidence import Evidence
+from roundsman.controller.fleet import Fleet
 from roundsman.controller.intake import SlotNotFoundError
 from roundsman.errors import NotFoundError
 from roundsman.ledger.interface import Ledger, ProcessQuery, RunQuery, SlotQuery
@@ -25,17 +26,12 @@ class RecordingNotFoundError(NotFoundError):
     code = "recording.not_found"
 
 
-class ProcessNotFoundError(NotFoundError):
-    """No process has this id."""
-
-    code = "process.not_found"
-
-
 class History:
     """Reads the ledger, and what failed runs left behind."""
 
-    def __init__(self, *, ledger: Ledger, evidence: Evidence, clock: Clock) -> None:
+    def __init__(self, *, ledger: Ledger, evidence: Evidence, fleet: Fleet, clock: Clock) -> None:
         """Nothing is read yet."""
+        self._fleet = fleet
         self._ledger = ledger
         self._evidence = evidence
         self._clock = clock
@@ -139,16 +135,13 @@ class History:
         *,
         worker_id: str | None,
         state: ProcessState | None,
+        batch_id: str | None,
         after: str | None,
         limit: int,
     ) -> Page[Process]:
         """Processes, newest first."""
-        query = ProcessQuery(worker_id=worker_id, state=state, after=after, limit=limit)
-        return await self._ledger.processes(query)
-
-    async def process(self, process_id: str) -> Process:
-        """One process. Raises `ProcessNotFoundError`."""
-        process = await self._ledger.process(process_id)
-        if process is None:
-            raise ProcessNotFoundError(f"no process has the id {process_id!r}")
-        return process
+        query = ProcessQuery(
+            worker_id=worker_id, state=state, batch_id=batch_id, after=after, limit=limit
+        )
+        page = await self._ledger.processes(query)
+        return Page(items=tuple(map(self._fleet.as_known, page.items)), next=page.next)

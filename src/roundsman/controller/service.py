@@ -22,6 +22,7 @@ from roundsman.controller.inspection import Inspection
 from roundsman.controller.intake import Intake, Turns
 from roundsman.controller.operations import Operations
 from roundsman.controller.planner import Planner
+from roundsman.controller.process_batches import ProcessBatches
 from roundsman.controller.reloading import Reloading
 from roundsman.controller.results import Results
 from roundsman.controller.retention import Retention
@@ -69,6 +70,9 @@ class Controller:
         self.audit = Audit(ledger=ledger, clock=clock)
         self.fleet = Fleet(ledger=ledger, audit=self.audit, clock=clock)
         self.attendance = Attendance(ledger=ledger, clock=clock)
+        self.batches = ProcessBatches(
+            ledger=ledger, fleet=self.fleet, audit=self.audit, clock=clock
+        )
         self.workers = Workers(
             planner=self.planner,
             ledger=ledger,
@@ -108,7 +112,7 @@ class Controller:
         )
         self.retention = Retention(planner=self.planner, evidence=self.evidence, clock=clock)
         self._loops: list[asyncio.Task[None]] = []
-        self.history = History(ledger=ledger, evidence=self.evidence, clock=clock)
+        self.history = History(ledger=ledger, evidence=self.evidence, fleet=self.fleet, clock=clock)
         self.results = Results(planner=self.planner, archive=archive, clock=clock)
         self.accounts = Accounts(ledger=ledger, attendance=self.attendance, clock=clock)
         self.operations = Operations(
@@ -128,6 +132,7 @@ class Controller:
         await self.access.refresh_workers(self.ledger)
         await self.attendance.open()
         await self.reloading.sync()
+        await self.batches.open()
         self._loops = [
             asyncio.create_task(self.retention.run()),
             asyncio.create_task(self.audit.run()),
@@ -136,6 +141,7 @@ class Controller:
 
     async def close(self) -> None:
         """Finish what was begun and let go, in reverse order."""
+        await self.batches.close()
         self.fleet.close()
         for loop in self._loops:
             loop.cancel()

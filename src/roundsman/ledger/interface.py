@@ -34,12 +34,16 @@ import msgspec
 from roundsman.errors import UnavailableError
 from roundsman.wire.audit import AuditEntry
 from roundsman.wire.audit import AuditQuery as AuditQuery  # noqa: PLC0414  # a word of the ledger's too
+from roundsman.wire.batch import Batch, BatchState, BatchWork
+from roundsman.wire.batch import BatchQuery as BatchQuery  # noqa: PLC0414  # likewise
+from roundsman.wire.batch import IdempotencyKey as IdempotencyKey  # noqa: PLC0414  # likewise
+from roundsman.wire.batch import KeptBatch as KeptBatch  # noqa: PLC0414  # likewise
 from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.page import Page as Page  # noqa: PLC0414  # likewise
 from roundsman.wire.pause import Pause as Pause  # noqa: PLC0414  # likewise
 from roundsman.wire.pause import PauseKind as PauseKind  # noqa: PLC0414  # likewise
-from roundsman.wire.process import Process, ProcessState
+from roundsman.wire.process import Process, ProcessState, StopProof
 from roundsman.wire.run import Cause, Outcome, Run, Slot, SlotState
 from roundsman.wire.run import RunNow as RunNow  # noqa: PLC0414  # likewise
 from roundsman.wire.worker import Worker
@@ -364,6 +368,7 @@ class ProcessQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     worker_id: str | None = None
     state: ProcessState | None = None
+    batch_id: str | None = None
     after: str | None = None
     limit: int = 100
 
@@ -378,6 +383,20 @@ class ProcessChange(msgspec.Struct, frozen=True, kw_only=True):
     exit_status: int | None = None
     signal: str | None = None
     error: str | None = None
+    cause: str | None = None
+    seen_at: float | None = None
+    """When the worker told it, by the controller's clock; none: it did not come from the worker."""
+
+
+def batch_after(batch: Batch, state: BatchState, *, now: float, reason: str | None) -> Batch:
+    """The batch in a later state; unchanged when it stands there already, or beyond."""
+    order = list(BatchState)
+    if order.index(state) <= order.index(batch.state):
+        return batch
+    ended = now if state is BatchState.ENDED else None
+    return msgspec.structs.replace(
+        batch, state=state, reason=batch.reason or reason, ended_at=ended
+    )
 
 
 class Ledger(ABC):
@@ -584,12 +603,31 @@ class Ledger(ABC):
         """
 
     @abstractmethod
-    async def change_process(self, change: ProcessChange) -> bool:
-        """Write a process' new state; true when it is written or was already so.
+    async def change_process(self, change: ProcessChange) -> ProcessState | None:
+        """Write a process' new state; how it stands then, which may be further on already.
 
-        A state never goes backwards: an ended process stays ended, whatever comes later. False
+        A state never goes backwards: an ended process stays ended, whatever comes later, and only
+        one that waits is skipped. None
         when that worker has no such process.
         """
+
+    @abstractmethod
+    async def begin_process(
+        self, process_id: str, *, not_after: float, audit: Sequence[AuditEntry] = ()
+    ) -> bool:
+        """Take a waiting process to `REQUESTED`, before the worker hears of it.
+
+        In one transaction with the lines of the audit that say so. False, and nothing is written,
+        when it does not wait any more.
+        """
+
+    @abstractmethod
+    async def keep_stop(self, process_id: str, worker_id: str, proof: StopProof) -> None:
+        """Write what the latest stop of a worker's process has proven."""
+
+    @abstractmethod
+    async def touch_processes(self, worker_id: str, now: float) -> None:
+        """Note that a worker has said how its open processes stand."""
 
     @abstractmethod
     async def process(self, process_id: str) -> Process | None:
@@ -598,6 +636,48 @@ class Ledger(ABC):
     @abstractmethod
     async def processes(self, query: ProcessQuery) -> Page[Process]:
         """Processes, newest first."""
+
+    # batches
+
+    @abstractmethod
+    async def add_batch(
+        self,
+        batch: Batch,
+        work: BatchWork,
+        processes: Sequence[Process],
+        *,
+        key: IdempotencyKey | None,
+    ) -> KeptBatch:
+        """Keep a batch with its processes, in one transaction; answers which batch stands.
+
+        When its key stands for an earlier batch of the same credential, nothing is written.
+        """
+
+    @abstractmethod
+    async def batch(self, batch_id: str) -> Batch | None:
+        """One batch."""
+
+    @abstractmethod
+    async def batch_work(self, batch_id: str) -> BatchWork | None:
+        """What a batch sends to its workers; none once it has ended: it is forgotten then."""
+
+    @abstractmethod
+    async def batch_processes(self, batch_id: str) -> list[Process]:
+        """The processes of a batch, in the order of their turns."""
+
+    @abstractmethod
+    async def change_batch(
+        self, batch_id: str, state: BatchState, *, now: float, reason: str | None = None
+    ) -> Batch | None:
+        """Take a batch to a later state, never backwards; how it stands then."""
+
+    @abstractmethod
+    async def skip_processes(self, batch_id: str, error: str) -> None:
+        """Take every process of a batch that waits for its turn to `SKIPPED`."""
+
+    @abstractmethod
+    async def batches(self, query: BatchQuery) -> Page[Batch]:
+        """Batches, newest first."""
 
     # the audit
 

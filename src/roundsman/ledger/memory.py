@@ -20,8 +20,11 @@ from roundsman.ledger.holds import Holdable, arrange
 from roundsman.ledger.interface import (
     AccountQuery,
     AuditQuery,
+    BatchQuery,
     Finish,
     FinishAnswer,
+    IdempotencyKey,
+    KeptBatch,
     KeptResult,
     LeasedSlot,
     Ledger,
@@ -47,15 +50,17 @@ from roundsman.ledger.interface import (
     SyncSummary,
     TagFilter,
     Tally,
+    batch_after,
 )
 from roundsman.ledger.plans import Standing as Planned
 from roundsman.ledger.plans import begins, end_of_plan, first_of
 from roundsman.ledger.spans import NewId, as_span, asked_in_vain, in_order, lost_with, span_run
 from roundsman.schedules.plans import is_same, times_of
 from roundsman.wire.audit import AuditEntry
+from roundsman.wire.batch import Batch, BatchState, BatchWork
 from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
-from roundsman.wire.process import Process, ProcessState
+from roundsman.wire.process import OPEN_STATES, Process, ProcessState, StopProof
 from roundsman.wire.run import Cause, Outcome, Run, Slot, SlotState
 from roundsman.wire.worker import Worker
 
@@ -164,6 +169,9 @@ class MemoryLedger(Ledger):
         self._workers: dict[str, Worker] = {}
         self._tokens: dict[str, str] = {}
         self._processes: dict[str, Process] = {}
+        self._batches: dict[str, Batch] = {}
+        self._batch_work: dict[str, BatchWork] = {}
+        self._batch_keys: dict[tuple[str, str], KeptBatch] = {}  # by credential and key
         self._audit: list[AuditEntry] = []
 
     # life
@@ -747,28 +755,63 @@ class MemoryLedger(Ledger):
         self._processes[process.process_id] = process
         self._write_audit(audit)
 
-    async def change_process(self, change: ProcessChange) -> bool:
+    async def change_process(self, change: ProcessChange) -> ProcessState | None:
         self._must_be_open()
         process = self._processes.get(change.process_id)
         if process is None or process.worker_id != change.worker_id:
-            return False
+            return None
+        seen = process.last_seen_at if change.seen_at is None else change.seen_at
         if change.state is ProcessState.RUNNING and process.state is ProcessState.REQUESTED:
-            self._processes[change.process_id] = msgspec.structs.replace(
-                process, state=change.state, started_at=change.at
+            process = msgspec.structs.replace(
+                process, state=change.state, started_at=change.at, last_seen_at=seen
             )
-        elif not process.done and change.state not in (
-            ProcessState.REQUESTED,
-            ProcessState.RUNNING,
+        elif (
+            not process.done
+            and change.state not in OPEN_STATES
+            and (change.state is not ProcessState.SKIPPED or process.state is ProcessState.WAITING)
         ):
-            self._processes[change.process_id] = msgspec.structs.replace(
+            process = msgspec.structs.replace(
                 process,
                 state=change.state,
                 ended_at=change.at if change.state is ProcessState.ENDED else None,
                 exit_status=change.exit_status,
                 signal=change.signal,
                 error=change.error,
+                cause=change.cause,
+                last_seen_at=seen,
             )
+        self._processes[change.process_id] = process
+        return process.state
+
+    async def begin_process(
+        self, process_id: str, *, not_after: float, audit: Sequence[AuditEntry] = ()
+    ) -> bool:
+        self._must_be_open()
+        process = self._processes.get(process_id)
+        if process is None or process.state is not ProcessState.WAITING:
+            return False
+        self._processes[process_id] = msgspec.structs.replace(
+            process, state=ProcessState.REQUESTED, not_after=not_after
+        )
+        self._write_audit(audit)
         return True
+
+    async def keep_stop(self, process_id: str, worker_id: str, proof: StopProof) -> None:
+        self._must_be_open()
+        process = self._processes.get(process_id)
+        if process is not None and process.worker_id == worker_id:
+            self._processes[process_id] = msgspec.structs.replace(process, stop=proof)
+
+    async def touch_processes(self, worker_id: str, now: float) -> None:
+        self._must_be_open()
+        for process in self._processes.values():
+            if process.worker_id == worker_id and process.state in (
+                ProcessState.REQUESTED,
+                ProcessState.RUNNING,
+            ):
+                self._processes[process.process_id] = msgspec.structs.replace(
+                    process, last_seen_at=now
+                )
 
     async def process(self, process_id: str) -> Process | None:
         self._must_be_open()
@@ -779,7 +822,73 @@ class MemoryLedger(Ledger):
         wanted = [
             ((process.requested_at, number), process)
             for number, process in enumerate(self._processes.values())
-            if query.worker_id in (None, process.worker_id) and query.state in (None, process.state)
+            if query.worker_id in (None, process.worker_id)
+            and query.state in (None, process.state)
+            and query.batch_id in (None, process.batch_id)
+        ]
+        return _newest_first(wanted, query.after, query.limit)
+
+    # batches
+
+    async def add_batch(
+        self,
+        batch: Batch,
+        work: BatchWork,
+        processes: Sequence[Process],
+        *,
+        key: IdempotencyKey | None,
+    ) -> KeptBatch:
+        self._must_be_open()
+        kept = KeptBatch(batch_id=batch.batch_id, digest="" if key is None else key.digest)
+        if key is not None:
+            named = (batch.requested_by, key.key)
+            earlier = self._batch_keys.get(named)
+            if earlier is not None and self._batches[earlier.batch_id].requested_at >= key.since:
+                return earlier
+            self._batch_keys[named] = kept
+        self._batches[batch.batch_id] = batch
+        self._batch_work[batch.batch_id] = work
+        self._processes.update((process.process_id, process) for process in processes)
+        return kept
+
+    async def batch(self, batch_id: str) -> Batch | None:
+        self._must_be_open()
+        return self._batches.get(batch_id)
+
+    async def batch_work(self, batch_id: str) -> BatchWork | None:
+        self._must_be_open()
+        return self._batch_work.get(batch_id)
+
+    async def batch_processes(self, batch_id: str) -> list[Process]:
+        self._must_be_open()
+        return [each for each in self._processes.values() if each.batch_id == batch_id]
+
+    async def change_batch(
+        self, batch_id: str, state: BatchState, *, now: float, reason: str | None = None
+    ) -> Batch | None:
+        self._must_be_open()
+        batch = self._batches.get(batch_id)
+        if batch is None:
+            return None
+        batch = self._batches[batch_id] = batch_after(batch, state, now=now, reason=reason)
+        if batch.state is BatchState.ENDED:
+            self._batch_work.pop(batch_id, None)
+        return batch
+
+    async def skip_processes(self, batch_id: str, error: str) -> None:
+        self._must_be_open()
+        for process in self._processes.values():
+            if process.batch_id == batch_id and process.state is ProcessState.WAITING:
+                self._processes[process.process_id] = msgspec.structs.replace(
+                    process, state=ProcessState.SKIPPED, error=error
+                )
+
+    async def batches(self, query: BatchQuery) -> Page[Batch]:
+        self._must_be_open()
+        wanted = [
+            ((batch.requested_at, number), batch)
+            for number, batch in enumerate(self._batches.values())
+            if query.state in (None, batch.state)
         ]
         return _newest_first(wanted, query.after, query.limit)
 

@@ -21,6 +21,10 @@ class AuditAction(StrEnum):
     """Start a command on a worker."""
     STOP_PROCESS = "process.stop"
     """End a process with all that it started."""
+    START_BATCH = "batch.start"
+    """Start a command on workers, as a batch."""
+    STOP_BATCH = "batch.stop"
+    """End a batch on all its workers."""
     READ_PROCESS = "process.read"
     """Look at processes or their output; kept where it was refused."""
     REPORT_PROCESS = "process.report"
@@ -58,6 +62,8 @@ _OF_PROCESSES = frozenset(
     {
         AuditAction.START_PROCESS,
         AuditAction.STOP_PROCESS,
+        AuditAction.START_BATCH,
+        AuditAction.STOP_BATCH,
         AuditAction.READ_PROCESS,
         AuditAction.REPORT_PROCESS,
         AuditAction.CONNECT_WORKER,

@@ -1,7 +1,7 @@
 """A process: a command started on a worker; and the bodies of `/start`, `/stop` and `/query`."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -10,6 +10,8 @@ from msgspec import Meta
 class ProcessState(StrEnum):
     """Where a process stands."""
 
+    WAITING = "waiting"
+    """Its turn in a batch has not come."""
     REQUESTED = "requested"
     """Written down; the worker has not answered yet."""
     RUNNING = "running"
@@ -20,6 +22,12 @@ class ProcessState(StrEnum):
     """The worker did not start it: see `error`."""
     UNKNOWN = "unknown"
     """The worker that ran it restarted and cannot know how it ended: see `error`."""
+    SKIPPED = "skipped"
+    """Its worker was never given it: see `error`."""
+
+
+OPEN_STATES: Final = (ProcessState.WAITING, ProcessState.REQUESTED, ProcessState.RUNNING)
+"""Those that another follows."""
 
 
 class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +74,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     """Executable, by the worker's allowed names."""
     path: str
-    """Script, relative to the worker's scripts folder."""
+    """Its first argument: a script, relative to the command's scripts folder; empty: none."""
     state: ProcessState
     """Where it stands."""
     requested_at: float
@@ -89,11 +97,20 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     """What its latest stop has proven; none before."""
     last_seen_at: float | None = None
     """When its worker last said something of it, Unix seconds."""
+    age_seconds: float | None = None
+    """How old this knowledge is: 0 while its worker is connected, else since `last_seen_at`; none
+    once nothing can change any more. Not kept: worked out when asked."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments."""
+    batch_id: str | None = None
+    """The batch it is part of; none when it was started by `/start`."""
+    not_after: float | None = None
+    """Its worker does not start it after this, Unix seconds."""
 
     @property
     def done(self) -> bool:
         """Whether nothing of it can run any more."""
-        return self.state not in (ProcessState.REQUESTED, ProcessState.RUNNING)
+        return self.state not in OPEN_STATES
 
     @property
     def error_text(self) -> str:

@@ -97,13 +97,14 @@ class Audited:
         reason, code = _reason(draft.error)
         by = scope.get("user")
         client = scope["client"]
+        more = {**named, **draft.about}
         entry = audit.entry(
             self._action,
-            outcome,
+            more.pop("outcome", outcome),
             by=by if isinstance(by, Principal) else None,
             reason=reason,
             code=code,
-            **{**named, **draft.about},
+            **more,
         )
         # Also where nobody is known to call.
         return msgspec.structs.replace(entry, address=None if client is None else client[0])

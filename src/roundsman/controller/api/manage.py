@@ -14,6 +14,7 @@ from roundsman.controller.api import (
     manage_inventory,
     manage_lfs,
     manage_operations,
+    manage_processes,
     manage_remotes,
     manage_results,
     manage_workers,
@@ -47,9 +48,13 @@ ROUTES: Final = Router(
         manage_archive.ROUTES,
         manage_operations.ROUTES,
         manage_history.ROUTES,
+        manage_processes.ROUTES,
         manage_audit.ROUTES,
         manage_accounts.ROUTES,
     ],
     before_request=parameters.check,
-    exception_handlers={ValidationException: parameters.on_validation_error},
+    exception_handlers={
+        ValidationException: parameters.on_validation_error,
+        RecursionError: parameters.on_too_deep,
+    },
 )

@@ -147,18 +147,22 @@ async def get_run_recording(run_id: RunId, controller: NamedDependency[Controlle
     summary="Processes, newest first",
 )
 async def list_processes(
+    *,
     controller: NamedDependency[Controller],
     worker_id: OfWorker = None,
     process_state: Annotated[
         ProcessState | None,
         QueryParameter(name="state", description="Only those that stand so now."),
     ] = None,
+    batch_id: Annotated[
+        str | None, QueryParameter(description="Only those of the batch of this id.")
+    ] = None,
     after: After = None,
     limit: Limit = 100,
 ) -> Page[Process]:
     """Commands that were started on workers."""
     return await controller.history.processes(
-        worker_id=worker_id, state=process_state, after=after, limit=limit
+        worker_id=worker_id, state=process_state, batch_id=batch_id, after=after, limit=limit
     )
 
 
@@ -169,8 +173,11 @@ async def list_processes(
     summary="One process",
 )
 async def get_process(process_id: ProcessId, controller: NamedDependency[Controller]) -> Process:
-    """Where it stands, and how it ended."""
-    return await controller.history.process(process_id)
+    """Where it stands, how it ended, and what its latest stop has proven.
+
+    While its worker is away, this is the last that was known, and `age_seconds` says how old it is.
+    """
+    return await controller.fleet.find(process_id)
 
 
 ROUTES: Final = Router(

@@ -15,7 +15,7 @@ from litestar.exceptions import ValidationException
 from litestar.params import PathParameter, QueryParameter
 from litestar.typing import FieldDefinition
 
-from roundsman.controller.api import errors
+from roundsman.controller.api import bodies, errors
 from roundsman.errors import InvalidError
 from roundsman.wire.process import ErrorAnswer
 
@@ -60,7 +60,10 @@ class ParameterError(InvalidError):
 
 
 async def check(request: Request[Any, Any, Any]) -> None:
-    """Refuse unknown and repeated query parameters; runs before every handler of the surface."""
+    """Refuse unknown and repeated query parameters, and bodies that do not come in time.
+
+    Runs before every handler of the surface.
+    """
     known = _declared(request)
     given = Counter(name for name, _ in request.query_params.multi_items())
     for name, times in given.items():
@@ -72,6 +75,7 @@ async def check(request: Request[Any, Any, Any]) -> None:
         # The framework would take the word null for no value at all.
         if not value or (value.lower() == "null" and str not in _types(known[name])):
             raise ParameterError(f"{name}: {_expected(known[name])}, got {value!r}")
+    await bodies.read(request)  # the framework keeps it for the handler
 
 
 def _declared(request: Request[Any, Any, Any]) -> dict[str, FieldDefinition]:
@@ -110,6 +114,11 @@ def on_validation_error(
         for key, text in problems.items()
     ]
     return errors.answer(400, "; ".join(in_body) or error.detail, "body.invalid")
+
+
+def on_too_deep(_: Request[Any, Any, Any], __: RecursionError) -> Response[ErrorAnswer]:
+    """Answer a body whose nesting goes beyond all bounds."""
+    return errors.answer(400, "the body is nested too deeply", "body.invalid")
 
 
 def _expected(field: FieldDefinition) -> str:

@@ -18,8 +18,7 @@ from roundsman.ledger.interface import (
     Tally,
 )
 from roundsman.ledger.spans import in_order
-from roundsman.ledger.sqlite.lists import all_of
-from roundsman.ledger.sqlite.statements import load
+from roundsman.ledger.sqlite.statements import all_of, load
 from roundsman.wire.run import Cause, Outcome, SlotState
 
 SQL = load("accounts")

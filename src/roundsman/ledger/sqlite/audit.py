@@ -8,8 +8,7 @@ import msgspec
 
 from roundsman.ledger import cursors
 from roundsman.ledger.interface import AuditQuery, Page
-from roundsman.ledger.sqlite.lists import all_of
-from roundsman.ledger.sqlite.statements import load
+from roundsman.ledger.sqlite.statements import all_of, load
 from roundsman.wire.audit import AuditEntry
 
 SQL = load("audit")

@@ -13,8 +13,11 @@ from roundsman.ledger.fairness import Turns
 from roundsman.ledger.interface import (
     AccountQuery,
     AuditQuery,
+    BatchQuery,
     Finish,
     FinishAnswer,
+    IdempotencyKey,
+    KeptBatch,
     KeptResult,
     LeasedSlot,
     Ledger,
@@ -40,6 +43,7 @@ from roundsman.ledger.interface import (
 from roundsman.ledger.spans import NewId
 from roundsman.ledger.sqlite import (
     accounts,
+    batches,
     claims,
     holds,
     lists,
@@ -62,9 +66,10 @@ from roundsman.ledger.sqlite.readers import Readers
 from roundsman.ledger.sqlite.statements import load
 from roundsman.ledger.sqlite.writer import Writer
 from roundsman.wire.audit import AuditEntry
+from roundsman.wire.batch import Batch, BatchState, BatchWork
 from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
-from roundsman.wire.process import Process
+from roundsman.wire.process import Process, ProcessState, StopProof
 from roundsman.wire.run import Run, Slot
 from roundsman.wire.worker import Worker
 
@@ -317,14 +322,59 @@ class SqliteLedger(Ledger):
     async def add_process(self, process: Process, audit: Sequence[AuditEntry] = ()) -> None:
         await self._writer.do(lambda c: processes.add(c, process, audit))
 
-    async def change_process(self, change: ProcessChange) -> bool:
+    async def change_process(self, change: ProcessChange) -> ProcessState | None:
         return await self._writer.do(lambda c: processes.change(c, change))
+
+    async def begin_process(
+        self, process_id: str, *, not_after: float, audit: Sequence[AuditEntry] = ()
+    ) -> bool:
+        return await self._writer.do(lambda c: processes.begin(c, process_id, not_after, audit))
+
+    async def keep_stop(self, process_id: str, worker_id: str, proof: StopProof) -> None:
+        await self._writer.do(lambda c: processes.keep_stop(c, process_id, worker_id, proof))
+
+    async def touch_processes(self, worker_id: str, now: float) -> None:
+        await self._writer.do(lambda c: processes.touch(c, worker_id, now))
 
     async def process(self, process_id: str) -> Process | None:
         return await self._readers.do(lambda c: processes.by_id(c, process_id))
 
     async def processes(self, query: ProcessQuery) -> Page[Process]:
         return await self._readers.do(lambda c: lists.processes(c, query))
+
+    # batches
+
+    async def add_batch(
+        self,
+        batch: Batch,
+        work: BatchWork,
+        processes: Sequence[Process],
+        *,
+        key: IdempotencyKey | None,
+    ) -> KeptBatch:
+        return await self._writer.do(lambda c: batches.add(c, batch, work, processes, key))
+
+    async def batch(self, batch_id: str) -> Batch | None:
+        return await self._readers.do(lambda c: batches.by_id(c, batch_id))
+
+    async def batch_work(self, batch_id: str) -> BatchWork | None:
+        return await self._readers.do(lambda c: batches.work(c, batch_id))
+
+    async def batch_processes(self, batch_id: str) -> list[Process]:
+        return await self._readers.do(lambda c: batches.members(c, batch_id))
+
+    async def change_batch(
+        self, batch_id: str, state: BatchState, *, now: float, reason: str | None = None
+    ) -> Batch | None:
+        return await self._writer.do(
+            lambda c: batches.change(c, batch_id, state, now=now, reason=reason)
+        )
+
+    async def skip_processes(self, batch_id: str, error: str) -> None:
+        await self._writer.do(lambda c: processes.skip(c, batch_id, error))
+
+    async def batches(self, query: BatchQuery) -> Page[Batch]:
+        return await self._readers.do(lambda c: batches.page(c, query))
 
     # the audit
 

@@ -7,8 +7,9 @@ import msgspec
 
 from roundsman.ledger import cursors
 from roundsman.ledger.interface import Page, ProcessQuery, RunQuery, SlotQuery
+from roundsman.ledger.sqlite import processes as process_rows
 from roundsman.ledger.sqlite import runs as run_rows
-from roundsman.ledger.sqlite.statements import load
+from roundsman.ledger.sqlite.statements import all_of, load
 from roundsman.wire.process import Process
 from roundsman.wire.run import Run, Slot, SlotState
 
@@ -116,9 +117,12 @@ def processes(connection: sqlite3.Connection, query: ProcessQuery) -> Page[Proce
     filters = {
         "worker_id = :worker_id": query.worker_id is not None,
         "state = :state": query.state is not None,
+        "batch_id = :batch_id": query.batch_id is not None,
     }
     index = "processes_by_time"
-    if query.worker_id is not None:
+    if query.batch_id is not None:
+        index = "processes_by_batch"
+    elif query.worker_id is not None:
         index = "processes_by_worker"
     elif query.state is not None:
         index = "processes_by_state"
@@ -126,14 +130,9 @@ def processes(connection: sqlite3.Connection, query: ProcessQuery) -> Page[Proce
     cursor = connection.execute(sql, _newest_first(query))
     numbered = [run_rows.named(cursor, row) for row in cursor]
     return Page(
-        items=tuple(msgspec.convert(fields, Process) for fields in numbered[: query.limit]),
+        items=tuple(process_rows.from_columns(fields) for fields in numbered[: query.limit]),
         next=_next(numbered, query.limit, "requested_at", "process_number"),
     )
-
-
-def all_of(filters: dict[str, bool]) -> str:
-    """The clauses that are wanted, as one condition."""
-    return " AND ".join(clause for clause, wanted in filters.items() if wanted) or "TRUE"
 
 
 def _newest_first(query: RunQuery | ProcessQuery) -> dict[str, object]:

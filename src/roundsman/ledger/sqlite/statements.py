@@ -14,3 +14,8 @@ def load(topic: str) -> MappingProxyType[str, str]:
     text = files("roundsman.ledger.sqlite").joinpath("sql", f"{topic}.sql").read_text("utf-8")
     _, *parts = _NAME.split(text)
     return MappingProxyType(dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True)))
+
+
+def all_of(filters: dict[str, bool]) -> str:
+    """The clauses that are wanted, as one condition."""
+    return " AND ".join(clause for clause, wanted in filters.items() if wanted) or "TRUE"

@@ -13,6 +13,7 @@ The tests are coroutines: pytest-asyncio, or the like, has to run them.
 from roundsman.testing.ledger_conformance.accounts import Accounts
 from roundsman.testing.ledger_conformance.attempts import Attempts
 from roundsman.testing.ledger_conformance.audit import AuditLines
+from roundsman.testing.ledger_conformance.batches import Batches
 from roundsman.testing.ledger_conformance.breakers import Breakers
 from roundsman.testing.ledger_conformance.claims import Claims
 from roundsman.testing.ledger_conformance.helpers import (
@@ -84,6 +85,7 @@ class LedgerConformance(
     Lists,
     Workers,
     Processes,
+    Batches,
     AuditLines,
 ):
     """Every law and every method; a driver is finished when it passes."""
