@@ -17,6 +17,7 @@ BENCHMARKS: Final = {
     "startup": "how soon the program and a large controller are ready, and in what memory",
     "ledger_claims": "leases and finishes of the ledger alone",
     "archive": "results stored by the archive alone",
+    "size": "how small a fleet's history is kept, beside git gc --aggressive",
     "reading": "versions, differences and searches of the archive",
     "worker_api": "executions leased and results kept, through HTTP",
     "large_results": "memory of worker and controller with eight large results at once",

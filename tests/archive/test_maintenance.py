@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from bench.size import Fleet
 from roundsman.archive import maintenance, maintenance_plan
 from roundsman.archive.files import Files
 from roundsman.archive.git import GitArchive
@@ -107,6 +108,22 @@ async def test_packs_of_git_are_joined_too(
         path.unlink()
         path.with_suffix(".idx").unlink()
     await expect_all(archive, stock, stored)
+
+
+async def test_versions_that_grow_and_shrink_are_found_to_be_alike(
+    archive: GitArchive, folder: Path, stock: StockGit, spool: Spool
+) -> None:
+    """git compares a version with some that are of about its size, not with the one before it."""
+    fleet = Fleet(60)
+    for _ in range(20):
+        await archive.store_all(
+            [spool.entry(content, device=device) for device, content in fleet.round()]
+        )
+    archive._maintainer._noted.compacted_at = 0
+    await archive._maintainer.look()
+    compact = pack_size(folder)
+    stock.run("gc", "--quiet", "--aggressive", "--prune=now")
+    assert compact < 1.25 * pack_size(folder)
 
 
 async def test_a_look_joins_and_another_day_compacts(

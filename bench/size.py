@@ -1,0 +1,251 @@
+"""How small the archive keeps a fleet's history: beside `git gc --aggressive` of a fresh clone.
+
+The repository is made by the archive itself, with maintenance as it runs in the product. A large
+one is worth keeping: `python -m bench.size build FOLDER --devices 10000 --versions 50` makes it,
+`python -m bench.size measure FOLDER` says how it stands as it is, a day later, and a week later.
+"""
+
+import argparse
+import asyncio
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.report import Row
+from roundsman import logs
+from roundsman.archive.command import Git
+from roundsman.archive.files import Files
+from roundsman.archive.git import GitArchive
+from roundsman.archive.indexing import INDEX, VERSIONS, update
+from roundsman.archive.interface import Entry, Search
+from roundsman.archive.large import LargeContents
+from roundsman.archive.maintenance import Maintainer
+from roundsman.archive.repository import Repository
+from roundsman.clock import SystemClock
+from roundsman.config.records import PointerSettings
+
+AT_ONCE = 256
+JOB = "show_run"
+DAY = 86_400.0
+WORDS = ["core", "edge", "access", "uplink", "transit", "customer", "voice", "guest", "storage"]
+
+
+class Later(SystemClock):
+    """The machine's clock, some time ahead; who waits by it does not wait."""
+
+    def __init__(self, ahead: float) -> None:
+        self._ahead = ahead
+
+    def now(self) -> float:
+        return super().now() + self._ahead
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+class Fleet:
+    """Configurations of 2 to 10 KB, of which each version changes a few lines of the one before."""
+
+    def __init__(self, devices: int) -> None:
+        self._rng = random.Random(7)
+        shared = [f"aaa group {self._rng.choice(WORDS)} server 10.0.0.{n}\n" for n in range(40)]
+        self._contents = [self._first(number, shared) for number in range(devices)]
+
+    def _first(self, number: int, shared: list[str]) -> bytes:
+        lines = [f"hostname device-{number:06}\n", *shared]
+        for port in range(self._rng.randrange(10, 75)):
+            lines += [f"interface GigabitEthernet0/{port}\n", self._line(), self._line(), "!\n"]
+        return "".join(lines).encode()
+
+    def _line(self) -> str:
+        rng = self._rng
+        if rng.random() < 0.5:
+            return f" description {rng.choice(WORDS)}-{rng.choice(WORDS)}-{rng.randrange(10**6)}\n"
+        return f" ip address 10.{rng.randrange(256)}.{rng.randrange(256)}.1 255.255.255.0\n"
+
+    def next(self, number: int) -> bytes:
+        """The next version of a device."""
+        lines = self._contents[number].splitlines(keepends=True)
+        for _ in range(self._rng.randrange(1, 4)):
+            place = self._rng.randrange(1, len(lines))
+            change = self._rng.random()
+            if change < 0.7:
+                lines[place] = self._line().encode()
+            elif change < 0.85:
+                lines.insert(place, self._line().encode())
+            else:
+                del lines[place]
+        self._contents[number] = b"".join(lines)
+        return self._contents[number]
+
+    def round(self) -> Iterator[tuple[str, bytes]]:
+        """A version of each device, in any order."""
+        order = [*range(len(self._contents))]
+        self._rng.shuffle(order)
+        for number in order:
+            yield f"device-{number:06}", self.next(number)
+
+
+async def build(folder: Path, devices: int, versions: int) -> float:
+    """Have the archive keep so many versions of so many devices; results a second."""
+    fleet = Fleet(devices)
+    archive = GitArchive(folder / "archive.git", SystemClock())
+    await archive.open()
+    begun = time.monotonic()
+    rate = 0.0
+    for version in range(versions):
+        entries = []
+        for device, content in fleet.round():
+            now = int(time.time())
+            entries.append(
+                Entry(
+                    device=device,
+                    job=JOB,
+                    content=content,
+                    due=now,
+                    started_at=now,
+                    ended_at=now,
+                    worker_id="bench",
+                    run_id=f"{version:08}-{device}",
+                )
+            )
+            if len(entries) == AT_ONCE:
+                await archive.store_all(entries)
+                entries = []
+        await archive.store_all(entries)
+        done = (version + 1) * devices
+        rate = done / (time.monotonic() - begun)
+        size = (await archive.state()).bytes
+        print(f"{done:,} results, {rate:.0f}/s, {size:,} bytes", file=sys.stderr, flush=True)
+    await archive.close()
+    return rate
+
+
+async def maintain(repository: Path, ahead: float) -> float:
+    """Do what maintenance has to do so many seconds from now; the seconds that it took."""
+    clock = Later(ahead)
+    opened = Repository(repository, Files(), clock)
+    opened.open()
+
+    async def listing(call: Callable[[], list[Path]]) -> list[Path]:
+        return call()
+
+    async def rebuild(reason: str) -> None:
+        raise AssertionError(reason)
+
+    contents = LargeContents(opened.git, opened.files, PointerSettings())
+    maintainer = Maintainer(opened, clock, listing, rebuild, contents)
+    maintainer.start()
+    await maintainer.stop()  # it has read what was noted
+    begun = time.monotonic()
+    await maintainer.look()
+    opened.close()
+    return time.monotonic() - begun
+
+
+def packed(repository: Path) -> int:
+    """Bytes of git's objects, with the indexes of packs."""
+    files = (repository / "objects").rglob("*")
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def collected(repository: Path, clone: Path) -> tuple[int, float]:
+    """Bytes of the objects of a clone after `git gc --aggressive`, and the seconds that it took."""
+    shutil.rmtree(clone, ignore_errors=True)
+    subprocess.run(["git", "clone", "--quiet", "--bare", repository, clone], check=True)
+    begun = time.monotonic()
+    command = ["git", f"--git-dir={clone}", "gc", "--quiet", "--aggressive", "--prune=now"]
+    subprocess.run(command, check=True)
+    return packed(clone), time.monotonic() - begun
+
+
+async def asked(repository: Path) -> list[Row]:
+    """What is asked of it: a word across all latest versions, and the latest 50 of a device."""
+    begun = time.monotonic()
+    await asyncio.to_thread(update, Git(repository), repository / "roundsman")
+    rows = [
+        Row(name="index for searches brought up to date", value=time.monotonic() - begun, unit="s")
+    ]
+    for name in (VERSIONS, INDEX):
+        size = (repository / "roundsman" / name).stat().st_size
+        rows.append(Row(name=name, value=size / 1e6, unit="MB"))
+    archive = GitArchive(repository, SystemClock())
+    await archive.open()
+    try:
+        for text in ("device-000007", "GigabitEthernet0/9", "snmp-server"):
+            begun = time.perf_counter()
+            page = await archive.search(Search(text=text, chosen=lambda *_: True))
+            took = 1000 * (time.perf_counter() - begun)
+            rows.append(Row(name=f"{text}: {len(page.items)} found", value=took, unit="ms"))
+        begun = time.perf_counter()
+        found = await archive.versions("device-000007", JOB, limit=50)
+        took = 1000 * (time.perf_counter() - begun)
+        rows.append(Row(name=f"the latest {len(found)} of a device", value=took, unit="ms"))
+    finally:
+        await archive.close()
+    return rows
+
+
+def measure(folder: Path, *, aggressive: bool = True) -> list[Row]:
+    """Its size now, a day later and a week later, beside git's; and what is asked of it."""
+    repository = folder / "archive.git"
+    rows = []
+    size, seconds = collected(repository, folder / "clone.git") if aggressive else (None, 0.0)
+    if size is not None:
+        shutil.rmtree(folder / "clone.git")
+        rows.append(Row(name="git gc --aggressive of a clone", value=size / 1e6, unit="MB"))
+        rows.append(Row(name="git gc --aggressive took", value=seconds, unit="s"))
+    rows += asyncio.run(asked(repository))
+    for name, ahead in (
+        ("as it was left", 0.0),
+        ("a day later", 1.1 * DAY),
+        ("a week later", 7.5 * DAY),
+    ):
+        took = asyncio.run(maintain(repository, ahead))
+        rows.append(
+            Row(
+                name=f"{name}, maintained in {took:.0f} s",
+                value=packed(repository) / 1e6,
+                unit="MB",
+                compared_to="git gc --aggressive" if size else None,
+                ratio=packed(repository) / size if size else None,
+            )
+        )
+    return rows
+
+
+def run(quick: bool) -> list[Row]:
+    logs.configure(level="warning")
+    devices, versions = (200, 20) if quick else (1000, 50)
+    with TemporaryDirectory(dir=Path(__file__).parent) as name:
+        rate = asyncio.run(build(Path(name), devices, versions))
+        rows = [Row(name=f"{devices:,} devices x {versions} stored", value=rate, unit="results/s")]
+        return [*rows, *measure(Path(name))]
+
+
+def main() -> None:
+    """Build a repository, or measure one."""
+    parser = argparse.ArgumentParser(prog="python -m bench.size", description=__doc__)
+    parser.add_argument("what", choices=["build", "measure"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--devices", type=int, default=10_000)
+    parser.add_argument("--versions", type=int, default=50)
+    parser.add_argument("--no-gc", action="store_true", help="leave git gc --aggressive out")
+    given = parser.parse_args()
+    logs.configure(level="warning")
+    if given.what == "build":
+        given.folder.mkdir(parents=True)
+        asyncio.run(build(given.folder, given.devices, given.versions))
+        return
+    for row in measure(given.folder, aggressive=not given.no_gc):
+        ratio = "" if row.ratio is None else f"  {row.ratio:.2f} of {row.compared_to}"
+        print(f"{row.name:50} {row.value:10,.1f} {row.unit}{ratio}")
+
+
+if __name__ == "__main__":
+    main()
