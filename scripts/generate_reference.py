@@ -63,6 +63,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("`controller.tokens`, each", records.Token),
     ("`controller.leases`", records.LeaseSettings),
     ("`controller.limits`", records.Limits),
+    ("`controller.limits.tags.NAME`", records.TagLimits),
     ("`controller.breaker`", records.BreakerSettings),
     ("`controller.archive`", records.ArchiveSettings),
     ("`controller.archive.pointers`", records.PointerSettings),

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roundsman.config.load import load
-from roundsman.config.records import Role
+from roundsman.config.records import Priority, Role, TagLimits
 from roundsman.documents.problems import ConfigurationError
 from roundsman.testing.factories import write_fleet
 from roundsman.wire import codec
@@ -362,7 +362,7 @@ def test_plan_follows_the_schedule_alone(tmp_path: Path) -> None:
             .plan
         )
 
-    assert plan() == plan(commands=["other"], missed="all") == "70b09474379ebbe9"
+    assert plan() == plan(commands=["other"], missed="all") == '{"schedule":{"fixed":1}}'
     assert plan() != plan(schedule={"fixed": 2})
     assert plan(schedule={"cron": "* * * * *"}) != plan(
         schedule={"cron": "* * * * *", "timezone": "Asia/Tokyo"}
@@ -499,3 +499,30 @@ def test_examples_in_docstrings(module: str) -> None:
     result = doctest.testmod(importlib.import_module(f"roundsman.{module}"))
     assert result.attempted
     assert not result.failed
+
+
+def test_a_splay_gives_each_device_its_own_due_times(tmp_path: Path) -> None:
+    schedule = {"cron": "0 2 * * *", "splay": "30 minutes"}
+    site = {"jobs": job(schedule=schedule, priority="high"), "devices": {"x": {}, "y": {}}}
+    for device in site["devices"].values():
+        device["jobs"] = ["a"]
+    read = loaded(tmp_path, site)
+    x, y = (read.slots[name, "a"] for name in "xy")
+    assert x.plan != y.plan
+    for slot in (x, y):
+        due = slot.schedule.next_after(0)
+        assert due is not None
+        assert 7200 <= due < 9000
+        assert slot.priority is Priority.HIGH
+    wrong = {"jobs": job(schedule={"fixed": 1, "splay": "half an hour"})}
+    [problem] = problems(tmp_path, wrong)
+    assert 'schedule.splay: splay "half an hour": expected' in problem
+
+
+def test_limits_are_read(tmp_path: Path) -> None:
+    limits = {"tags": {"dallas": {"sessions": 20, "starts_per_minute": 60}}}
+    read = loaded(tmp_path, {"controller": {"limits": limits}}).controller.limits
+    assert read.tags["dallas"] == TagLimits(sessions=20, starts_per_minute=60)
+    assert (read.sessions_per_device, read.sessions_per_worker) == (1, None)
+    [problem] = problems(tmp_path, {"controller": {"limits": {"tags": {"x": {"sesions": 1}}}}})
+    assert "controller.limits.tags.x.sesions" in problem

@@ -27,6 +27,7 @@ START = 1_700_002_800
 
 CONFIGURATION = f"""
 controller:
+  limits: {{sessions_per_device: 2}}
   tokens:
     - {{name: ada, role: administrator, hash: "{token_hash("token-of-ada")}"}}
     - {{name: rita, role: reader, hash: "{token_hash("token-of-rita")}"}}

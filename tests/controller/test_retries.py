@@ -13,7 +13,7 @@ from roundsman.ledger.drivers import open_ledger
 from roundsman.ledger.interface import RunQuery
 from roundsman.schedules.duration import Duration
 from roundsman.testing.clock import ManualClock
-from roundsman.wire.job import MissedPolicy
+from roundsman.wire.job import MissedPolicy, Schedule
 from roundsman.wire.run import FailureClass, Outcome, Run, SlotState
 from tests.controller import multipart
 from tests.controller.serving import Served, configuration, device, job, served, slot
@@ -75,7 +75,7 @@ def clock() -> ManualClock:
 
 
 def hourly(retries: Retries = Retries(delay=100), **changes: Any) -> Any:  # noqa: B008 - frozen
-    show = job("show", **changes)
+    show = job("show", schedule=Schedule(duration="1 hour"), **changes)
     return configuration([slot(device("edge0"), show, Duration("1 hour"), retries)])
 
 
@@ -224,7 +224,9 @@ async def test_an_attempt_is_late_by_its_own_time(tmp_path: Path, clock: ManualC
         assert late is None or late["timestamp"] == START + 2 * HOUR
         missed, *_ = await history(site)
         assert (missed.outcome, missed.due) == (Outcome.MISSED, START + HOUR)
-        assert missed.failure == "overdue by more than 60 s; failed attempts before: 2"
+        assert missed.failure == (
+            "no worker for these tags; overdue by more than 60 s; failed attempts before: 2"
+        )
 
 
 def test_retries_are_configured_by_job_and_by_device(tmp_path: Path) -> None:

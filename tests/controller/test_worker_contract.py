@@ -186,7 +186,7 @@ async def test_times_missed_by_policy_give_way_to_others_in_the_same_call(
         missed = await history(running, outcome=Outcome.MISSED)
         assert sorted(run.device for run in missed) == sorted(f"edge{n}" for n in range(20))
         assert {(run.due, run.count, run.failure) for run in missed} == {
-            (DUE, 1, "overdue by more than 60 s")
+            (DUE, 1, "no worker for these tags; overdue by more than 60 s")
         }
 
 

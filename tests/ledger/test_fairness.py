@@ -2,7 +2,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from roundsman.ledger.fairness import NEVER, Rank, Tags, Turns
-from roundsman.ledger.interface import TagFilter
+from roundsman.ledger.interface import Priority, TagFilter
 
 EVERYTHING = TagFilter()
 
@@ -13,6 +13,7 @@ class Lane:
 
     tags: Tags
     ranks: list[Rank] = field(default_factory=list)
+    priority: Priority = Priority.NORMAL
     looked: int = 0
 
     @property
@@ -85,3 +86,18 @@ def test_a_claim_looks_into_few_lanes_however_many_there_are(rng: Random) -> Non
         lane.ranks.append((1000.0 + number * 10, number))
     assert len(Turns().choose(EVERYTHING, lanes, LaneOffers(), 20)) == 20
     assert sum(lane.looked > 0 for lane in lanes) < 40
+
+
+def test_priorities_go_first_but_for_a_quarter_by_age() -> None:
+    """Claim by claim, so that also one at a time waits for nothing for ever."""
+    for limit in (1, 3, 8):
+        turns = Turns()
+        low = Lane(("a",), [(float(n), n) for n in range(100)], Priority.LOW)
+        high = Lane(("a",), [(500.0 + n, 500 + n) for n in range(100)], Priority.HIGH)
+        asked = Lane(("b",), [(900.0, 900)], Priority.ON_DEMAND)
+        taken: list[Rank] = []
+        while len(taken) < 48:
+            taken += turns.choose(EVERYTHING, [low, high, asked], LaneOffers(), limit)
+            if len(taken) <= limit:
+                assert (900.0, 900) in taken
+        assert sum(number < 100 for _, number in taken) in (11, 12, 13)

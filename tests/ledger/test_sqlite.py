@@ -17,6 +17,7 @@ import pytest
 from roundsman.ledger.drivers import LEDGER_FILE, open_ledger
 from roundsman.ledger.fairness import Turns
 from roundsman.ledger.interface import (
+    UNLIMITED,
     FinishAnswer,
     LedgerUnavailableError,
     Pause,
@@ -390,6 +391,7 @@ def steps_of_a_claim(folder: Path, slots: int, lanes: int = 10, held: int = 0) -
             now=NOW,
             lease_seconds=LEASE,
             worker_id=None,
+            limits=UNLIMITED,
         )
         assert len(taken) == 15
     connection.close()
@@ -455,6 +457,7 @@ def pages_per_claim(
             now=now,
             lease_seconds=LEASE,
             worker_id="0f8fad5b-d9cb-469f-a165-70867728950e",
+            limits=UNLIMITED,
         )
         connection.execute("COMMIT")
         claimed += bool(taken)

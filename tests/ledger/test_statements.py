@@ -33,7 +33,7 @@ UNFILTERED = {
 }
 # They are about every row there is.
 WHOLE_TABLES = {"lanes", "remove_empty_lanes", "kept_slots", "tokens", "workers", "pauses"}
-WHOLE_TABLES |= {"free_slots"}
+WHOLE_TABLES |= {"free_slots", "open_leases", "buckets"}
 WHOLE_TABLES |= {"open_breakers", "held_devices", "forget_breakers_without_slots"}
 WHOLE_TABLES |= {"probe", "read_probe", "list_slots", "list_runs", "list_processes"}
 WHOLE_TABLES |= {"list_batches", "list_newest_first", "list_oldest_first"}

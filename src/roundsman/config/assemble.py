@@ -193,6 +193,7 @@ class Assembly:
                     job=made,
                     schedule=schedule,
                     plan=plan,
+                    priority=template.priority,
                     retries=template.retries,
                     shrink_guard=template.shrink_guard,
                 )

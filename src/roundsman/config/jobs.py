@@ -8,7 +8,7 @@ import regex
 
 from roundsman.config.contents import commands_of, expressions_of, files_of, texts_of
 from roundsman.config.plans import Planned, Schedules
-from roundsman.config.records import Retries, ShrinkGuard
+from roundsman.config.records import Priority, Retries, ShrinkGuard
 from roundsman.config.template import fill, variables
 from roundsman.documents.problems import Finding, Path
 from roundsman.wire import job as wire
@@ -43,6 +43,8 @@ class JobTemplate:
         """The platform's job that gives the commands."""
         self.keep_secrets: bool = says.get("keep_secrets", False)
         """Whether what the platform knows to be secret stays in the result."""
+        self.priority = Priority(says.get("priority", Priority.NORMAL))
+        """Whether it goes before others."""
         self.retries = Retries(**says.get("retries", {}))
         """How often a failed run is tried again."""
         self.shrink_guard = ShrinkGuard(**says.get("shrink_guard", {}))

@@ -74,8 +74,18 @@ class LeaseSettings(_FromFile, frozen=True, kw_only=True):
     """For clients of the published contract, which cannot renew."""
 
 
+class TagLimits(_FromFile, frozen=True, kw_only=True):
+    """How much may be going on at once among the devices that have a tag."""
+
+    sessions: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    """At most so many executions are out at once. Default: as many as workers take."""
+    starts_per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    """At most so many are handed out a minute, and of these a tenth at once. Default: any
+    number."""
+
+
 class Limits(_FromFile, frozen=True, kw_only=True):
-    """Ceilings of the worker API."""
+    """Ceilings of the worker API, and how much may be going on at once."""
 
     result_bytes: Annotated[int, Meta(ge=1, le=1 << 50)] = 1 << 30
     """Largest result accepted, in bytes."""
@@ -83,6 +93,13 @@ class Limits(_FromFile, frozen=True, kw_only=True):
     """Ceiling of `max`."""
     seconds_ahead: Annotated[int, Meta(ge=1, le=604_800)] = 3600
     """Ceiling of `seconds`."""
+    sessions_per_device: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """At most so many of a device's jobs are out at once, whichever workers have them."""
+    sessions_per_worker: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    """At most so many executions an enrolled worker has at once. Default: as many as it asks for;
+    its own settings bound its sessions."""
+    tags: dict[str, TagLimits] = {}
+    """How much may be going on among the devices that have a tag, by tag."""
 
 
 class BreakerSettings(_FromFile, frozen=True, kw_only=True):
@@ -222,6 +239,17 @@ class ControllerSettings(_FromFile, frozen=True, kw_only=True):
     like a secret after all filters: `report`, `refuse` or `ignore`."""
 
 
+class Priority(StrEnum):
+    """Which jobs go first when more is due than workers take."""
+
+    HIGH = "high"
+    """Before the others."""
+    NORMAL = "normal"
+    """As they fall due."""
+    LOW = "low"
+    """After the others."""
+
+
 class Retries(_FromFile, frozen=True, kw_only=True):
     """How often a run is tried again that failed for a reason which may pass."""
 
@@ -251,6 +279,8 @@ class ConfiguredSlot(msgspec.Struct, frozen=True, kw_only=True):
     """Its due times; shared likewise, unless they are splayed."""
     plan: str
     """The same as a text (`schedules.plans`); changes when the due times do."""
+    priority: Priority = Priority.NORMAL
+    """Whether it goes before others."""
     retries: Retries = Retries()
     """How often it is tried again."""
     shrink_guard: ShrinkGuard = ShrinkGuard()

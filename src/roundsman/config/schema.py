@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from roundsman.config.records import ControllerSettings
+from roundsman.config.records import ControllerSettings, Priority
 from roundsman.wire.device import ProtocolType
 from roundsman.wire.job import (
     Compression,
@@ -181,6 +181,10 @@ class JobOverride(_Record):
     shrink_guard: ShrinkGuard | None = None
     """When a result that lost much of what was there is not believed at once: it is kept aside, the
     job is run again, and it is stored when the next result or a person confirms it."""
+    priority: Priority | None = None
+    """Which jobs go first when more is due than workers take: `high` before `normal` before `low`;
+    what a person asks for goes before all. A quarter is handed out by age alone, so that nothing
+    waits for ever. Default: normal."""
     retries: Retries | None = None
     """How often a run is tried again that failed for a reason which may pass, such as a device that
     did not answer; each time only if that comes before the next due time."""

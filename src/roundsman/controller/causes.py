@@ -54,9 +54,11 @@ def cause_at(instant: float, facts: Facts) -> Cause:
         return Cause.BREAKER_OPEN
     if facts.lost is not None and facts.lost.since <= instant <= facts.lost.until:
         return Cause.WORKER_LOST
-    if not any(each.asked is not None and each.asked.matches(facts.tags) for each in there):
-        return Cause.NO_WORKER
-    return Cause.BUSY
+    # Who came at that very instant was not there when it fell due.
+    before = (each.asked for each in there if each.since < instant)
+    if any(asked is not None and asked.matches(facts.tags) for asked in before):
+        return Cause.BUSY
+    return Cause.NO_WORKER
 
 
 def explained(span: Span, schedule: Schedule, facts: Facts) -> Iterator[Span]:
@@ -80,7 +82,7 @@ def _stretches(span: Span, facts: Facts) -> list[int]:
     """The first seconds of stretches in which nothing changes, the first of all included."""
     changes: set[float] = set()
     for each in facts.presences:
-        changes |= {math.ceil(each.since), math.floor(each.until) + 1}
+        changes |= {math.ceil(each.since), math.floor(each.since) + 1, math.floor(each.until) + 1}
     if facts.lost is not None:
         changes |= {math.ceil(facts.lost.since), math.floor(facts.lost.until) + 1}
     if facts.paused_since is not None:

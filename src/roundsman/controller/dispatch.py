@@ -13,7 +13,14 @@ from roundsman.controller.access import Principal
 from roundsman.controller.attendance import Attendance
 from roundsman.controller.causes import all_explained, facts_of
 from roundsman.controller.planner import Planner, after_too_late, is_too_late
-from roundsman.ledger.interface import Finish, LeasedSlot, Ledger, Presence, TagFilter
+from roundsman.ledger.interface import (
+    ClaimLimits,
+    Finish,
+    LeasedSlot,
+    Ledger,
+    Presence,
+    TagFilter,
+)
 from roundsman.schedules.plans import times_of
 from roundsman.wire.execution import Lease, LeaseKey
 
@@ -79,7 +86,8 @@ class Dispatch:
     async def _claim(
         self, tags: TagFilter, limit: int, horizon: int, worker_id: str | None
     ) -> list[LeasedSlot]:
-        leases = self._planner.configuration.controller.leases
+        controller = self._planner.configuration.controller
+        leases, ceilings = controller.leases, controller.limits
         now = self._clock.now()
         return await self._ledger.claim(
             tags,
@@ -88,6 +96,11 @@ class Dispatch:
             now=now,
             lease_seconds=leases.seconds if worker_id else leases.seconds_without_heartbeat,
             worker_id=worker_id,
+            limits=ClaimLimits(
+                sessions_per_device=ceilings.sessions_per_device,
+                sessions_per_worker=ceilings.sessions_per_worker,
+                tags=ceilings.tags,
+            ),
         )
 
     async def _offer(self, leased: Sequence[LeasedSlot]) -> list[Offer]:

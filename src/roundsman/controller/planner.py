@@ -11,12 +11,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from roundsman.config import records
 from roundsman.config.records import Configuration, ConfiguredSlot
 from roundsman.controller.causes import Facts, all_explained
 from roundsman.ledger.interface import (
     LeasedSlot,
     PlannedSlot,
     Presence,
+    Priority,
     ResumedSlot,
     Resumption,
     Span,
@@ -32,6 +34,12 @@ from roundsman.wire.run import Outcome
 
 LONG_OVERDUE_SECONDS: Final = 3600
 """Beyond this, working out what was missed is kept off the event loop."""
+
+_PRIORITIES: Final = {
+    records.Priority.HIGH: Priority.HIGH,
+    records.Priority.NORMAL: Priority.NORMAL,
+    records.Priority.LOW: Priority.LOW,
+}
 
 _ENCODED_CAP: Final = 20_000  # entries, about a kilobyte each
 
@@ -187,6 +195,7 @@ def planned_slots(configuration: Configuration, now: float) -> list[PlannedSlot]
                 tags=slot.device.tags,
                 plan=slot.plan,
                 first_due=first_due[key],
+                priority=_PRIORITIES[slot.priority],
             )
         )
     return planned

@@ -3,14 +3,17 @@
 Half of the room is dealt round the lanes that have something due, one slot a turn, starting where
 the last claim of the same filter stopped; the rest goes to the oldest. So an old backlog of one tag
 does not hold up the others, and no lane waits for ever.
+
+What was asked for on demand goes before all that; then what has a higher priority, each priority by
+the same rule. A quarter of the room goes to the oldest whatever its priority.
 """
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from roundsman.ledger.interface import PlannedSlot, TagFilter
+from roundsman.ledger.interface import PlannedSlot, Priority, TagFilter
 
 Tags = tuple[str, ...]
 Rank = tuple[float, int]
@@ -42,6 +45,11 @@ class LaneLike(Protocol):
         ...
 
     @property
+    def priority(self) -> Priority:
+        """What all of its slots have."""
+        ...
+
+    @property
     def bound(self) -> Rank:
         """A rank not later than that of the lane's head, known without looking."""
         ...
@@ -68,7 +76,8 @@ class Turns:
 
     def __init__(self) -> None:
         """Nobody had a turn yet."""
-        self._last: dict[TagFilter, Tags] = {}
+        self._last: dict[tuple[TagFilter, Priority], Tags] = {}
+        self._by_age = 0.0
 
     def choose(
         self,
@@ -78,13 +87,43 @@ class Turns:
         limit: int,
     ) -> list[Rank]:
         """Up to `limit` slots of these lanes, which are sorted by their tags; oldest first."""
+        by_priority: dict[Priority, list[LaneType]] = {}
+        for lane in lanes:
+            by_priority.setdefault(lane.priority, []).append(lane)
+        urgent = by_priority.pop(Priority.ON_DEMAND, [])
+        chosen = self._choose(tags, urgent, offers, limit)
+        if len(by_priority) > 1:
+            chosen += self._oldest_of_all(by_priority, offers, limit - len(chosen))
+        for _, alike in sorted(by_priority.items()):
+            chosen += self._choose(tags, alike, offers, limit - len(chosen))
+        return sorted(chosen)
+
+    def _choose(
+        self, tags: TagFilter, lanes: Sequence[LaneType], offers: Offers[LaneType], limit: int
+    ) -> list[Rank]:
+        """The same for lanes of one priority."""
+        if not lanes or limit <= 0:
+            return []
         dealt = self._deal(tags, lanes, offers, limit // 2)
-        return sorted(dealt + _oldest(lanes, offers, limit - len(dealt)))
+        return dealt + _oldest(lanes, offers, limit - len(dealt))
+
+    def _oldest_of_all(
+        self,
+        by_priority: Mapping[Priority, Sequence[LaneType]],
+        offers: Offers[LaneType],
+        room: int,
+    ) -> list[Rank]:
+        """A quarter of the room; what is not a whole slot is kept for the next claim."""
+        self._by_age += room / 4
+        quarter = int(self._by_age)
+        self._by_age -= quarter
+        return _oldest([lane for alike in by_priority.values() for lane in alike], offers, quarter)
 
     def _deal(
         self, tags: TagFilter, lanes: Sequence[LaneType], offers: Offers[LaneType], room: int
     ) -> list[Rank]:
-        start = bisect_right(lanes, self._last.get(tags, ()), key=lambda lane: lane.tags)
+        turn = (tags, lanes[0].priority)
+        start = bisect_right(lanes, self._last.get(turn, ()), key=lambda lane: lane.tags)
         circle = [*lanes[start:], *lanes[:start]]
         dealt: list[Rank] = []
         while circle and len(dealt) < room:
@@ -95,14 +134,14 @@ class Turns:
                 if offers.head(lane) != NEVER:
                     dealt.append(offers.pop(lane))
                     served.append(lane)
-                    self._remember(tags, lane.tags)
+                    self._remember(turn, lane.tags)
             circle = served
         return dealt
 
-    def _remember(self, tags: TagFilter, last: Tags) -> None:
-        if len(self._last) >= REMEMBERED_FILTERS and tags not in self._last:
+    def _remember(self, turn: tuple[TagFilter, Priority], last: Tags) -> None:
+        if len(self._last) >= REMEMBERED_FILTERS and turn not in self._last:
             self._last.clear()
-        self._last[tags] = last
+        self._last[turn] = last
 
 
 def _oldest(lanes: Sequence[LaneType], offers: Offers[LaneType], room: int) -> list[Rank]:

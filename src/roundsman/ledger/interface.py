@@ -12,7 +12,8 @@ The laws, tested for each driver by `roundsman.testing.ledger_conformance`:
    still holds.
 5. **Fair.** A claim returns slots oldest first, by the time from which they are offered: their due
    time, or that of their next attempt. Half of the room is shared evenly among the lanes that
-   match; the rest goes to the oldest, so that no tag starves another.
+   match; the rest goes to the oldest, so that no tag starves another. What was asked for on demand
+   goes first; then slots by their priority, but for a quarter of the room, which goes by age.
 6. **One outcome.** `finish` writes a run and moves the slot in one transaction, together with the
    spans of due times that were coalesced into it or missed. What was planned is known beside that:
    a slot has a plan since some instant, and plans that were replaced are kept. Each time of a plan
@@ -26,11 +27,12 @@ Instants are Unix seconds; the caller passes `now`. Every method may raise `Ledg
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from enum import IntEnum, StrEnum
 
 import msgspec
 
+from roundsman.config.records import TagLimits
 from roundsman.errors import UnavailableError
 from roundsman.wire.audit import AuditEntry
 from roundsman.wire.audit import AuditQuery as AuditQuery  # noqa: PLC0414  # a word of the ledger's too
@@ -55,6 +57,16 @@ class LedgerUnavailableError(UnavailableError):
     code = "ledger.unavailable"
 
 
+class Priority(IntEnum):
+    """Which slots go first."""
+
+    ON_DEMAND = 0
+    """What a person asked for; never a slot's own."""
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
+
+
 class PlannedSlot(msgspec.Struct, frozen=True, kw_only=True):
     """One (device, job) pair as the configuration wants it."""
 
@@ -69,6 +81,7 @@ class PlannedSlot(msgspec.Struct, frozen=True, kw_only=True):
     effect."""
     first_due: int | None
     """When it is due first if it is new or its schedule changed; none: never."""
+    priority: Priority = Priority.NORMAL
 
 
 class SyncSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +106,19 @@ class TagFilter(msgspec.Struct, frozen=True, kw_only=True):
         return (self.any_of is None or not self.any_of.isdisjoint(tags)) and (
             self.within is None or not self.within.isdisjoint(tags)
         )
+
+
+class ClaimLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How many leases may run at once; one that expired does not run. None: any number."""
+
+    sessions_per_device: int | None = None
+    sessions_per_worker: int | None = None
+    """Counts for a claimer that is a worker."""
+    tags: Mapping[str, TagLimits] = {}
+    """By tag of the device."""
+
+
+UNLIMITED = ClaimLimits()
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True):
@@ -445,12 +471,15 @@ class Ledger(ABC):
         now: float,
         lease_seconds: float,
         worker_id: str | None,
+        limits: ClaimLimits = UNLIMITED,
     ) -> list[LeasedSlot]:
         """Lease up to `limit` slots due at or before `horizon`, oldest first.
 
         Slots leased and not expired at `now`, paused and ended ones are not offered, and one that
         waits for another attempt is only when the time of that has come by `now`. The lease runs
-        from the later of `now` and the due time, for `lease_seconds`.
+        from the later of `now` and the due time, for `lease_seconds`. What a limit leaves no room
+        for stays as it is, and is offered when there is room; the limits hold for all claimers
+        together.
         """
 
     @abstractmethod

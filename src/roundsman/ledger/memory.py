@@ -18,9 +18,11 @@ from roundsman.ledger import cursors
 from roundsman.ledger.fairness import NEVER, Rank, Tags, Turns, due_order
 from roundsman.ledger.holds import Holdable, arrange
 from roundsman.ledger.interface import (
+    UNLIMITED,
     AccountQuery,
     AuditQuery,
     BatchQuery,
+    ClaimLimits,
     Finish,
     FinishAnswer,
     IdempotencyKey,
@@ -36,6 +38,7 @@ from roundsman.ledger.interface import (
     PlanEpoch,
     PlannedSlot,
     Presence,
+    Priority,
     ProcessChange,
     ProcessQuery,
     ResultKey,
@@ -52,6 +55,7 @@ from roundsman.ledger.interface import (
     Tally,
     batch_after,
 )
+from roundsman.ledger.limits import Bucket, Gate, Running
 from roundsman.ledger.plans import Standing as Planned
 from roundsman.ledger.plans import begins, end_of_plan, first_of
 from roundsman.ledger.spans import NewId, as_span, asked_in_vain, in_order, lost_with, span_run
@@ -81,6 +85,7 @@ class _Row:
     due: int | None
     ready: int | None
     epoch: int
+    priority: Priority = Priority.NORMAL
     attempts: int = 0
     was_held: bool = False
     result: KeptResult | None = None
@@ -111,6 +116,14 @@ class _Row:
         return self.lease_expires_at is not None and self.lease_expires_at > now
 
     @property
+    def rank(self) -> Rank:
+        return self.ready or 0, self.number
+
+    @property
+    def lane(self) -> tuple[Tags, Priority]:
+        return self.tags, Priority.ON_DEMAND if self.on_demand else self.priority
+
+    @property
     def scheduled_due(self) -> int | None:
         return self.resume_due if self.on_demand else self.due
 
@@ -134,6 +147,7 @@ class _KeptPlan:
 @dataclass(frozen=True, slots=True)
 class _Lane:
     tags: Tags
+    priority: Priority
     ranks: list[Rank]
     """Last first, so that the oldest can be popped."""
 
@@ -143,10 +157,14 @@ class _Lane:
 
 
 class _Offers:
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
     def head(self, lane: _Lane) -> Rank:
-        return lane.bound
+        return lane.bound if self._gate.lets(lane.tags) else NEVER
 
     def pop(self, lane: _Lane) -> Rank:
+        self._gate.take(lane.tags)
         return lane.ranks.pop()
 
 
@@ -161,6 +179,7 @@ class MemoryLedger(Ledger):
         self._next_number = 1
         self._retired: dict[Pair, int] = {}
         self._turns = Turns()
+        self._buckets: dict[str, Bucket] = {}
         self._runs: list[Run] = []
         self._ended_plans: dict[Pair, list[_KeptPlan]] = {}
         self._presences: dict[tuple[str, TagFilter | None, float], Presence] = {}
@@ -200,7 +219,8 @@ class MemoryLedger(Ledger):
         added = [plan for pair, plan in wanted.items() if pair not in self._slots]
         changed: list[str] = []
         for pair, row in self._slots.items():
-            if (row.plan, row.tags) != ((plan := wanted[pair]).plan, plan.tags):
+            plan = wanted[pair]
+            if (row.plan, row.tags, row.priority) != (plan.plan, plan.tags, plan.priority):
                 self._change(row, plan, now)
                 changed.append(row.device)
         for plan in sorted(added, key=due_order):
@@ -228,6 +248,7 @@ class MemoryLedger(Ledger):
             due=plan.first_due,
             ready=plan.first_due,
             epoch=self._retired.pop(pair, 0),
+            priority=plan.priority,
         )
         self._next_number += 1
 
@@ -239,7 +260,7 @@ class MemoryLedger(Ledger):
                 row.resume_due = first
             elif row.lease_expires_at is None and row.due != first:
                 row.set_due(first)
-        row.plan, row.tags = plan.plan, plan.tags
+        row.plan, row.tags, row.priority = plan.plan, plan.tags, plan.priority
 
     def _remove(self, pair: Pair, now: float) -> None:
         row = self._slots.pop(pair)
@@ -276,11 +297,14 @@ class MemoryLedger(Ledger):
         now: float,
         lease_seconds: float,
         worker_id: str | None,
+        limits: ClaimLimits = UNLIMITED,
     ) -> list[LeasedSlot]:
         self._must_be_open()
-        lanes: dict[Tags, _Lane] = {}
+        running = self._running(now)
+        gate = Gate(limits, running, self._buckets, worker_id=worker_id, now=now)
+        lanes: dict[tuple[Tags, Priority], _Lane] = {}
         free = {
-            (row.ready or 0, row.number): row
+            row.rank: row
             for row in self._slots.values()
             if row.offered_at(now, horizon)
             and not row.leased_at(now)
@@ -289,13 +313,30 @@ class MemoryLedger(Ledger):
         }
         for rank in sorted(free, reverse=True):
             row = free[rank]
-            lanes.setdefault(row.tags, _Lane(row.tags, [])).ranks.append(rank)
+            lanes.setdefault(row.lane, _Lane(*row.lane, [])).ranks.append(rank)
         by_tags = [lanes[key] for key in sorted(lanes)]
-        chosen = self._turns.choose(tags, by_tags, _Offers(), limit)
+        taken: list[_Row] = []
+        room = gate.room(limit)
+        while chosen := self._turns.choose(tags, by_tags, _Offers(gate), room - len(taken)):
+            for rank in chosen:
+                row = free[int(rank[0]), rank[1]]
+                if gate.lets_device(row.device):
+                    running.count(row.device, row.tags, worker_id)
+                    taken.append(row)
+                else:
+                    gate.take(row.tags, -1)
+        self._buckets.update(gate.spent())
         return [
-            self._lease(free[int(ready), number], now, lease_seconds, worker_id)
-            for ready, number in chosen
+            self._lease(row, now, lease_seconds, worker_id)
+            for row in sorted(taken, key=lambda row: row.rank)
         ]
+
+    def _running(self, now: float) -> Running:
+        running = Running()
+        for row in self._slots.values():
+            if row.leased_at(now):
+                running.count(row.device, row.tags, row.worker_id)
+        return running
 
     def _lease(
         self, row: _Row, now: float, lease_seconds: float, worker_id: str | None

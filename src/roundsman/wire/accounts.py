@@ -32,6 +32,7 @@ class OutcomeCount(msgspec.Struct, frozen=True, kw_only=True):
     cause: Cause | None
     """For coalesced and missed: why they were not run by themselves."""
     count: int
+    """How many."""
 
 
 class OpenCount(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,7 @@ class OpenCount(msgspec.Struct, frozen=True, kw_only=True):
     state: OpenState
     """Where they stand."""
     count: int
+    """How many."""
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +74,7 @@ class SlotAudit(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...]
     """Tags of the device, the last that it had."""
     balance: Balance
+    """Its due times."""
     waits_for: Cause | None
     """Why what is due now, if anything is, is not being run: `no_worker`, `busy`, `paused`,
     `breaker_open`."""

@@ -3,12 +3,14 @@
 import math
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import msgspec
 
-from roundsman.ledger.fairness import Tags, Turns
+from roundsman.ledger.fairness import Rank, Tags, Turns
 from roundsman.ledger.interface import (
+    ClaimLimits,
     Finish,
     FinishAnswer,
     LeasedSlot,
@@ -18,9 +20,10 @@ from roundsman.ledger.interface import (
     Standing,
     TagFilter,
 )
+from roundsman.ledger.limits import Bucket, Gate
 from roundsman.ledger.spans import NewId, lost_with
 from roundsman.ledger.sqlite import holds, results, runs
-from roundsman.ledger.sqlite.lanes import DueOffers, Lanes
+from roundsman.ledger.sqlite.lanes import PRIORITIES, DueOffers, Lanes
 from roundsman.ledger.sqlite.statements import load
 from roundsman.schedules.plans import times_of
 from roundsman.wire.execution import LeaseKey
@@ -28,6 +31,14 @@ from roundsman.wire.execution import LeaseKey
 SQL = load("claims")
 
 _lost_decoder: "msgspec.json.Decoder[LostLease]" = msgspec.json.Decoder(LostLease)
+
+
+class _Terms(NamedTuple):
+    """Under which a claim leases."""
+
+    now: float
+    lease_seconds: float
+    worker_id: str | None
 
 
 def claim(
@@ -41,42 +52,77 @@ def claim(
     now: float,
     lease_seconds: float,
     worker_id: str | None,
+    limits: ClaimLimits,
 ) -> list[LeasedSlot]:
     """Lease what is due, by the law of fairness."""
     lanes.turn_to(connection, now)
-    open_lanes = [lane for lane in lanes.matching(connection, tags) if lane.bound[0] <= horizon]
-    chosen = turns.choose(tags, open_lanes, DueOffers(lanes, horizon), limit)
-    numbers = [slot_id for _, slot_id in chosen]
-    rows = connection.execute(
-        SQL["chosen"], {"slot_ids": msgspec.json.encode(numbers).decode(), "now": now}
-    ).fetchall()
-    leased = {
-        slot_id: _leased(
-            lanes.tags_of(lane_id),
-            slot,
-            epoch=epoch,
-            expires_at=float(max(now, slot[2]) + lease_seconds),
-            worker_id=worker_id,
-            claimed_at=float(now),
-            lost=lost_with(_lost(lost), claimed_before, expired_at, lost_by),
-        )
-        for slot_id, lane_id, epoch, *slot, expired_at, claimed_before, lost_by, lost in rows
-    }
+    lanes.bound_devices(limits.sessions_per_device)
+    matching = lanes.matching(connection, tags)
+    open_lanes = [lane for lane in matching if lane.bound[0] <= horizon]
+    gate = Gate(limits, lanes.running, _buckets(connection, limits), worker_id=worker_id, now=now)
+    offers = DueOffers(lanes, horizon, gate)
+    room = gate.room(limit)
+    terms = _Terms(now, lease_seconds, worker_id)
+    leased: list[tuple[Rank, LeasedSlot]] = []
+    while ranks := turns.choose(tags, open_lanes, offers, room - len(leased)):
+        for queue, rank, slot in _chosen(connection, lanes, ranks, terms):
+            if gate.lets_device(slot.device):
+                lanes.lease(rank[1], slot.device, slot.tags, worker_id)
+                leased.append((rank, slot))
+            else:
+                lanes.set_aside(queue, rank, slot.due, slot.device)
+                gate.take(slot.tags, -1)
+    leased.sort(key=itemgetter(0))
     connection.executemany(
         SQL["lease"],
         (
             {
                 "slot_id": number,
-                "epoch": leased[number].epoch,
-                "expires_at": leased[number].expires_at,
+                "epoch": slot.epoch,
+                "expires_at": slot.expires_at,
                 "worker_id": worker_id,
                 "claimed_at": now,
-                "lost": _encoded(leased[number].lost),
+                "lost": _encoded(slot.lost),
             }
-            for number in numbers
+            for (_, number), slot in leased
         ),
     )
-    return [leased[number] for number in numbers]
+    for tag, bucket in gate.spent():
+        connection.execute(SQL["spend"], {"tag": tag, **bucket._asdict()})
+    return [slot for _, slot in leased]
+
+
+def _buckets(connection: sqlite3.Connection, limits: ClaimLimits) -> dict[str, Bucket]:
+    if all(limit.starts_per_minute is None for limit in limits.tags.values()):
+        return {}
+    return {tag: Bucket(tokens, at) for tag, tokens, at in connection.execute(SQL["buckets"])}
+
+
+def _chosen(
+    connection: sqlite3.Connection,
+    lanes: Lanes,
+    ranks: Sequence[Rank],
+    terms: _Terms,
+) -> list[tuple[int, Rank, LeasedSlot]]:
+    """The slots of these ranks as they would be leased, each with its lane."""
+    numbers = msgspec.json.encode([number for _, number in ranks]).decode()
+    rows = connection.execute(SQL["chosen"], {"slot_ids": numbers, "now": terms.now}).fetchall()
+    found = {
+        slot_id: (
+            queue,
+            _leased(
+                lanes.tags_of(queue // PRIORITIES),
+                slot,
+                epoch=epoch,
+                expires_at=float(max(terms.now, slot[2]) + terms.lease_seconds),
+                worker_id=terms.worker_id,
+                claimed_at=float(terms.now),
+                lost=lost_with(_lost(lost), claimed_before, expired_at, lost_by),
+            ),
+        )
+        for slot_id, queue, epoch, *slot, expired_at, claimed_before, lost_by, lost in rows
+    }
+    return [(found[rank[1]][0], rank, found[rank[1]][1]) for rank in ranks]
 
 
 def _leased(
@@ -182,7 +228,7 @@ def _renew(
     if until > expires_at:
         connection.execute(SQL["renew"], {"slot_id": slot_id, "until": until})
         if until > lanes.expired_until:
-            lanes.withdraw(slot_id)
+            lanes.revive(slot_id)
     return True
 
 
@@ -206,6 +252,7 @@ def _finish(
     if ended is None:
         return _refuse(connection, ending)
     (slot_id,) = ended
+    lanes.end(slot_id)
     holds.note(connection, lanes, ending, now)
     spans = ending.spans
     moved = _move(connection, slot_id, ending, ending.plan, ending.next_due)
@@ -269,7 +316,7 @@ def run_now(
     row = connection.execute(SQL["slot_for_run_now"], {"device": device, "job": job}).fetchone()
     if row is None:
         return None
-    slot_id, lane_id, due, ready, paused, expires_at = row
+    slot_id, urgent, lane_id, due, ready, paused, expires_at = row
     if expires_at is not None and expires_at > now:
         return RunNow.RUNNING
     if paused:
@@ -280,6 +327,6 @@ def run_now(
         connection.execute(SQL["attempt_now"], {"now": now, "slot_id": slot_id})
     else:
         connection.execute(SQL["run_now"], {"now": now, "slot_id": slot_id})
-        due = now
+        due, lane_id = now, urgent
     lanes.offer(lane_id, (now, slot_id), due)
     return RunNow.QUEUED

@@ -11,9 +11,11 @@ from uuid import uuid4
 from roundsman.errors import NotFoundError
 from roundsman.ledger.fairness import Turns
 from roundsman.ledger.interface import (
+    UNLIMITED,
     AccountQuery,
     AuditQuery,
     BatchQuery,
+    ClaimLimits,
     Finish,
     FinishAnswer,
     IdempotencyKey,
@@ -183,6 +185,7 @@ class SqliteLedger(Ledger):
         now: float,
         lease_seconds: float,
         worker_id: str | None,
+        limits: ClaimLimits = UNLIMITED,
     ) -> list[LeasedSlot]:
         return await self._writer.do(
             lambda c: claims.claim(
@@ -195,6 +198,7 @@ class SqliteLedger(Ledger):
                 now=now,
                 lease_seconds=lease_seconds,
                 worker_id=worker_id,
+                limits=limits,
             )
         )
 

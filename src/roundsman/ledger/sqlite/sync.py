@@ -56,7 +56,7 @@ def compare(connection: sqlite3.Connection, planned: Sequence[PlannedSlot]) -> D
     tags_as_text: dict[str, Tags] = {}
     changed: list[tuple[int, PlannedSlot]] = []
     removed: list[int] = []
-    for slot_id, device, job, text, kept in connection.execute(SQL["kept_slots"]):
+    for slot_id, device, job, text, kept, priority in connection.execute(SQL["kept_slots"]):
         plan = wanted.pop((device, job), None)
         if plan is None:
             removed.append(slot_id)
@@ -64,7 +64,7 @@ def compare(connection: sqlite3.Connection, planned: Sequence[PlannedSlot]) -> D
         tags = tags_as_text.get(text)
         if tags is None:
             tags = tags_as_text[text] = msgspec.json.decode(text, type=Tags)
-        if (tags, kept) != (plan.tags, plan.plan):
+        if (tags, kept, priority) != (plan.tags, plan.plan, plan.priority):
             changed.append((slot_id, plan))
     return Differences(
         added=tuple(sorted(wanted.values(), key=due_order)),
@@ -100,6 +100,7 @@ def apply(
                 "lane_id": lane_ids[plan.tags],
                 "plan": plan.plan,
                 "since": begins(plan, now),
+                "priority": int(plan.priority),
                 "due": plan.first_due,
             }
             for plan in differences.added
@@ -177,6 +178,7 @@ def _change(
             "lane_id": lane_id,
             "plan": plan.plan,
             "since": since,
+            "priority": int(plan.priority),
             "due": due,
             "resume_due": resume_due,
         },

@@ -39,6 +39,7 @@ from roundsman.testing.ledger_conformance.helpers import (
 )
 from roundsman.testing.ledger_conformance.leases import Leases
 from roundsman.testing.ledger_conformance.life import Life
+from roundsman.testing.ledger_conformance.limits import Limits
 from roundsman.testing.ledger_conformance.lists import Lists
 from roundsman.testing.ledger_conformance.on_demand import OnDemand
 from roundsman.testing.ledger_conformance.pauses import Pauses
@@ -74,6 +75,7 @@ __all__ = [
 class LedgerConformance(
     Life,
     Claims,
+    Limits,
     Leases,
     Attempts,
     Breakers,

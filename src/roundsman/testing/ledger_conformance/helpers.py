@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 from roundsman.ledger.interface import (
+    UNLIMITED,
+    ClaimLimits,
     Finish,
     KeptResult,
     LeasedSlot,
     Ledger,
     PlannedSlot,
+    Priority,
     ResultKey,
     RunQuery,
     SlotQuery,
@@ -38,9 +41,12 @@ def planned(
     tags: Sequence[str] = (),
     plan: str = HOURLY,
     due: int | None = NOW,
+    priority: Priority = Priority.NORMAL,
 ) -> PlannedSlot:
     """A slot of the configuration, due now."""
-    return PlannedSlot(device=device, job=job, tags=tuple(tags), plan=plan, first_due=due)
+    return PlannedSlot(
+        device=device, job=job, tags=tuple(tags), plan=plan, first_due=due, priority=priority
+    )
 
 
 async def claim(
@@ -51,6 +57,7 @@ async def claim(
     now: float = NOW,
     ahead: float = 0,
     worker_id: str | None = None,
+    limits: ClaimLimits = UNLIMITED,
 ) -> list[LeasedSlot]:
     """Claim what is due up to `ahead` seconds from now."""
     return await ledger.claim(
@@ -60,6 +67,7 @@ async def claim(
         now=now,
         lease_seconds=LEASE,
         worker_id=worker_id,
+        limits=limits,
     )
 
 

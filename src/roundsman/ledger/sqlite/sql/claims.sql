@@ -1,6 +1,6 @@
 -- name: chosen
 -- The slots chosen, if they are free, with their new epochs.
-SELECT slots.slot_id, lane_id, coalesce(leases.epoch, slots.epoch) + 1, device, job, due, on_demand, resume_due, ready,
+SELECT slots.slot_id, lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS queue, coalesce(leases.epoch, slots.epoch) + 1, device, job, due, on_demand, resume_due, ready,
     attempts, was_held, plan, planned_since, expires_at, claimed_at, worker_id, lost
 FROM slots LEFT JOIN leases USING (slot_id)
 WHERE slots.slot_id IN (SELECT value FROM json_each(:slot_ids)) AND paused = 0 AND (expires_at > :now) IS NOT TRUE
@@ -47,7 +47,7 @@ UPDATE slots SET
     due = :next_due, ready = :next_due, attempts = 0, was_held = 0, epoch = :epoch, on_demand = 0, resume_due = NULL,
     result = coalesce(:result, result)
 WHERE slot_id = :slot_id AND plan = :plan
-RETURNING lane_id, due, ready, paused
+RETURNING lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS queue, due, ready, paused
 
 -- name: plan_of
 -- The plan that took the place of another.
@@ -57,11 +57,11 @@ SELECT plan, planned_since FROM slots WHERE slot_id = :slot_id
 -- The slot keeps its due time for another attempt.
 UPDATE slots SET ready = :retry_at, attempts = attempts + 1, epoch = :epoch, result = coalesce(:result, result)
 WHERE slot_id = :slot_id
-RETURNING lane_id, due, ready, paused
+RETURNING lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS queue, due, ready, paused
 
 -- name: slot_for_run_now
 -- Where a slot stands, for somebody who wants it now.
-SELECT slot_id, lane_id, due, ready, paused, expires_at FROM slots LEFT JOIN leases USING (slot_id)
+SELECT slot_id, lane_id * 4, lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS queue, due, ready, paused, expires_at FROM slots LEFT JOIN leases USING (slot_id)
 WHERE device = :device AND job = :job
 
 -- name: run_now
@@ -76,3 +76,12 @@ WHERE slot_id = :slot_id
 -- name: attempt_now
 -- The next attempt at the due time that it has, now.
 UPDATE slots SET ready = :now WHERE slot_id = :slot_id
+
+-- name: buckets
+-- What limited tags had left.
+SELECT tag, tokens, at FROM buckets
+
+-- name: spend
+-- What a tag has left now.
+INSERT INTO buckets (tag, tokens, at) VALUES (:tag, :tokens, :at)
+ON CONFLICT (tag) DO UPDATE SET tokens = excluded.tokens, at = excluded.at

@@ -1,6 +1,6 @@
 -- name: kept_slots
 -- What is to be compared with the configuration.
-SELECT slot_id, device, job, tags, plan FROM slots JOIN lanes USING (lane_id)
+SELECT slot_id, device, job, tags, plan, priority FROM slots JOIN lanes USING (lane_id)
 
 -- name: lane
 -- The lane of a set of tags.
@@ -16,19 +16,20 @@ DELETE FROM lanes WHERE NOT EXISTS (SELECT 1 FROM slots WHERE slots.lane_id = la
 
 -- name: add_slot
 -- A new pair. One that was here before goes on counting its epochs.
-INSERT INTO slots (device, job, lane_id, plan, planned_since, due, ready, epoch, paused) VALUES (
-    :device, :job, :lane_id, :plan, :since, :due, :due,
+INSERT INTO slots (device, job, lane_id, plan, planned_since, priority, due, ready, epoch, paused) VALUES (
+    :device, :job, :lane_id, :plan, :since, :priority, :due, :due,
     coalesce((SELECT epoch FROM retired WHERE device = :device AND job = :job), 0),
     EXISTS (SELECT 1 FROM pauses WHERE kind = 'device' AND name = :device)
         OR EXISTS (SELECT 1 FROM pauses WHERE kind = 'job' AND name = :job)
 )
 
 -- name: change_slot
--- Other tags, another schedule.
+-- Other tags, another schedule, another priority.
 UPDATE slots SET
     lane_id = :lane_id,
     plan = :plan,
     planned_since = :since,
+    priority = :priority,
     resume_due = :resume_due,
     due = :due,
     ready = CASE WHEN due IS :due THEN ready ELSE :due END,
