@@ -412,6 +412,15 @@ def test_warns_of_secrets_that_everybody_may_read(
     assert bool(load(path, environ={"P": "x"}).warnings) is warned
 
 
+def test_warns_of_names_that_differ_in_capitals_alone(tmp_path: Path) -> None:
+    devices: dict[str, Any] = {name: {} for name in ("edge1", "core1", "Edge1", "EDGE1", "Core1")}
+    said = {"devices": devices, "jobs": {**job("show"), **job("Show")}}
+    read = load(written(tmp_path, said), environ={})
+    first, second = (text.partition(": ")[0] for text in read.warnings)
+    assert first == "devices edge1 and Edge1 and EDGE1, and 1 more such"
+    assert second == "jobs show and Show"
+
+
 def test_a_fleet(tmp_path: Path) -> None:
     read = load(write_fleet(tmp_path / "fleet.yaml", devices=300, jobs=3, tag_sets=7), environ={})
     assert (len(read.devices), len(read.slots)) == (300, 900)

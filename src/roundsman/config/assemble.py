@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from roundsman.config.capitals import capital_warnings
 from roundsman.config.devices import Devices
 from roundsman.config.inherit import (
     Expanded,
@@ -118,7 +119,11 @@ class Assembly:
             jobs=jobs,
             slots=slots,
             controller=controller,
-            warnings=driver_warnings([d.name for d in devices.values() if d.netmiko is not None]),
+            warnings=(
+                *driver_warnings([d.name for d in devices.values() if d.netmiko is not None]),
+                *capital_warnings("devices", devices),
+                *capital_warnings("jobs", jobs),
+            ),
         )
 
     def _section(self, name: str) -> dict[str, Plain]:
