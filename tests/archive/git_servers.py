@@ -1,7 +1,12 @@
-"""Real git servers on the loopback interface: `git http-backend` behind HTTP with a password."""
+"""Real git servers on the loopback interface: `git http-backend` behind HTTP with a password.
+
+Beside it git LFS's batch API as it is published, on the folders where a stock client looks too.
+"""
 
 import base64
 import contextlib
+import hashlib
+import json
 import os
 import subprocess
 import threading
@@ -41,9 +46,79 @@ class _Backend(BaseHTTPRequestHandler):
     root: Path
     authorization: str
     seen: list[str]
+    lfs: bool
 
     def do_GET(self) -> None:
+        if self.lfs and "/lfs/objects/" in self.path:
+            self.seen.append(self.path)
+            self._answer(200, self._kept(self.path.rpartition("/")[2]).read_bytes())
+            return
         self._serve(b"")
+
+    def do_PUT(self) -> None:
+        """A content, by an address that only the batch API tells."""
+        self.seen.append(f"PUT {self.path}")
+        name = self.path.rpartition("/")[2]
+        assert self.headers["X-Told"] == name
+        if (self.root / "full").exists():
+            for _ in self._pieces():
+                pass
+            self._answer(507, b"no room")
+            return
+        path = self._kept(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256()
+        with path.open("wb") as file:
+            for piece in self._pieces():
+                digest.update(piece)
+                file.write(piece)
+        if digest.hexdigest() != name:
+            path.unlink()
+            self._answer(422, b"not what its name says")
+            return
+        self._answer(200, b"")
+
+    def _pieces(self) -> Iterator[bytes]:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return
+        left = int(self.headers["Content-Length"])
+        while left:
+            piece = self.rfile.read(min(left, 1 << 16))
+            left -= len(piece)
+            yield piece
+
+    def _kept(self, name: str) -> Path:
+        repository = self.path.split("/")[1]
+        return self.root / repository / "lfs" / "objects" / name[:2] / name[2:4] / name
+
+    def _batch(self, body: bytes) -> None:
+        asked = json.loads(body)
+        host = f"http://{self.headers['Host']}/{self.path.split('/')[1]}/lfs/objects"
+        objects = []
+        for item in asked["objects"]:
+            is_here = self._kept(item["oid"]).is_file()
+            header = {"X-Told": item["oid"]}
+            if item["size"] % 2:
+                header["Transfer-Encoding"] = "chunked"  # as some hosts have it
+            actions = {}
+            if asked["operation"] == "upload" and not is_here:
+                actions["upload"] = {"href": f"{host}/{item['oid']}", "header": header}
+                actions["verify"] = {"href": f"{host}/verify"}
+            elif asked["operation"] == "download" and is_here:
+                actions["download"] = {"href": f"{host}/{item['oid']}"}
+            objects.append({**item, **({"actions": actions} if actions else {})})
+        self._answer(200, json.dumps({"transfer": "basic", "objects": objects}).encode())
+
+    def _answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/vnd.git-lfs+json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def do_POST(self) -> None:
         if self.headers.get("Transfer-Encoding") == "chunked":
@@ -65,6 +140,14 @@ class _Backend(BaseHTTPRequestHandler):
             self.end_headers()
             return
         path, _, query = self.path.partition("?")
+        if self.lfs and path.endswith("/info/lfs/objects/batch"):
+            self._batch(body)
+            return
+        if self.lfs and path.endswith("/lfs/objects/verify"):
+            told = json.loads(body)
+            is_here = self._kept(told["oid"]).stat().st_size == told["size"]
+            self._answer(200 if is_here else 404, b"{}")
+            return
         done = subprocess.run(
             ["git", "http-backend"],
             input=body,
@@ -98,14 +181,16 @@ class _Backend(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def git_over_http(root: Path, *, user: str, password: str) -> Iterator[tuple[int, list[str]]]:
+def git_over_http(
+    root: Path, *, user: str, password: str, lfs: bool = False
+) -> Iterator[tuple[int, list[str]]]:
     """Serve the repositories in a folder; the port, and the paths that are asked for."""
     seen: list[str] = []
     token = base64.b64encode(f"{user}:{password}".encode()).decode()
     handler = type(
         "Backend",
         (_Backend,),
-        {"root": root, "authorization": f"Basic {token}", "seen": seen},
+        {"root": root, "authorization": f"Basic {token}", "seen": seen, "lfs": lfs},
     )
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)

@@ -1,8 +1,10 @@
 """Pushing to real git servers, with others who push there too."""
 
 import asyncio
+import hashlib
 import os
 import stat
+import subprocess
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import AsyncExitStack
@@ -14,6 +16,8 @@ import pytest
 
 from roundsman.archive.git import GitArchive
 from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.remotes.access import Access
+from roundsman.archive.remotes.contents import ContentUploads
 from roundsman.archive.remotes.follower import Follower
 from roundsman.clock import SystemClock
 from roundsman.config.records import (
@@ -341,6 +345,109 @@ async def test_over_http_with_a_password(
         await archive.close()
     for secret in (PASSWORD, "not this one"):
         assert secret not in str(raised.value) + repr(logged)
+
+
+async def test_contents_beside_git_are_given_to_a_server_before_their_pointers(
+    opened: Opening, remote: StockGit, tmp_path: Path, spool: Spool, logged: Logged
+) -> None:
+    remote.run("config", "http.receivepack", "true")
+    contents = [bytes([65 + number]) * (300_000 + number) + b"\n" for number in range(3)]
+    with git_over_http(tmp_path, user="ada", password=PASSWORD, lfs=True) as (port, seen):
+        url = f"http://127.0.0.1:{port}/elsewhere.git"
+        said = RemoteSettings(url=url, user="ada", password=Secret(PASSWORD))
+        archive = await opened(said, pointers=PointerSettings(above_bytes=1024))
+        await archive.store(spool.entry(b"small\n", device="small"))
+        assert not any("lfs" in path for path in seen)
+        for number, content in enumerate(contents):
+            await archive.store(spool.entry(content, device=f"d{number}"))
+        put = [path for path in seen if path.startswith("PUT")]
+        names = [hashlib.sha256(content).hexdigest() for content in contents]
+        assert put == [f"PUT /elsewhere.git/lfs/objects/{name}" for name in names]
+        first = seen.index(put[0])
+        assert seen.index("/elsewhere.git/lfs/objects/verify") == first + 1
+        assert "/elsewhere.git/git-receive-pack" in seen[first + 2 : first + 5]
+        asked = seen.count("/elsewhere.git/info/lfs/objects/batch")
+        await archive.store(spool.entry(b"small again\n", device="small"))
+        assert seen.count("/elsewhere.git/info/lfs/objects/batch") == asked == len(contents)
+
+        (tmp_path / "full").touch()
+        large = spool.entry(b"more\n" * 1000)
+        with pytest.raises(ArchiveUnavailableError, match="507 and said: no room"):
+            await archive.store(large)
+        assert "by_device/edge1" not in remote.run("ls-tree", "-r", "main").decode()
+        (tmp_path / "full").unlink()
+        await archive.close()
+        archive = await opened(said, pointers=PointerSettings(above_bytes=1024))
+        await archive.store(large)
+
+        clone = tmp_path / "clone"
+        address = url.replace("//", f"//ada:{PASSWORD.replace(' ', '%20')}@")
+        for arguments in (
+            ["clone", "--quiet", "--config", "filter.lfs.smudge=", address, str(clone)],
+            ["-C", str(clone), "lfs", "install", "--local", "--force"],
+            ["-C", str(clone), "lfs", "pull"],
+        ):
+            subprocess.run(["git", *arguments], check=True, capture_output=True)
+        for number, content in enumerate(contents):
+            assert (clone / "by_device" / f"d{number}" / "show_run").read_bytes() == content
+        assert (clone / "by_device" / "edge1" / "show_run").read_bytes() == b"more\n" * 1000
+    assert all(PASSWORD not in path for path in seen)
+    assert PASSWORD not in repr(logged)
+
+
+async def test_a_server_without_lfs_gets_the_pointers(
+    opened: Opening, remote: StockGit, tmp_path: Path, spool: Spool, logged: Logged
+) -> None:
+    remote.run("config", "http.receivepack", "true")
+    with git_over_http(tmp_path, user="ada", password=PASSWORD) as (port, _):
+        url = f"http://127.0.0.1:{port}/elsewhere.git"
+        said = RemoteSettings(url=url, user="ada", password=Secret(PASSWORD))
+        archive = await opened(said, pointers=PointerSettings(above_bytes=1024))
+        for number in range(2):
+            await archive.store(spool.entry(b"%d\n" % number * 1000))
+        assert remote.show("main").startswith(b"version https://git-lfs")
+        await archive.close()
+    assert [event["event"] for event in logged].count("archive.remote_without_lfs") == 1
+
+
+async def test_a_content_that_is_damaged_here_does_not_hold_up_the_rest(
+    opened: Opening, remote: StockGit, folder: Path, spool: Spool, logged: Logged
+) -> None:
+    remote.run("config", "http.receivepack", "true")
+    alone = await opened(acknowledge=Acknowledge.KEPT, pointers=PointerSettings(above_bytes=1024))
+    await alone.store(spool.entry(b"large\n" * 1000))
+    await alone.close()
+    (path,) = (folder / "lfs" / "objects").glob("*/*/*")
+    path.chmod(0o644)
+    path.write_bytes(b"damage\n" * 1000)
+    with git_over_http(remote.folder.parent, user="ada", password=PASSWORD, lfs=True) as (port, _):
+        url = f"http://127.0.0.1:{port}/elsewhere.git"
+        archive = await opened(RemoteSettings(url=url, user="ada", password=Secret(PASSWORD)))
+        stored = await archive.store(spool.entry(b"one\n", device="edge2"))
+        assert tip(remote) == stored.version
+        await archive.close()
+    assert not [*(remote.folder / "lfs" / "objects").glob("*/*/*")]
+    assert "archive.content_damaged" in [event["event"] for event in logged]
+
+
+def test_contents_are_streamed_to_a_server(remote: StockGit, folder: Path, tmp_path: Path) -> None:
+    content = os.urandom(1 << 20) * 24
+    name = hashlib.sha256(content).hexdigest()
+    path = folder / "lfs" / "objects" / name[:2] / name[2:4] / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    del content
+    with git_over_http(tmp_path, user="ada", password=PASSWORD, lfs=True) as (port, _):
+        url = f"http://127.0.0.1:{port}/elsewhere"
+        said = RemoteSettings(url=url, user="ada", password=Secret(PASSWORD))
+        uploads = ContentUploads("r", folder, Access(said, tmp_path / "own"))
+        tracemalloc.start()
+        uploads.bring_up("refs/heads/main")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 4 << 20
+    kept = remote.folder / "lfs" / "objects" / name[:2] / name[2:4] / name
+    assert kept.stat().st_size == 24 << 20
 
 
 async def test_over_ssh_with_a_key_and_a_checked_host(

@@ -191,7 +191,7 @@ class LargeContents:
         return self._objects / digest[:2] / digest[2:4] / digest
 
     def _all(self) -> Iterator[Path]:
-        return self._objects.glob("??/??/" + "?" * 64)
+        return kept_contents(self._git.folder)
 
     def _make_folders(self, folder: Path) -> None:
         """Make the folder of an object and those above it, their names flushed."""
@@ -248,6 +248,11 @@ def link_or_copy(path: str | Path, there: str | Path) -> None:
         shutil.copyfile(path, there)
 
 
+def kept_contents(repository: Path) -> Iterator[Path]:
+    """Every content kept beside a repository, named by its digest."""
+    return (repository / "lfs" / "objects").glob("??/??/" + "?" * 64)
+
+
 def copy_contents(repository: Path, other: Path) -> None:
     """Give another bare repository the contents kept beside this one that it lacks.
 
@@ -255,9 +260,8 @@ def copy_contents(repository: Path, other: Path) -> None:
     """
     if not (other / "objects").is_dir():
         return
-    ours, theirs = (folder / "lfs" / "objects" for folder in (repository, other))
-    for path in ours.glob("??/??/" + "?" * 64):
-        copy = theirs / path.relative_to(ours)
+    for path in kept_contents(repository):
+        copy = other / path.relative_to(repository)
         if copy.exists():
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ For SSH the key is a file of mode 0600 in the state folder, and only the configu
 believed. No configuration of the user or the machine is read for either.
 """
 
+import base64
 import os
 import shlex
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from roundsman.archive.files import NewFile
+from roundsman.archive.interface import ArchiveUnavailableError
 from roundsman.config.records import RemoteSettings
 from roundsman.secret import MASK
 
@@ -39,6 +41,12 @@ _SSH: Final = (
 )
 
 
+class RemoteError(ArchiveUnavailableError):
+    """A remote did not take or give what it was asked to; it is asked again later."""
+
+    code = "archive.remote"
+
+
 class Access:
     """What git is told to reach one remote, and what it may do there."""
 
@@ -51,6 +59,17 @@ class Access:
         self._kind = self._address.scheme or "file"
         self.is_folder = self._kind == "file"
         """Whether it is on a file system of this machine."""
+
+        self.is_http = self._kind in ("http", "https")
+        """Whether it is a server of HTTP."""
+
+    @property
+    def authorization(self) -> str | None:
+        """The header by which a request over HTTP shows the credentials, if there are any."""
+        if self._settings.password is None:
+            return None
+        pair = f"{self._settings.user or ''}:{self._settings.password.reveal()}"
+        return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
     @property
     def path(self) -> Path:

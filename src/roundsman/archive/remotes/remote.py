@@ -19,7 +19,8 @@ from roundsman import logs
 from roundsman.archive.command import Git
 from roundsman.archive.interface import ArchiveUnavailableError
 from roundsman.archive.large import copy_contents
-from roundsman.archive.remotes.access import Access
+from roundsman.archive.remotes.access import Access, RemoteError
+from roundsman.archive.remotes.contents import ContentUploads
 from roundsman.archive.thinned import is_left_behind
 
 _LIMIT_SECONDS: Final = 6 * 3600
@@ -31,12 +32,6 @@ _HEARD: Final = 64 << 10
 log = logs.get(__name__)
 
 
-class RemoteError(ArchiveUnavailableError):
-    """A remote did not take or give what it was asked to; it is asked again later."""
-
-    code = "archive.remote"
-
-
 class Remote:
     """One remote of a repository."""
 
@@ -46,6 +41,7 @@ class Remote:
         self.access = access
         self._git = git
         self._pause = pause
+        self._uploads = ContentUploads(name, git.folder, access)
         self._running: subprocess.Popen[bytes] | None = None
         self._stopped = threading.Event()
         self._there: bytes | None = None
@@ -70,6 +66,8 @@ class Remote:
             self._there = None
             if self.access.is_folder:
                 copy_contents(self._git.folder, self.access.path)
+            elif self.access.is_http:
+                self._uploads.bring_up(branch)
             refusal = self._push(branch, commit)
             if refusal is None:
                 self._git.run("update-ref", self.tracking(branch), commit.hex())
@@ -109,6 +107,7 @@ class Remote:
     def stop(self) -> None:
         """End what runs; nothing runs any more after that."""
         self._stopped.set()
+        self._uploads.stop()
         running = self._running
         if running is not None:
             with suppress(ProcessLookupError):
@@ -117,6 +116,7 @@ class Remote:
     def reset(self) -> None:
         """Let programs run again, as for an archive that is opened anew."""
         self._stopped.clear()
+        self._uploads.reset()
 
     def _push(self, branch: str, commit: bytes) -> RemoteError | None:
         """Push one commit; why it was refused, if that may be since others were faster."""
