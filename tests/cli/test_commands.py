@@ -10,7 +10,16 @@ from roundsman import __version__
 from roundsman.cli.main import COMMANDS, module_of
 from roundsman.controller.access import token_hash
 
-HELPERS = {"advice", "attempt", "filtering", "lines", "steps", "target"}
+HELPERS = {
+    "advice",
+    "attempt",
+    "execution",
+    "filtering",
+    "lines",
+    "side_by_side",
+    "steps",
+    "target",
+}
 
 GOOD = """\
 devices: {edge1: {credentials: {user: backup, pass: "env:EDGE_PASSWORD"}, jobs: [show_run]}}

@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "up": "Run a controller and one worker together, for a small site.",
     "controller": "Run a controller.",
     "worker": "Run a worker.",
+    "exec": "Run a command on workers, side by side and live.",
     "run": "Run one job on one device now, without a controller.",
     "shell-test": "Log in to a device and show each step, for writing a platform.",
     "record": "Write a session with a device as a recorded dialogue.",
