@@ -14,6 +14,7 @@ from roundsman.archive.files import Files
 from roundsman.archive.git import GitArchive
 from roundsman.archive.interface import ArchiveUnavailableError, Entry, Stored
 from roundsman.clock import SystemClock
+from roundsman.config.records import ArchiveSettings, PointerSettings
 from roundsman.testing.archive_conformance import Spool, content_of
 from tests.archive.disks import FailingFiles, RecordingFiles, after_power_loss
 from tests.archive.stock_git import StockGit
@@ -23,8 +24,10 @@ LOSSES = 25
 """Moments at which the power goes; all of them with ROUNDSMAN_TORTURE=1."""
 
 
-async def opened(folder: Path, files: Files | None = None) -> GitArchive:
-    archive = GitArchive(folder, SystemClock(), files=files)
+async def opened(
+    folder: Path, files: Files | None = None, settings: ArchiveSettings | None = None
+) -> GitArchive:
+    archive = GitArchive(folder, SystemClock(), settings or ArchiveSettings(), files=files)
     await archive.open()
     return archive
 
@@ -124,17 +127,19 @@ class _Acknowledged(msgspec.Struct, frozen=True):
     version: str
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["in git", "beside git"])
 async def test_the_power_goes(
-    folder: Path, spool: Spool, rng: random.Random, tmp_path: Path
+    folder: Path, spool: Spool, rng: random.Random, tmp_path: Path, beside: bool
 ) -> None:
     """Law 4: what was acknowledged was flushed, file by file and folder by folder."""
-    archive = await opened(folder)
+    settings = ArchiveSettings(pointers=PointerSettings(above_bytes=1000 if beside else 1 << 20))
+    archive = await opened(folder, settings=settings)
     await archive.store(spool.entry(b"before\n", device="before"))
     await archive.close()
     before = tmp_path / "before"
     shutil.copytree(folder, before)
     files = RecordingFiles()
-    archive = await opened(folder, files)
+    archive = await opened(folder, files, settings)
     kept: list[_Acknowledged] = []
 
     async def device(name: str) -> None:
@@ -157,7 +162,7 @@ async def test_the_power_goes(
             shutil.rmtree(made / "roundsman", ignore_errors=True)
             shutil.copytree(folder / "roundsman", made / "roundsman")
         stock = StockGit(made)
-        archive = await opened(made)
+        archive = await opened(made, settings=settings)
         stock.fsck()
         for item in kept:
             if item.steps <= moment:
@@ -167,10 +172,10 @@ async def test_the_power_goes(
         missing = [item for item in kept if item.steps > moment]
         for item in missing:  # sent again, in order
             await archive.store(item.entry)
-        await archive.close()
-        expect_runs_once(stock, {item.entry.run_id for item in kept if item.steps <= moment})
         for name in {item.entry.device for item in kept}:
             last = [item for item in kept if item.entry.device == name][-1]
-            assert stock.show("main", name) == last.content
+            assert await content_of(archive, name) == last.content
+        await archive.close()
+        expect_runs_once(stock, {item.entry.run_id for item in kept if item.steps <= moment})
         stock.fsck()
         shutil.rmtree(made)

@@ -19,18 +19,26 @@ import aiohttp
 import pytest
 
 from tests.acceptance.controllers import ControllerProcess, controller_process
+from tests.archive.git_servers import bare
 from tests.controller import multipart
 
 TORTURE = bool(os.environ.get("ROUNDSMAN_TORTURE"))
 KILLS = 200 if TORTURE else 5
+LIVES_APART = 20 if TORTURE else 2
+"""Lives of a controller while its remote, or its disk, is away."""
 DEVICES = 60
 AT_ONCE = 32
 MEBIBYTE = 1 << 20
 
 
-def document(data: Path) -> dict[str, object]:
+def document(data: Path, **archive: object) -> dict[str, object]:
     return {
-        "controller": {"data": str(data), "listen": {"port": 0}, "log": {"level": "warning"}},
+        "controller": {
+            "data": str(data),
+            "listen": {"port": 0},
+            "log": {"level": "warning"},
+            "archive": archive,
+        },
         "jobs": {
             "show": {
                 "schedule": {"duration": "1 second"},
@@ -261,3 +269,98 @@ async def test_a_read_only_disk_at_the_start_is_said_and_harms_nothing(tmp_path:
             assert not load.waiting, load.reasons
             assert await controller.signal(signal.SIGTERM) == 0
         expect_kept_once(data / "archive.git", load)
+
+
+async def remote_state(url: str) -> dict[str, object]:
+    async with aiohttp.ClientSession(url) as http, http.get("/api/v1/remotes") as response:
+        [state] = (await response.json())["items"]
+        return dict(state)
+
+
+@pytest.mark.timeout(3600 if TORTURE else 180)
+@pytest.mark.parametrize("acknowledge", ["kept", "pushed"])
+async def test_the_remote_is_away_for_the_whole_run_and_comes_back(
+    tmp_path: Path, rng: random.Random, acknowledge: str
+) -> None:
+    remote, away, data = tmp_path / "far.git", tmp_path / "away.git", tmp_path / "data"
+    bare(away)
+    settings = document(data, remotes={"far": {"url": str(remote)}}, acknowledge=acknowledge)
+    load = Load()
+    async with controller_process(tmp_path, settings) as controller:
+        for _ in range(LIVES_APART):
+            await controller.start()
+            await load.lease(controller.url)
+            moment = asyncio.Event()
+            after = rng.randrange(DEVICES)
+            sending = asyncio.create_task(load.send(controller.url, enough=moment, after=after))
+            await moment.wait()
+            await asyncio.sleep(rng.random() / 20)
+            await controller.signal(signal.SIGKILL)
+            await sending
+        assert bool(load.kept) == (acknowledge == "kept")
+        await controller.start()
+        await load.lease(controller.url)
+        await load.send_all(controller)
+        assert (await remote_state(controller.url))["failures"]
+        away.rename(remote)
+        while load.waiting or (await remote_state(controller.url))["behind"]:
+            await load.send_all(controller)
+            await asyncio.sleep(0.2)  # it is tried again after some seconds
+        assert await controller.signal(signal.SIGTERM) == 0
+    for repository in (data / "archive.git", remote):
+        expect_kept_once(repository, load)
+    tips = [git(each, "rev-parse", "main") for each in (data / "archive.git", remote)]
+    assert tips[0] == tips[1]
+
+
+@contextmanager
+def failing_disk(image: Path, place: Path) -> Iterator[Path]:
+    """A file system that can be had to refuse all writing; skips where that cannot be had."""
+    if not image.exists():
+        with image.open("wb") as file:
+            file.truncate(512 * MEBIBYTE)
+        made = ["mkfs.ext4", "-q", str(image)]
+        if shutil.which(made[0]) is None or subprocess.run(made, check=False).returncode:
+            pytest.skip("a file system of its own needs mkfs.ext4")
+    place.mkdir(exist_ok=True)
+    mounted = ["mount", "-o", "loop", str(image), str(place)]
+    if shutil.which("mount") is None or subprocess.run(mounted, check=False).returncode:
+        pytest.skip("a file system of its own needs the right to mount one")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.timeout(3600 if TORTURE else 180)
+async def test_the_file_system_goes_read_only_under_way_and_is_mended(
+    tmp_path: Path, rng: random.Random
+) -> None:
+    """As the kernel does it after an error of the disk; writing goes on only when mounted anew."""
+    image, place = tmp_path / "image", tmp_path / "disk"
+    load = Load()
+    async with controller_process(tmp_path, document(place / "data")) as controller:
+        for life in range(LIVES_APART):
+            with failing_disk(image, place):
+                await controller.start()
+                await load.lease(controller.url)
+                moment = asyncio.Event()
+                after = rng.randrange(DEVICES)
+                sending = asyncio.create_task(load.send(controller.url, enough=moment, after=after))
+                await moment.wait()
+                await asyncio.sleep(rng.random() / 20)
+                subprocess.run(["mount", "-o", "remount,abort", str(place)], check=True)
+                await sending
+                before = len(load.kept)
+                await load.send_all(controller)
+                assert len(load.kept) == before
+                await controller.signal(signal.SIGTERM if rng.random() < 0.5 else signal.SIGKILL)
+            with failing_disk(image, place) as disk:
+                expect_kept_once(disk / "data" / "archive.git", load)
+                await controller.start()
+                await load.send_all(controller)
+                assert not load.waiting, load.reasons
+                assert await controller.signal(signal.SIGTERM) == 0
+                expect_kept_once(disk / "data" / "archive.git", load)
+            print(f"life {life}: {len(load.kept)} kept")
+    assert load.kept
