@@ -62,7 +62,9 @@ def test_verify_finds_nothing_in_what_is_whole(folder: Path, filled: list[str]) 
     assert (done.exit_code, done.output) == (0, f"{folder}: good\n")
 
 
-def test_verify_finds_damage_in_git_and_beside_it(folder: Path, filled: list[str]) -> None:
+async def test_verify_finds_damage_in_git_and_beside_it(
+    folder: Path, filled: list[str], spool: Spool
+) -> None:
     (beside,) = (folder / "lfs" / "objects").glob("*/*/*")
     beside.chmod(0o644)
     beside.write_bytes(LARGE[:-1])
@@ -71,6 +73,13 @@ def test_verify_finds_damage_in_git_and_beside_it(folder: Path, filled: list[str
     assert isinstance(done.exception, RoundsmanError)
     beside.unlink()
     assert "by_device/edge1/image is a pointer to" in asked("verify", folder).output
+
+    archive = GitArchive(folder, SystemClock())
+    await archive.open()
+    await archive.store(spool.entry(b"small again\n", job="image"))
+    await archive.close()
+    said = asked("verify", folder).output  # of a version that is not the latest
+    assert f"by_device/edge1/image is a pointer to {hashlib.sha256(LARGE).hexdigest()}" in said
 
     pack = next((folder / "objects" / "pack").glob("*.pack"))
     pack.chmod(0o644)

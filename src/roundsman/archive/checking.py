@@ -3,22 +3,25 @@
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from roundsman.archive.command import Git
+from roundsman.archive.command import Git, ObjectReader
 from roundsman.archive.damage import findings
 from roundsman.archive.files import Files, sync_folder
 from roundsman.archive.interface import ArchiveUnavailableError
-from roundsman.archive.large import LargeContents, parse_pointer
+from roundsman.archive.large import LargeContents, Pointer, parse_pointer
 from roundsman.archive.locks import WriterLock
+from roundsman.archive.objects import BLOB
 from roundsman.config.records import PointerSettings
 from roundsman.wire.paths import OVERVIEW
 
 _ATTEMPTS: Final = 2
 _POINTER_BYTES: Final = 200
+_AT_ONCE: Final = 1000
 _UNREFERENCED: Final = "2.weeks.ago"
 
 
@@ -95,11 +98,9 @@ def complaints(git: Git) -> Iterator[str]:
     for digest in contents.damaged():
         yield f"content {digest} beside the repository is not what its name says"
     tip = git.tip_of("HEAD")
-    for path, blob, size in () if tip is None else _blobs(git, tip):
-        if size <= _POINTER_BYTES:
-            pointer = parse_pointer(git.run("cat-file", "blob", blob))
-            if pointer is not None and contents.find(pointer.digest) is None:
-                yield f"{path} is a pointer to {pointer.digest}, which is not here"
+    for path, pointer in () if tip is None else _pointers(git, tip):
+        if contents.find(pointer.digest) is None:
+            yield f"{path} is a pointer to {pointer.digest}, which is not here"
 
 
 def compact(git: Git) -> None:
@@ -140,6 +141,24 @@ def fsck(git: Git) -> Iterator[str]:
         if done.returncode == 0:
             return
     yield from said or ["git fsck --strict fails without saying why"]
+
+
+def _pointers(git: Git, tip: bytes) -> Iterator[tuple[str, Pointer]]:
+    """Every pointer that a path ever held, with one of its paths."""
+    small = f"combine:object:type=blob+blob:limit={_POINTER_BYTES + 1}"
+    lines = git.lines(
+        "rev-list", "--objects", f"--filter={small}", "--filter-provided-objects", tip.hex()
+    )
+    reader = ObjectReader(git)
+    try:
+        while some := [line.partition(b" ") for line in islice(lines, _AT_ONCE) if line]:
+            found = reader.find(BLOB, [bytes.fromhex(blob.decode()) for blob, _, _ in some])
+            for (_, _, path), content in zip(some, found, strict=True):
+                pointer = None if content is None else parse_pointer(content)
+                if pointer is not None:
+                    yield path.decode(errors="replace"), pointer
+    finally:
+        reader.close()
 
 
 def _blobs(git: Git, commit: bytes) -> Iterator[tuple[str, str, int]]:

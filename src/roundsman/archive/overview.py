@@ -18,8 +18,8 @@ NEWEST_ROWS: Final = 50
 """So many are listed then."""
 
 _MARK: Final = (
-    b"<!-- Overview kept by Roundsman: the rows of the table are, other lines stay as they are. "
-    b"Without this line the file is nobody's but yours. -->\n"
+    b"<!-- Kept by Roundsman, which changes the rows of the table and leaves other lines alone. "
+    b"Without this line the file is yours. -->\n"
 )
 _NOTE: Final = b"The %d that changed last:\n\n" % NEWEST_ROWS
 _RULE: Final = b"|---|---|\n"
