@@ -288,3 +288,9 @@ def test_the_line_of_what_an_alias_stands_for_is_that_of_the_alias(tmp_path: Pat
         "site.yaml:3 devices.edge1.host",
         "site.yaml:4 devices.edge2.host",
     ]
+
+
+def test_texts_that_come_again_and_again_are_kept_once() -> None:
+    first, second = parse("[{user: backup-of-all}, {user: backup-of-all}]", ".yaml")
+    assert first["user"] is second["user"]
+    assert next(iter(first)) is next(iter(second))

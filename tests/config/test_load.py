@@ -4,6 +4,7 @@ import contextlib
 import doctest
 import importlib
 import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -499,6 +500,20 @@ def test_any_bytes(tmp_path: Path, rng: random.Random) -> None:
             path = tmp_path / f"any.{suffix}"
             path.write_bytes(rng.randbytes(200))
             is_loaded_or_refused(path)
+
+
+def test_a_large_fleet_is_read_in_little_memory(tmp_path: Path) -> None:
+    file = write_fleet(tmp_path / "fleet.yaml", devices=1000, jobs=1)
+    load(file, environ={})  # what is made once
+    tracemalloc.start()
+    try:
+        fleet = load(file, environ={})
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(fleet.slots) == 1000
+    assert kept < 1000 * 1000
+    assert most < 2200 * 1000
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,9 @@ class Assembly:
             )
         devices: dict[str, Device] = {}
         slots: dict[tuple[str, str], ConfiguredSlot] = {}
-        for name, says in self._section("devices").items():
+        said = self._document.get("devices") or {}
+        for name in [*said]:
+            says = said.pop(name) or {}  # what is built makes room: there may be a hundred thousand
             self._check_name("devices", name)
             expanded = self._device_generics.expand(("devices", name), says)
             device, findings = self._devices.build(name, expanded.says)

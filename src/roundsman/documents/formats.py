@@ -18,6 +18,7 @@ from roundsman.documents.problems import Finding
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEEPEST: Final = 50  # levels; the deepest key of a configuration stands at 8
+_MOST_SHARED: Final = 10_000  # texts of which only one copy is kept
 _MOST_ALIASED: Final = 1_000_000  # values that aliases may stand for, all together
 _INTEGER: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,300})")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
@@ -133,6 +134,7 @@ class _YamlBuilder:
         # Open collections: the collection, the key awaiting its value, the anchor, the size before.
         self.stack: list[tuple[Any, list[str], str | None, int]] = []
         self.root: Any = None
+        self.texts: dict[str, str] = {}
 
     def build(self, text: str) -> Any:
         documents = 0
@@ -165,11 +167,17 @@ class _YamlBuilder:
             raise _syntax(f"the tag {event.tag} is not supported", _line(event))
         if event.anchor is not None:
             self.anchors[event.anchor] = (value, 1)
-        self.put(value)
+        self.put(self.shared(value) if type(value) is str else value)
+
+    def shared(self, text: str) -> str:
+        """The same text, said before, if it was: a large fleet says few words again and again."""
+        if len(self.texts) < _MOST_SHARED:
+            return self.texts.setdefault(text, text)
+        return self.texts.get(text, text)
 
     def key(self, event: yaml.ScalarEvent) -> None:
         mapping, awaiting, _, _ = self.stack[-1]
-        key = event.value
+        key = self.shared(event.value)
         if key in mapping:
             raise _DuplicateKeyError
         if key == "<<" and event.implicit[0]:
