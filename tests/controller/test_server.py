@@ -76,6 +76,17 @@ def test_answers_on_a_kept_connection_do_not_wait_to_be_acknowledged() -> None:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+async def test_an_answer_comes_in_one_piece(tmp_path: Path) -> None:
+    async with served(fleet(1), tmp_path) as running:
+        reader, writer = await asyncio.open_connection(*running.address)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: roundsman\r\n\r\n")
+        head, _, body = (await reader.read(1 << 16)).partition(b"\r\n\r\n")
+        assert b"200 OK" in head
+        assert body
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_an_address_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

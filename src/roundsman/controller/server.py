@@ -15,6 +15,7 @@ from roundsman.controller.api.access_log import AccessLog
 from roundsman.controller.api.app import build_app
 from roundsman.controller.api.forwarded import BehindProxy
 from roundsman.controller.fleet_hub import MESSAGE_BYTES
+from roundsman.controller.protocol import Protocol
 from roundsman.controller.service import Controller
 from roundsman.errors import RoundsmanError
 
@@ -120,7 +121,7 @@ def _uvicorn_config(controller: Controller, listen: Listen) -> uvicorn.Config:
     app = AccessLog(build_app(controller), controller.clock)
     config = uvicorn.Config(
         BehindProxy(app) if listen.behind_proxy else app,
-        http="httptools",
+        http=Protocol,
         ws="websockets-sansio",
         ws_max_size=MESSAGE_BYTES,
         # A worker that is gone without a word is noticed within 25 seconds.

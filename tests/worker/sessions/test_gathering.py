@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from roundsman.worker.sessions.gathering import Gathering, GatheringTransport
+from roundsman.worker.sessions.gathering import Gathering
 
 
 class Above(asyncio.Protocol):
@@ -66,31 +66,6 @@ async def test_large_writes_arrive_in_order() -> None:
         above.transport.close()
         assert await other.received == sent
         await above.lost
-
-
-class Counting(asyncio.Transport):
-    """A transport that notes its writes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.writes.append(bytes(data))
-
-
-async def test_one_turn_is_one_write() -> None:
-    beneath = Counting()
-    transport = GatheringTransport(beneath)
-    changing = bytearray(b"one ")
-    transport.write(changing)
-    changing[:] = b"gone"
-    transport.write(b"two")
-    assert beneath.writes == []
-    await asyncio.sleep(0)
-    transport.write(b"three")
-    await asyncio.sleep(0)
-    assert beneath.writes == [b"one two", b"three"]
 
 
 async def test_what_is_asked_of_the_transport_beneath_is_answered() -> None:
