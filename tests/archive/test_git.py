@@ -7,6 +7,7 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from roundsman.archive import batch, locks
@@ -344,6 +345,22 @@ async def test_a_large_blob_stays_in_a_pack_of_its_own(
     assert len(list((folder / "objects" / "pack").glob("*.keep"))) == 1
     assert stock.show(stored.version) == bytes(9_000_000)
     stock.fsck()
+
+
+async def test_what_was_handed_in_is_kept_though_nobody_waits_for_it_any_more(
+    folder: Path, spool: Spool, stock: StockGit
+) -> None:
+    archive = await opened(folder)
+    entry = msgspec.structs.replace(spool.entry(b""), content=b"1\n")
+    waiting = [
+        asyncio.create_task(archive.store(msgspec.structs.replace(entry, device=f"d{number}")))
+        for number in range(200)
+    ]
+    await asyncio.sleep(0)
+    for item in waiting:
+        item.cancel()
+    await archive.close()
+    assert len(stock.commits()) == 200
 
 
 async def test_closed_it_serves_nothing_and_opened_again_it_does(

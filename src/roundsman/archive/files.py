@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final
 
-_AT_ONCE: Final = 3
+_AT_ONCE: Final = 2
 
 
 class NewFile:
@@ -47,8 +47,11 @@ class Files:
         """Make the contents of several files durable: at once, so that the disk flushes once."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_AT_ONCE, "archive-sync")
-        syncing = [self._threads.submit(file.sync) for file in files]
-        wait(syncing)
+        syncing = [self._threads.submit(file.sync) for file in files[1:]]
+        try:
+            files[0].sync()  # to hand it to a thread may take as long as the flush
+        finally:
+            wait(syncing)
         for done in syncing:
             done.result()
 

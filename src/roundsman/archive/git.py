@@ -55,7 +55,6 @@ from roundsman.archive.timeline import Timeline
 from roundsman.archive.writer import Writer, unavailable
 from roundsman.clock import Clock
 from roundsman.config.records import Acknowledge, ArchiveSettings, CommitPer
-from roundsman.errors import RoundsmanError
 from roundsman.wire.names import is_valid_name
 from roundsman.wire.remote import RemoteState
 from roundsman.wire.search import SearchPage
@@ -68,8 +67,6 @@ _BATCH: Final = 128
 """Results written together at most."""
 _IN_HAND: Final = 2 * _BATCH
 """Results waited for at once at most; 64 MB of memory by the bound in `preparation`."""
-_GATHERING: Final = 0.1
-"""Part of the time of a batch that the next one waits for more."""
 _LARGE_THREADS: Final = 2
 """Threads that deflate large results, so that small ones need not wait behind them."""
 _DEFAULT: Final = ArchiveSettings()
@@ -124,7 +121,8 @@ class GitArchive(Archive):
         self._in_hand = asyncio.Semaphore(_IN_HAND)
         self._waiting: deque[tuple[Entry | Prepared, asyncio.Future[Stored]]] = deque()
         self._turns = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
-        self._writing: asyncio.Task[None] | None = None
+        self._asked = False
+        """Whether the writer's thread is to write what waits."""
         self._maintainer = Maintainer(
             self._repository, clock, self._between_batches, self._rebuild, self._contents
         )
@@ -155,8 +153,8 @@ class GitArchive(Archive):
         if self._following:
             self._following = False
             await self._followers.stop()
-        if self._writing is not None:
-            await self._writing
+        while self._waiting:  # of callers that were cancelled
+            await self._by_writer(self._write_what_waits, asyncio.get_running_loop())
         await self._maintainer.stop()
         await self._indexer.stop()
         await self._by_writer(self._writer.close)
@@ -174,38 +172,6 @@ class GitArchive(Archive):
             stored = await (await self._hand_in(entry))
         await self._followers.acknowledged()
         return stored
-
-    async def store_all(self, entries: Sequence[Entry]) -> list[Stored | RoundsmanError]:
-        answers: list[Stored | RoundsmanError] = []
-        for start in range(0, len(entries), _IN_HAND):
-            answers += await self._store_some(entries[start : start + _IN_HAND])
-        try:
-            await self._followers.acknowledged()
-        except ArchiveUnavailableError as error:
-            return [item if isinstance(item, RoundsmanError) else error for item in answers]
-        return answers
-
-    async def _store_some(self, entries: Sequence[Entry]) -> list[Stored | RoundsmanError]:
-        """Hand in all of them, then wait for them together."""
-        async with self._in_hand:
-            waiting: list[asyncio.Future[Stored] | RoundsmanError] = []
-            for entry in entries:
-                try:
-                    self._refuse(entry)
-                    waiting.append(await self._hand_in(entry))
-                except RoundsmanError as error:
-                    waiting.append(error)
-            return [await self._answer(item) for item in waiting]
-
-    async def _answer(
-        self, item: asyncio.Future[Stored] | RoundsmanError
-    ) -> Stored | RoundsmanError:
-        if isinstance(item, RoundsmanError):
-            return item
-        try:
-            return await item
-        except RoundsmanError as error:
-            return error
 
     def _refuse(self, entry: Entry) -> None:
         """Raise unless it may be stored now."""
@@ -226,8 +192,7 @@ class GitArchive(Archive):
                 self._waiting.append((item, stored))
         else:
             self._waiting.append((entry, stored))
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write_what_waits())
+        self._have_written()
         return stored
 
     async def state(self) -> ArchiveState:
@@ -334,32 +299,48 @@ class GitArchive(Archive):
         except OSError as error:
             raise unreadable(entry, error) from error
 
-    async def _write_what_waits(self) -> None:
-        """Write batch after batch until nothing waits; what comes meanwhile is the next batch."""
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-            begun = loop.time()
-            writing = self._by_writer(self._writer.write, [item for item, _ in batch])
-            await asyncio.wait([writing])
-            failure = writing.exception()
-            answers = [failure] * len(batch) if failure else writing.result()
-            for (_, stored), answer in zip(batch, answers, strict=True):
-                if stored.done():  # its caller was cancelled
-                    continue
-                if isinstance(answer, Stored):
-                    stored.set_result(answer)
-                else:
-                    stored.set_exception(answer)
-            for item, _ in batch:
-                if isinstance(item, Prepared):
-                    self._maintainer.pending.discard(item.pack)
-            self._maintainer.note_batch()
-            self._indexer.note_batch()
-            self._followers.note_batch()
-            # Whoever has an answer now may have the next result: a slow disk had better flush both.
-            await asyncio.sleep(_GATHERING * (loop.time() - begun))
-        self._writing = None
+    def _have_written(self) -> None:
+        """Ask the writer's thread for one more batch, of all that waits when its turn comes.
+
+        It goes from one batch to the next by itself: what answers the one before is off its path.
+        """
+        if self._waiting and not self._asked:
+            self._asked = True
+            # At the end of this turn: what else comes in it is of the same batch.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._by_writer, self._write_what_waits, loop)
+
+    def _write_what_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write one batch. In the writer's thread."""
+        self._asked = False  # what comes from here on asks again
+        batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        if not batch:
+            return
+        answers: Sequence[Stored | Exception]
+        try:
+            answers = self._writer.write([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001  # whatever it is, the callers are told
+            answers = [error] * len(batch)
+        loop.call_soon_threadsafe(self._answer, batch, answers)
+
+    def _answer(
+        self,
+        batch: Sequence[tuple[Entry | Prepared, "asyncio.Future[Stored]"]],
+        answers: Sequence[Stored | Exception],
+    ) -> None:
+        for (item, stored), answer in zip(batch, answers, strict=True):
+            if isinstance(item, Prepared):
+                self._maintainer.pending.discard(item.pack)
+            if stored.done():  # its caller was cancelled
+                continue
+            if isinstance(answer, Stored):
+                stored.set_result(answer)
+            else:
+                stored.set_exception(answer)
+        self._maintainer.note_batch()
+        self._indexer.note_batch()
+        self._followers.note_batch()
+        self._have_written()
 
     async def _between_batches(self, call: Callable[[], list[Path]]) -> list[Path]:
         return await self._by_writer(self._writer.when_settled, call)

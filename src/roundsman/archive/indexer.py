@@ -10,6 +10,9 @@ from roundsman.archive.programs import Programs
 
 PAUSE: Final = 5.0
 """Seconds from a change to the program that takes it in; what changes meanwhile is one with it."""
+_REST: Final = 4
+"""The program rests so many times as long as it ran: while results stream in without end, it has a
+fifth of a core at most, and a device whose result changes again and again costs it less."""
 
 log = logs.get(__name__)
 
@@ -41,11 +44,15 @@ class Indexer:
         self._changed.set()
 
     async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
+        taken = 0.0
         while True:
             await self._changed.wait()
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(max(PAUSE, _REST * taken))
             self._changed.clear()
+            began = loop.time()
             try:
                 await self._programs.index(self._repository)
             except (OSError, ArchiveUnavailableError) as error:  # searches read more, that is all
                 log.warning("archive.index_behind", error=str(error))
+            taken = loop.time() - began

@@ -198,10 +198,7 @@ class Archive(ABC):
         """Keep one result. Raises `ArchiveUnavailableError`, `ArchiveNameError`."""
 
     async def store_all(self, entries: Sequence[Entry]) -> list[Stored | RoundsmanError]:
-        """Keep several results, each by itself: for each where it is, or why it is not kept.
-
-        As many calls of `store` would; an archive that can do better with all of them in hand does.
-        """
+        """Keep several results, each by itself: for each where it is, or why it is not kept."""
         return await asyncio.gather(*(self._store_or_tell(entry) for entry in entries))
 
     async def _store_or_tell(self, entry: Entry) -> Stored | RoundsmanError:

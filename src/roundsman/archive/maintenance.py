@@ -32,7 +32,7 @@ from roundsman.archive.repository import Repository
 from roundsman.clock import Clock
 
 FILE: Final = "maintenance.json"
-PACKS_ADDED: Final = 64
+PACKS_ADDED: Final = 256
 """Packs added before it is worth a look."""
 
 _LOOK_SECONDS: Final = 600

@@ -4,7 +4,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 COMMIT: Final = 1
 TREE: Final = 2
@@ -25,6 +25,14 @@ _SUMMED: Final = 5 << 10
 _LONG: Final = 256 << 10
 
 
+class Digest(Protocol):
+    """A digest in the making, as hashlib has it."""
+
+    def update(self, content: Buffer, /) -> None:
+        """Go on with this."""
+        ...
+
+
 def header(kind: int, size: int) -> bytes:
     """What git puts before the content when it computes an id."""
     return b"%s %d\0" % (_NAMES[kind], size)
@@ -32,15 +40,20 @@ def header(kind: int, size: int) -> bytes:
 
 def object_id(kind: int, content: Buffer) -> bytes:
     """The id of an object: SHA-1, 20 bytes."""
+    digest = hashlib.sha1(header(kind, len(content)), usedforsecurity=False)
+    hash_in_pieces(digest, content)
+    return digest.digest()
+
+
+def hash_in_pieces(digest: Digest, content: Buffer) -> None:
+    """Go on with a digest, without letting go of the interpreter unless it takes long."""
     size = len(content)
-    digest = hashlib.sha1(header(kind, size), usedforsecurity=False)
     if size <= _HELD or size > _LONG:
         digest.update(content)
-        return digest.digest()
+        return
     view = memoryview(content)
     for start in range(0, size, _HELD):
         digest.update(view[start : start + _HELD])
-    return digest.digest()
 
 
 def entry_header(kind: int, size: int) -> bytes:

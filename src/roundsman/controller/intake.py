@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from roundsman import logs
-from roundsman.archive.interface import Archive, Entry, Stored
+from roundsman.archive.interface import Archive, Entry
 from roundsman.clock import Clock
 from roundsman.config.records import ConfiguredSlot
 from roundsman.controller.access import ForbiddenError, Principal
@@ -138,7 +138,6 @@ class Intake:
         self._turns = turns
         self._standings = Batches(ledger.standings, most=AT_ONCE)
         self._sizes = Batches(archive.sizes, most=AT_ONCE)
-        self._small = Batches(archive.store_all, most=AT_ONCE)
         self._ending = Ending(planner=planner, ledger=ledger, attendance=attendance, clock=clock)
 
     async def complete(
@@ -255,7 +254,7 @@ class Intake:
         if weighed.loss is not None:
             await self._evidence.keep(run.run_id, content)
             return _shrunk(run, weighed.loss), weighed.kept
-        stored = await self._store(
+        stored = await self._archive.store(
             Entry(
                 device=completion.device,
                 job=completion.job,
@@ -271,12 +270,6 @@ class Intake:
         )
         run = msgspec.structs.replace(run, version=stored.version, changed=stored.changed)
         return run, weighed.kept
-
-    async def _store(self, entry: Entry) -> Stored:
-        """Keep a result in the archive: the small ones together, a large one on its own."""
-        if isinstance(entry.content, bytes):
-            return await self._small.do(entry)
-        return await self._archive.store(entry)
 
     async def _finish(
         self, run: Run, lease: LeasedSlot, slot: ConfiguredSlot, known: KeptResult | None

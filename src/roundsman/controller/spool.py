@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 from roundsman.archive.files import sync_file, sync_folder
+from roundsman.archive.objects import hash_in_pieces
 from roundsman.errors import UnavailableError
 
 BUFFER_BYTES: Final = 256 << 10
@@ -121,7 +122,7 @@ class Received:
         self.binary = self.binary or b"\0" in data[: self._to_look_at]
         self._to_look_at = max(0, self._to_look_at - len(data))
         self.lines += data.count(b"\n")
-        self._digest.update(data)
+        hash_in_pieces(self._digest, data)
 
     def _move(self, target: Path) -> None:
         if self._file is None:
