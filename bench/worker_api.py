@@ -21,9 +21,11 @@ import msgspec
 from bench import site
 from bench.completing import Configurations, Measured
 from bench.report import Row
+from roundsman.archive.layout import FLAT, SHARDED, Layout
 
 CLIENTS = 32
 PER_CALL = 100
+FLAT_DEVICES = 4_000  # above so many the archive shards by itself
 BATCH = CLIENTS // 2  # while one half is written, the other waits
 
 
@@ -112,6 +114,7 @@ def _bare_application() -> Iterator[str]:
 
 def _fill(folder: Path, devices: int) -> None:
     """A repository in which every device has a version already, made in one commit by git."""
+    layout = Layout([SHARDED if devices > FLAT_DEVICES else FLAT])
     subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", folder], check=True)
     with subprocess.Popen(
         ["git", f"--git-dir={folder}", "fast-import", "--quiet"], stdin=subprocess.PIPE
@@ -121,7 +124,7 @@ def _fill(folder: Path, devices: int) -> None:
         say(b"commit refs/heads/main\ncommitter bench <bench@localhost> 1 +0000\ndata 5\nfirst\n")
         for number in range(devices):
             content = b"! device %d\n" % number
-            say(b"M 100644 inline by_device/device-%06d/job-0\n" % number)
+            say(b"M 100644 inline %s\n" % layout.path(f"device-{number:06}", "job-0"))
             say(b"data %d\n%s\n" % (len(content), content))
 
 
@@ -176,7 +179,7 @@ def run(quick: bool) -> list[Row]:
         Row(name="forms read and answered, no more", value=bare.kept / bare.seconds, unit="forms/s")
     )
     few: float | None = None
-    for devices in (1_000,) if quick else (1_000, 100_000):
+    for devices in (1_000,) if quick else (1_000, 10_000, 100_000):
         added = [*_results(devices, 5 if quick else 60, few)]
         few = few or added[0].value
         rows += added

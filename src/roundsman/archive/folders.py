@@ -6,7 +6,9 @@ from typing import Final, Protocol
 from roundsman.archive.objects import TREE
 from roundsman.archive.trees import TREE_MODE, Tree
 
-_KEPT_BYTES: Final = 48 << 20
+_KEPT_BYTES: Final = 28 << 20
+"""Enough for 50,000 devices, and for the shards of 100,000. The folders of so many devices, each
+looked at once a round, would be forgotten before the next in twice as much."""
 _OVERHEAD: Final = 250
 """What a small tree costs beside its bytes: its name, and its place among the others."""
 _SMALL: Final = 512

@@ -25,6 +25,8 @@ from roundsman.wire.device import (
 )
 
 _HOST: Final = re.compile(r"(?=.{1,253}\.?$)(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_MOST_SHARED: Final = 10_000
+"""Ways to say it that are remembered. What differs from device to device is not shared anyway."""
 _SECRETS: Final = ("pass", "private_key", "passphrase", "enable", "certificate")
 _LONGEST_TAG: Final = 200
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
@@ -139,9 +141,11 @@ class Devices:
         build: Callable[[Any], Shared[T]],
     ) -> Shared[T]:
         key = msgspec.json.encode(says, order="deterministic")
-        if key not in known:
-            known[key] = build(says)
-        return known[key]
+        if (made := known.get(key)) is None:
+            made = build(says)
+            if len(known) < _MOST_SHARED:
+                known[key] = made
+        return made
 
     def _build_protocol(self, says: dict[str, Any]) -> Shared[Protocol]:
         tls = says.get("tls", {})

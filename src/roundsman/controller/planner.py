@@ -41,7 +41,7 @@ _PRIORITIES: Final = {
     records.Priority.LOW: Priority.LOW,
 }
 
-_ENCODED_CAP: Final = 20_000  # entries, about a kilobyte each
+_ENCODED_CAP: Final = 2_000  # entries, about a kilobyte each
 
 
 class Next(NamedTuple):

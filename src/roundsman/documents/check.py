@@ -5,6 +5,8 @@ the entry walked here, to find them all and to say what was expected. A value is
 may be a secret that was put in the wrong place.
 """
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ from roundsman.documents.problems import Finding, Path, did_you_mean, one_of
 from roundsman.secret import Secret
 
 _BAD: Final = object()
+_AT_ONCE: Final = 1000
 _GOT: Final[dict[type, str]] = {
     type(None): "nothing",
     bool: "true or false",
@@ -29,12 +32,32 @@ _GOT: Final[dict[type, str]] = {
 def check(value: Any, record: type) -> tuple[Any, list[Finding]]:
     """What of a mapping a record of the schema allows, and what is wrong with the rest."""
     try:
-        msgspec.convert(value, record, dec_hook=as_value)
+        for part in _parts(value):
+            msgspec.convert(part, record, dec_hook=as_value)
     except msgspec.ValidationError:
         findings: list[Finding] = []
         rest = _check(value, inspect.type_info(record), (), findings)
         return ({} if rest is _BAD else rest), findings
     return value, []
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """A mapping with some entries of its sections at a time.
+
+    So that of a large fleet only some devices at a time are records, beside the plain data.
+    """
+    if not isinstance(value, dict):
+        yield value
+        return
+    small = {}
+    for key, section in value.items():
+        if isinstance(section, dict) and len(section) > _AT_ONCE:
+            entries = iter(section.items())
+            while some := dict(islice(entries, _AT_ONCE)):
+                yield {key: some}
+        else:
+            small[key] = section
+    yield small
 
 
 def as_value(wanted: type, value: Any) -> Any:
