@@ -238,15 +238,20 @@ class MemoryLedger(Ledger):
 
     def _add(self, plan: PlannedSlot, now: float) -> None:
         pair = (plan.device, plan.job)
+        ended = max(
+            (each.epoch.until or 0 for each in self._ended_plans.get(pair, ())), default=None
+        )
+        since = begins(plan, now, ended)
+        first = first_of(plan, since, now)
         self._slots[pair] = _Row(
             number=self._next_number,
             device=plan.device,
             job=plan.job,
             tags=plan.tags,
             plan=plan.plan,
-            planned_since=begins(plan, now),
-            due=plan.first_due,
-            ready=plan.first_due,
+            planned_since=since,
+            due=first,
+            ready=first,
             epoch=self._retired.pop(pair, 0),
             priority=plan.priority,
         )

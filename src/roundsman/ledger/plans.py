@@ -102,8 +102,14 @@ def _accounted_until(slot: Standing, now: float) -> float:
     return float(newest_due_times(times, following - 1, end, 1)[-1])
 
 
-def begins(plan: PlannedSlot, now: float) -> float:
-    """Later than when the plan of a new slot counts: from now on, and for its first due time."""
+def begins(plan: PlannedSlot, now: float, ended: float | None) -> float:
+    """Later than when the plan of a new slot counts: from now on, and for its first due time.
+
+    Not before the plan ended that the pair had before: its end lies ahead where an execution was
+    out ahead of time, or where the clock was set back.
+    """
+    if ended is not None and ended > now:
+        return ended
     return now if plan.first_due is None else min(now, plan.first_due - 1)
 
 

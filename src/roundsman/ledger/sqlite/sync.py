@@ -91,17 +91,20 @@ def apply(
         touched.add(_remove(connection, slot_id, now, new_id))
     for slot_id, plan in differences.changed:
         _change(connection, (slot_id, lane_ids[plan.tags]), plan, now, new_id)
+    ends = {
+        (device, job): until
+        for device, job, until in connection.execute(SQL["plans_ending_later"], {"now": now})
+    }
     connection.executemany(
         SQL["add_slot"],
         (
             {
+                **_beginning(plan, now, ends.get((plan.device, plan.job))),
                 "device": plan.device,
                 "job": plan.job,
                 "lane_id": lane_ids[plan.tags],
                 "plan": plan.plan,
-                "since": begins(plan, now),
                 "priority": int(plan.priority),
-                "due": plan.first_due,
             }
             for plan in differences.added
         ),
@@ -109,6 +112,11 @@ def apply(
     connection.execute(SQL["remove_empty_lanes"])
     lanes.forget()
     holds.hold_changed(connection, lanes, touched, now)
+
+
+def _beginning(plan: PlannedSlot, now: float, ended: float | None) -> dict[str, object]:
+    since = begins(plan, now, ended)
+    return {"since": since, "due": first_of(plan, since, now)}
 
 
 def _lane_of(connection: sqlite3.Connection, tags: Tags) -> int:

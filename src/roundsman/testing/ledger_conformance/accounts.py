@@ -148,6 +148,21 @@ class Accounts:
         await ledger.finish([end_of(leased, next_due=NOW + HOUR)], NOW - 7)
         assert ((await slot_of(ledger, "d")).due or 0) > NOW
 
+    async def test_a_pair_that_comes_back_is_planned_from_where_it_ended(
+        self, ledger: Ledger
+    ) -> None:
+        """So that no time is planned twice that a lease ran ahead of."""
+        await ledger.sync_slots([planned("d", due=NOW)], NOW - HOUR)
+        await claim(ledger, now=NOW - 10, ahead=15)
+        await ledger.sync_slots([], NOW - 8)
+        await ledger.sync_slots([planned("d", due=NOW)], NOW - 7)
+        found = await account(ledger, until=NOW + HOUR)
+        assert [(plan.since, plan.until) for plan in found.plans] == [
+            (NOW - HOUR, NOW),
+            (NOW, None),
+        ]
+        assert found.open_due == NOW + HOUR
+
     async def test_times_that_were_run_before_their_time_stay_with_their_plan(
         self, ledger: Ledger
     ) -> None:

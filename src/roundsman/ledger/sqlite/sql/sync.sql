@@ -60,3 +60,7 @@ DELETE FROM slots WHERE slot_id = :slot_id
 -- Remember the epoch of a pair that is gone.
 INSERT INTO retired (device, job, epoch) VALUES (:device, :job, :epoch)
 ON CONFLICT (device, job) DO UPDATE SET epoch = excluded.epoch
+
+-- name: plans_ending_later
+-- The pairs of which a plan ended at an instant that is yet to come.
+SELECT device, job, max(until) FROM ended_plans INDEXED BY ended_plans_by_end WHERE until > :now GROUP BY device, job
