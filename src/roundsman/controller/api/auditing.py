@@ -118,6 +118,8 @@ def _reason(error: Exception | None) -> tuple[str | None, str | None]:
             return errors.sentence(error), error.code
         case HTTPException():
             return error.detail, "http.error"
+        case RecursionError():
+            return "the body is nested too deeply", "body.invalid"
         case _:
             return errors.FAULT.error, errors.FAULT.code
 
@@ -132,6 +134,8 @@ def _outcome(error: Exception | None) -> AuditOutcome:
             status = errors.status_of(error)
         case HTTPException():
             status = error.status_code
+        case RecursionError():  # while a body was read: see `parameters.on_too_deep`
+            status = 400
         case _:
             status = 500
     return AuditOutcome.REFUSED if status < 500 else AuditOutcome.FAILED
