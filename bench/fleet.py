@@ -6,6 +6,7 @@ without a ledger or a worker.
 """
 
 import asyncio
+import json
 import os
 import statistics
 import subprocess
@@ -21,6 +22,7 @@ from bench import site
 from bench.report import Row
 
 CLIENTS = (1, 32)
+TICKS = 100
 
 Call = Callable[[], Awaitable[None]]
 
@@ -32,7 +34,14 @@ def _worker(url: str, where: Path) -> Iterator[None]:
         f"controller: {url}\nname: bench\nstate: {where}/worker\ntags: [none]\n"
         "policy: policy.yaml\n"
     )
-    (where / "policy.yaml").write_text("commands: {'true': {}}\n")
+    (where / "policy.yaml").write_text(
+        "commands:\n  'true': {}\n  sleep: {arguments: ['[0-9]+']}\n"
+        f"  sh: {{scripts: {where}/scripts}}\n"
+    )
+    (where / "scripts").mkdir()
+    (where / "scripts" / "ticks.sh").write_text(
+        f"i=0; while [ $i -lt {TICKS} ]; do echo tick; sleep 0.02; i=$((i+1)); done\n"
+    )
     command = [sys.executable, "-m", "roundsman", "worker", str(settings)]
     process = subprocess.Popen([*command, "--log-level", "warning"])
     try:
@@ -104,16 +113,37 @@ async def _calls(url: str) -> AsyncIterator[dict[str, Call]]:
             await post("/start", {"worker_id": worker_id, "command": "true", "path": ""}, 201)
 
         one = await post("/start", {"worker_id": worker_id, "command": "true", "path": ""}, 201)
-        named = {"worker_id": worker_id, **one}
+        ended = {"worker_id": worker_id, **one}
+        body = {"worker_id": worker_id, "command": "sleep", "path": "600"}
+        runs = {"worker_id": worker_id, **await post("/start", body, 201)}
 
         async def query() -> None:
-            await post("/query", named, 200)
+            await post("/query", ended, 200)
+
+        async def query_running() -> None:
+            await post("/query", runs, 200)
 
         async def bare() -> None:
             async with session.get("/healthz") as answer:
                 await answer.read()
 
-        yield {"bare": bare, "query": query, "start": start}
+        yield {"bare": bare, "query": query, "running": query_running, "start": start}
+
+
+async def _output_delays(url: str) -> list[float]:
+    """Milliseconds from when the worker read each line of a process to when a reader has it."""
+    async with aiohttp.ClientSession(url) as session:
+        body = {"worker_id": await _connected(session), "command": "sh", "path": "ticks.sh"}
+        async with session.post("/start", json=body) as answer:
+            process_id = (await answer.json())["job_id"]
+        path = f"/api/v1/processes/{process_id}/output?follow=true&format=events"
+        delays = []
+        async with session.get(path) as answer:
+            async for line in answer.content:
+                if line.startswith(b"data: ") and b'"stdout"' in line:
+                    at = json.loads(line.removeprefix(b"data: "))["at"]
+                    delays.append((time.time() - at) * 1000)
+        return sorted(delays)
 
 
 async def _measure(url: str, seconds: float) -> dict[tuple[str, int], tuple[float, float]]:
@@ -132,12 +162,17 @@ def run(quick: bool) -> list[Row]:
     with site.folder() as where:
         file = site.fleet_file(where, devices=1, jobs=1)
         with site.controller(file) as running, _worker(running.url, where):
+            delays = asyncio.run(_output_delays(running.url))
             measured = asyncio.run(_measure(running.url, seconds))
-    rows = [Row(name="bare spawns of true, one process", value=spawns, unit="starts/s")]
+    rows = [
+        Row(name="output, worker to reader, median", value=statistics.median(delays), unit="ms"),
+        Row(name=f"the same, slowest of {len(delays)}", value=delays[-1], unit="ms"),
+        Row(name="bare spawns of true, one process", value=spawns, unit="starts/s"),
+    ]
     for clients in CLIENTS:
         who = f"{clients} client{'s' if clients > 1 else ''}"
-        (bare, _), (queries, query_ms), (starts, start_ms) = (
-            measured[name, clients] for name in ("bare", "query", "start")
+        (bare, _), (queries, query_ms), (running_queries, _), (starts, start_ms) = (
+            measured[name, clients] for name in ("bare", "query", "running", "start")
         )
         rows += [
             Row(name=f"bare HTTP answers, {who}", value=bare, unit="calls/s"),
@@ -149,6 +184,7 @@ def run(quick: bool) -> list[Row]:
                 ratio=queries / bare,
             ),
             Row(name=f"/query, {who}, median", value=query_ms, unit="ms"),
+            Row(name=f"/query of a running one, {who}", value=running_queries, unit="calls/s"),
             Row(
                 name=f"/start of true, {who}",
                 value=starts,

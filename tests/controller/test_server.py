@@ -1,6 +1,7 @@
 """Serving: where it may, until told to, losing nothing that it has begun to answer."""
 
 import asyncio
+import resource
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,14 @@ from roundsman.archive.interface import Entry, Stored
 from roundsman.config.records import Configuration, ControllerSettings, Listen, Role, Tls, Token
 from roundsman.controller.access import token_hash
 from roundsman.controller.api import completion
-from roundsman.controller.server import ServerError, _bind, check_listen, serve
+from roundsman.controller.server import (
+    OPEN_FILES,
+    ServerError,
+    _bind,
+    check_listen,
+    make_room,
+    serve,
+)
 from roundsman.controller.service import Controller
 from roundsman.ledger.memory import MemoryLedger
 from roundsman.testing.clock import ManualClock
@@ -253,3 +261,15 @@ async def test_healthz_and_readyz(tmp_path: Path) -> None:
             assert answer["parts"]["archive"] == "ok"
         async with running.http.get("/healthz") as response:
             assert response.status == 200
+
+
+@pytest.mark.parametrize("hard", [resource.RLIM_INFINITY, 524_288, 4096])
+def test_there_is_room_for_as_many_workers_as_the_system_lets(
+    hard: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds a connection for good; the usual soft limit is 1,024."""
+    wanted: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: wanted.append(limits))
+    make_room()
+    assert wanted == [(4096 if hard == 4096 else OPEN_FILES, hard)]

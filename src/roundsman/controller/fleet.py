@@ -1,6 +1,7 @@
 """Commands on demand: start, stop, query, and read what they write."""
 
 import uuid
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -35,6 +36,9 @@ log = logs.get(__name__)
 
 ANSWER_SECONDS: Final = 10.0
 """How long a connected worker may take to answer; it answers within milliseconds."""
+
+
+_FINAL_ANSWERS: Final = 10_000  # kept so that asking again costs no look at the ledger
 
 
 class WorkerUnknownError(NotFoundError):
@@ -116,6 +120,7 @@ class Fleet:
         self._audit = audit
         self._clock = clock
         self._answer_seconds = answer_seconds
+        self._final: OrderedDict[tuple[str, str], QueryAnswer] = OrderedDict()  # old first
         self._hub = FleetHub(ledger=ledger, audit=audit, clock=clock)
 
     def is_connected(self, worker_id: str) -> bool:
@@ -231,9 +236,18 @@ class Fleet:
 
         Raises `WorkerUnknownError`, `JobUnknownError`.
         """
+        key = (request.worker_id, request.job_id)
+        if (final := self._final.get(key)) is not None:
+            await self._link(request.worker_id)  # it may have been removed
+            return final
         process = await self._find(request)
         error_text = process.error_text
-        return QueryAnswer(done=process.done, error=bool(error_text), error_text=error_text)
+        answer = QueryAnswer(done=process.done, error=bool(error_text), error_text=error_text)
+        if process.done:  # for good
+            self._final[key] = answer
+            if len(self._final) > _FINAL_ANSWERS:
+                self._final.popitem(last=False)
+        return answer
 
     def listen(
         self, *, on_change: Callable[[str], None], on_connect: Callable[[str], None]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -24,6 +25,8 @@ log = logs.get(__name__)
 STOP_SECONDS: Final = 30
 """What is being answered at a stop may take so long; then it is cut off, unanswered."""
 BACKLOG: Final = 2048
+OPEN_FILES: Final = 65_536
+"""Connections of workers and clients, beside the few files of ledger and archive."""
 
 
 class ServerError(RoundsmanError):
@@ -75,6 +78,14 @@ def check_listen(listen: Listen, *, open_access: bool) -> None:
         )
 
 
+def make_room() -> None:
+    """Raise this process' limit of open files: each worker holds a connection for good."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def serve(
     controller: Controller, *, stop: asyncio.Event, ready: Callable[[str], None]
 ) -> None:
@@ -86,6 +97,7 @@ async def serve(
     """
     listen = controller.configuration.controller.listen
     check_listen(listen, open_access=controller.access.open)
+    make_room()
     with _bind(listen) as bound:
         try:
             await controller.open()

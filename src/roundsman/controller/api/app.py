@@ -25,6 +25,7 @@ from roundsman.controller.api import (
     health,
     manage,
     process_output,
+    querying,
     worker,
 )
 from roundsman.controller.api.guards import CallerRequest
@@ -45,7 +46,7 @@ BODY_BYTES: Final = 1 << 20
 
 
 class App(Litestar):
-    """The application: the framework, and a short way for completions."""
+    """The application: the framework, and a short way for completions and queries."""
 
     async def __call__(
         self,
@@ -57,6 +58,14 @@ class App(Litestar):
         if completing.is_completion(scope):
             await completing.answer(
                 self.state.controller, scope, cast("Receive", receive), cast("Send", send)
+            )
+        elif querying.is_query(scope):
+            await querying.answer(
+                self.state.controller,
+                scope,
+                cast("Receive", receive),
+                cast("Send", send),
+                super().__call__,
             )
         else:
             await super().__call__(scope, receive, send)
