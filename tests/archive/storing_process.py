@@ -1,4 +1,7 @@
-"""Stores for ever, 24 at once; prints each result that was kept. Made to be killed."""
+"""Stores for ever, 24 at once; prints each result that was kept. Made to be killed.
+
+Given `overviews` last, each folder has one.
+"""
 
 import asyncio
 import sys
@@ -9,14 +12,15 @@ from roundsman import logs
 from roundsman.archive import maintenance, maintenance_plan
 from roundsman.archive.git import GitArchive
 from roundsman.clock import SystemClock
+from roundsman.config.records import ArchiveSettings
 from roundsman.testing.archive_conformance import Spool
 
 
-async def main(folder: Path, life: int) -> None:
+async def main(folder: Path, life: int, *, overviews: bool) -> None:
     spool_folder = folder.with_name(f"spool-{life}")
     spool_folder.mkdir()
     spool = Spool(spool_folder)
-    archive = GitArchive(folder, SystemClock())
+    archive = GitArchive(folder, SystemClock(), ArchiveSettings(overviews=overviews))
     await archive.open()
 
     async def client(number: int) -> None:
@@ -38,4 +42,5 @@ with (
     mock.patch.object(maintenance_plan, "_FEW", 4),
     mock.patch.object(maintenance_plan, "_YOUNG_BYTES", 1 << 20),
 ):
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+    shown = sys.argv[3:] == ["overviews"]
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), overviews=shown))

@@ -2,7 +2,11 @@
 
 import asyncio
 import errno
+import random
 import re
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -461,6 +465,33 @@ async def test_a_call_fails_and_they_are_right_all_the_same(
             break
     assert number > 8
     stock.fsck()
+
+
+async def test_killed_at_any_moment_they_are_right(
+    folder: Path, stock: StockGit, rng: random.Random
+) -> None:
+    program = Path(__file__).with_name("storing_process.py")
+    for life in range(4):
+        with subprocess.Popen(
+            [sys.executable, program, folder, str(life), "overviews"], stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            for _ in range(rng.randrange(1, 150)):
+                assert process.stdout.readline(), "it ended by itself"
+            process.send_signal(signal.SIGKILL)
+            process.stdout.read()
+        left = stock.commits("main")
+        archive = GitArchive(folder, SystemClock(), ArchiveSettings(overviews=True))
+        await archive.open()
+        shown, changed = pages(stock), {}
+        for number in range(24):
+            for version in await archive.versions(f"d{number}", "show_run", limit=1):
+                changed[f"by_device/d{number}/show_run"] = version.at
+        await archive.close()
+        assert changed
+        assert shown == expected(changed)
+        assert stock.commits("main") == left  # nothing had to be mended
+        stock.fsck()
 
 
 def test_no_result_has_their_name() -> None:
