@@ -33,12 +33,13 @@ _COLUMNS: Final = {"device": b"Device", "job": b"Job", "tag": b"Tag"}
 class Overview:
     """A README.md of ours. Names are those of files and folders, as git has them."""
 
-    __slots__ = ("_body", "_grown", "_head", "_parsed", "_tail")
+    __slots__ = ("_body", "_count", "_grown", "_head", "_parsed", "_tail")
 
     def __init__(self, head: bytes, body: bytes, tail: bytes) -> None:
         self._head = head
         self._body = bytearray(body)
         """The rows as they stand there, unless they were taken apart."""
+        self._count = body.count(b"\n")
         self._parsed: dict[bytes, bytes] | None = None
         """The rows by their link, once they were."""
         self._tail = tail
@@ -69,7 +70,7 @@ class Overview:
         return cls(content[len(_MARK) : begin], content[begin:end], content[end:])
 
     def __len__(self) -> int:
-        return self._body.count(b"\n") if self._parsed is None else len(self._parsed)
+        return self._count if self._parsed is None else len(self._parsed)
 
     @property
     def _rows(self) -> dict[bytes, bytes]:
