@@ -16,6 +16,7 @@ from bench.report import Row
 BENCHMARKS: Final = {
     "startup": "how soon the program and a large controller are ready, and in what memory",
     "ledger_claims": "leases and finishes of the ledger alone",
+    "ledger_postgresql": "claims of the ledger on PostgreSQL, whatever the fleet",
     "archive": "results stored by the archive alone",
     "size": "how small a fleet's history is kept, beside git gc --aggressive",
     "reading": "versions, differences and searches of the archive",

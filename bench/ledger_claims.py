@@ -27,14 +27,14 @@ AT_ONCE = 32
 ROUNDS = 3
 
 
-def planned(number: int, tag_sets: int = TAG_SETS) -> list[PlannedSlot]:
+def planned(number: int, tag_sets: int = TAG_SETS, now: int = NOW) -> list[PlannedSlot]:
     return [
         PlannedSlot(
             device=f"device-{i // 5:06}",
             job=f"job-{i % 5}",
             tags=(f"site-{i // 5 % tag_sets:05}",),
             plan=HOURLY,
-            first_due=NOW - 3600 + i % 3600,
+            first_due=now - 3600 + i % 3600,
         )
         for i in range(number)
     ]

@@ -6,6 +6,7 @@ import pytest
 from roundsman.ledger.drivers import open_ledger
 from roundsman.ledger.interface import Ledger
 from roundsman.ledger.memory import MemoryLedger
+from roundsman.ledger.postgresql.driver import PostgresqlLedger
 from roundsman.testing.ledger_conformance import LedgerConformance
 
 
@@ -24,3 +25,9 @@ class TestSqliteLedger(LedgerConformance):
         ledger = await open_ledger(tmp_path / "data")
         yield ledger
         await ledger.close()
+
+
+class TestPostgresqlLedger(LedgerConformance):
+    @pytest.fixture
+    def ledger(self, postgresql_ledger: PostgresqlLedger) -> Ledger:
+        return postgresql_ledger

@@ -26,12 +26,13 @@ from roundsman.ledger.interface import (
     SlotQuery,
     TagFilter,
 )
+from roundsman.ledger.sql_files import LedgerTooNewError
 from roundsman.ledger.sqlite import claims, database, holds, sync
 from roundsman.ledger.sqlite.database import connect
 from roundsman.ledger.sqlite.driver import SqliteLedger
 from roundsman.ledger.sqlite.lanes import Lanes
 from roundsman.ledger.sqlite.lock import LOCK_FILE, LedgerLockedError
-from roundsman.ledger.sqlite.migrations import LedgerTooNewError, migrate, migrations
+from roundsman.ledger.sqlite.migrations import migrate, migrations
 from roundsman.testing.ledger_conformance import (
     EVERYTHING,
     LEASE,

@@ -14,7 +14,7 @@ from roundsman.config.load import load
 from roundsman.config.records import Configuration, LogFormat
 from roundsman.controller.service import Controller
 from roundsman.errors import RoundsmanError
-from roundsman.ledger.drivers import open_ledger
+from roundsman.ledger.drivers import open_configured
 
 log = logs.get(__name__)
 
@@ -37,15 +37,15 @@ def start_logging(configuration: Configuration) -> None:
 async def build_controller(
     configuration: Configuration, read_again: Callable[[], Configuration]
 ) -> Controller:
-    """A controller on the embedded drivers, SQLite and a local git repository.
+    """A controller on the ledger that is configured and a local git repository.
 
-    Its data folder is locked from here on. Raises `LedgerUnavailableError`.
+    Its data folder is locked from here on. Raises `LedgerUnavailableError`, `DriverMissingError`.
     """
-    clock = SystemClock()
     data = configuration.controller.data
+    ledger, clock = await open_configured(configuration.controller.ledger, data, SystemClock())
     return Controller(
         configuration,
-        ledger=await open_ledger(data),
+        ledger=ledger,
         archive=GitArchive(data / ARCHIVE_FOLDER, clock, configuration.controller.archive),
         clock=clock,
         data=data,

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "simulate": "Play devices from recorded dialogues and state machines.",
     "check": "Say everything that is wrong with a configuration file.",
     "archive": "Check, measure, compact, thin, export and begin the archive.",
+    "ledger": "Bring the ledger to the schema of this release.",
     "token": "Make a token and the hash that goes into the configuration.",
     "demo": "Show the whole of it on a simulated fleet.",
 }

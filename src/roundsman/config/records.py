@@ -195,6 +195,17 @@ class EvidenceSettings(_FromFile, frozen=True, kw_only=True):
     """And no more than so many; the oldest goes first."""
 
 
+class LedgerSettings(_FromFile, frozen=True, kw_only=True):
+    """Where slots, leases, runs, workers and processes are kept."""
+
+    url: str | None = None
+    """A PostgreSQL database, `postgresql://user@host/database`; several hosts with commas, of which
+    the one that can be written is taken. Never with a password in it. Default: a file of SQLite in
+    the data folder."""
+    password: Secret | None = msgspec.field(default=None, name="pass")
+    """The user's password there, as `env:NAME` or `file:PATH`."""
+
+
 class LogFormat(StrEnum):
     """How events are written."""
 
@@ -218,6 +229,8 @@ class ControllerSettings(_FromFile, frozen=True, kw_only=True):
 
     data: Path = Path("roundsman-data")
     """Folder of ledger, archive and spool; relative to the configuration file."""
+    ledger: LedgerSettings = LedgerSettings()
+    """Where slots, leases and runs are kept, if not in the data folder."""
     listen: Listen = Listen()
     """Where it serves."""
     tokens: tuple[Token, ...] = ()

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from roundsman.config.devices import is_host, tag_findings
+from roundsman.config.ledger import build_ledger
 from roundsman.config.records import ControllerSettings, Tls, Token
 from roundsman.config.remotes import build_remotes
 from roundsman.config.secrets import Secrets
@@ -38,10 +39,12 @@ def build_settings(
     if tls is not None:
         tls = Tls(certificate=folder / tls.certificate, private_key=folder / tls.private_key)
     archive, remote_findings = build_remotes(given.archive, folder, secrets)
+    ledger, ledger_findings = build_ledger(given.ledger, secrets)
     settings = msgspec.structs.replace(
         given,
         archive=archive,
         data=folder / given.data,
+        ledger=ledger,
         listen=msgspec.structs.replace(given.listen, tls=tls),
     )
     return settings, [
@@ -50,6 +53,7 @@ def build_settings(
         *_level_findings(settings.log.level),
         *_path_findings(settings.archive.paths),
         *remote_findings,
+        *ledger_findings,
     ]
 
 

@@ -6,13 +6,15 @@ sync run at a time, so that what was compared still stands when it is applied.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import msgspec
 
-from roundsman.ledger.fairness import Tags, due_order
-from roundsman.ledger.interface import PlannedSlot, SyncSummary
+from roundsman.ledger import differences
+from roundsman.ledger.differences import Differences
+from roundsman.ledger.fairness import Tags
+from roundsman.ledger.interface import PlannedSlot
 from roundsman.ledger.plans import Standing, begins, end_of_plan, first_of
 from roundsman.ledger.spans import NewId, asked_in_vain
 from roundsman.ledger.sqlite import holds, runs
@@ -23,73 +25,36 @@ from roundsman.schedules.plans import is_same
 SQL = load("sync")
 
 
-class Differences(msgspec.Struct, frozen=True, kw_only=True):
-    """What has to be done."""
-
-    added: tuple[PlannedSlot, ...]
-    """In the order in which they are numbered."""
-    changed: tuple[tuple[int, PlannedSlot], ...]
-    """With the number of the slot."""
-    removed: tuple[int, ...]
-    """Numbers of slots."""
-    kept: int
-
-    def __bool__(self) -> bool:
-        """Whether there is anything to do."""
-        return bool(self.added or self.changed or self.removed)
-
-    @property
-    def summary(self) -> SyncSummary:
-        """How much it is."""
-        return SyncSummary(
-            added=len(self.added),
-            changed=len(self.changed),
-            removed=len(self.removed),
-            kept=self.kept,
-        )
-
-
 def compare(connection: sqlite3.Connection, planned: Sequence[PlannedSlot]) -> Differences:
     """What differs between the slots that are and those that are planned."""
-    wanted = {(slot.device, slot.job): slot for slot in planned}
-    total = len(wanted)
+    return differences.compare(_kept(connection), planned)
+
+
+def _kept(connection: sqlite3.Connection) -> Iterator[differences.KeptSlot]:
     tags_as_text: dict[str, Tags] = {}
-    changed: list[tuple[int, PlannedSlot]] = []
-    removed: list[int] = []
-    for slot_id, device, job, text, kept, priority in connection.execute(SQL["kept_slots"]):
-        plan = wanted.pop((device, job), None)
-        if plan is None:
-            removed.append(slot_id)
-            continue
+    for slot_id, device, job, text, plan, priority in connection.execute(SQL["kept_slots"]):
         tags = tags_as_text.get(text)
         if tags is None:
             tags = tags_as_text[text] = msgspec.json.decode(text, type=Tags)
-        if (tags, kept, priority) != (plan.tags, plan.plan, plan.priority):
-            changed.append((slot_id, plan))
-    return Differences(
-        added=tuple(sorted(wanted.values(), key=due_order)),
-        changed=tuple(changed),
-        removed=tuple(removed),
-        kept=total - len(wanted) - len(changed),
-    )
+        yield slot_id, device, job, tags, plan, priority
 
 
 def apply(
     connection: sqlite3.Connection,
     lanes: Lanes,
-    differences: Differences,
+    found: Differences,
     *,
     now: float,
     new_id: NewId,
 ) -> None:
     """Write the differences."""
-    plans = chain(differences.added, (plan for _, plan in differences.changed))
+    plans = chain(found.added, (plan for _, plan in found.changed))
     lane_ids = {tags: _lane_of(connection, tags) for tags in dict.fromkeys(p.tags for p in plans)}
-    touched = {plan.device for plan in differences.added}
-    touched.update(plan.device for _, plan in differences.changed)
-    for slot_id in differences.removed:
+    touched = {plan.device for plan in found.added}
+    touched.update(plan.device for _, plan in found.changed)
+    for slot_id in found.removed:
         touched.add(_remove(connection, slot_id, now, new_id))
-    for slot_id, plan in differences.changed:
+    for slot_id, plan in found.changed:
         _change(connection, (slot_id, lane_ids[plan.tags]), plan, now, new_id)
     ends = {
         (device, job): until
@@ -106,7 +71,7 @@ def apply(
                 "plan": plan.plan,
                 "priority": int(plan.priority),
             }
-            for plan in differences.added
+            for plan in found.added
         ),
     )
     connection.execute(SQL["remove_empty_lanes"])

@@ -1,0 +1,171 @@
+"""Claims from the PostgreSQL ledger, every commit flushed: what one costs, whatever the fleet.
+
+All slots are due, over 48 sets of tags, and stay so: what was claimed is finished and due again at
+once, which is not part of the time. Then the same while another program holds a transaction open,
+so that nothing of what was claimed can be cleared away.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from statistics import median, quantiles
+
+import msgspec
+
+from bench.ledger_claims import EVERYTHING, HOURLY, LEASE, TAG_SETS, finished, folder
+from bench.report import Row
+from roundsman.clock import SystemClock
+from roundsman.ledger.interface import LeasedSlot
+from roundsman.ledger.postgresql.driver import PostgresqlLedger
+from roundsman.testing.postgresql_server import PASSWORD, PostgresqlServer
+
+BATCH = 100
+CLAIMERS = 3
+OVERDUE_SECONDS = 30 * 86_400
+FILL = """
+INSERT INTO lanes (tags)
+SELECT ARRAY['site-' || lpad(n::text, 5, '0')] FROM generate_series(1, {tag_sets}) AS n;
+INSERT INTO waters (line) SELECT lane_id * 4 + n FROM lanes, generate_series(0, 3) AS n;
+INSERT INTO slots (device, job, lane_id, plan, planned_since, priority, due, ready, epoch,
+    paused, watched)
+SELECT 'device-' || lpad((n / 5)::text, 6, '0'), 'job-' || n % 5,
+    n / 5 % {tag_sets} + (SELECT min(lane_id) FROM lanes),
+    '{plan}', now, 2, now + n, now + n, 0, false, false
+FROM generate_series(0, {slots} - 1) AS n,
+    (SELECT extract(epoch FROM now())::bigint - {overdue} AS now) AS began;
+INSERT INTO queue (slot_id, line, ready, delayed)
+SELECT slot_id, lane_id * 4 + 2, ready, false FROM slots;
+"""
+
+
+@contextmanager
+def server_on(data: Path) -> Iterator[PostgresqlServer]:
+    """A server whose commits are flushed to the disk of the checkout."""
+    data.chmod(0o755)  # the server may have to run as another user
+    settings = {"fsync": "on", "shared_buffers": "512MB", "max_wal_size": "4GB"}
+    with PostgresqlServer(settings=settings, beside=data) as server:
+        yield server
+
+
+@asynccontextmanager
+async def filled(
+    server: PostgresqlServer, data: Path, slots: int
+) -> AsyncIterator[PostgresqlLedger]:
+    """A ledger with so many slots, all due."""
+    name = f"slots_{slots}"
+    await server.run(f"CREATE DATABASE {name}")
+    ledger = PostgresqlLedger(server.url(name), PASSWORD, folder=data / name, clock=SystemClock())
+    await ledger.open()
+    try:
+        fill = FILL.format(plan=HOURLY, slots=slots, tag_sets=TAG_SETS, overdue=OVERDUE_SECONDS)
+        await server.run(fill, name)
+        await server.run("VACUUM ANALYZE", name)
+        yield ledger
+    finally:
+        await ledger.close()
+        await server.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def claim(ledger: PostgresqlLedger, limit: int) -> list[LeasedSlot]:
+    now = ledger.clock.now()
+    return await ledger.claim(
+        EVERYTHING, limit=limit, horizon=now, now=now, lease_seconds=LEASE, worker_id="bench"
+    )
+
+
+async def finish(ledger: PostgresqlLedger, leased: list[LeasedSlot], slots: int) -> None:
+    """They are due again, at the end of the queue."""
+    await ledger.finish(
+        [msgspec.structs.replace(finished(slot), next_due=slot.due + slots) for slot in leased],
+        ledger.clock.now(),
+    )
+
+
+async def costs(ledger: PostgresqlLedger, slots: int, claims: int) -> tuple[float, float]:
+    """Median and 99th percentile of a claim, in milliseconds."""
+    times = []
+    for _ in range(claims):
+        started = time.perf_counter()
+        leased = await claim(ledger, BATCH)
+        times.append((time.perf_counter() - started) * 1000)
+        await finish(ledger, leased, slots)
+    return median(times), quantiles(times, n=100)[-1]
+
+
+async def throughput(ledger: PostgresqlLedger, limit: int, seconds: float) -> float:
+    """Slots leased per second by some callers at once."""
+    leased = 0
+    started = time.perf_counter()
+
+    async def caller() -> None:
+        nonlocal leased
+        while time.perf_counter() - started < seconds:
+            leased += len(await claim(ledger, limit))
+
+    await asyncio.gather(*(caller() for _ in range(CLAIMERS)))
+    return leased / (time.perf_counter() - started)
+
+
+async def measure(sizes: tuple[int, ...], claims: int, seconds: float) -> list[Row]:
+    rows = []
+    with folder() as data, server_on(data) as server:
+        for slots in sizes:
+            async with filled(server, data, slots) as ledger:
+                await costs(ledger, slots, 20)
+                half, most = await costs(ledger, slots, claims)
+                what = f"ledger on PostgreSQL: a claim of {BATCH}, {slots:,} slots due"
+                rows += [
+                    Row(name=f"{what}, median", value=half, unit="ms"),
+                    Row(name=f"{what}, p99", value=most, unit="ms"),
+                ]
+                if slots == sizes[-1]:
+                    rows += [await _rate(ledger, limit, seconds) for limit in (15, BATCH)]
+        async with filled(server, data, sizes[1]) as ledger:
+            rows += await _beside_a_transaction(server, ledger, sizes[1], claims)
+    return rows
+
+
+async def _rate(ledger: PostgresqlLedger, limit: int, seconds: float) -> Row:
+    return Row(
+        name=f"ledger on PostgreSQL: claims of {limit}, {CLAIMERS} at once",
+        value=await throughput(ledger, limit, seconds),
+        unit="executions/s",
+    )
+
+
+async def _beside_a_transaction(
+    server: PostgresqlServer, ledger: PostgresqlLedger, slots: int, claims: int
+) -> list[Row]:
+    before, _ = await costs(ledger, slots, claims)
+    holder = await server.connect(f"slots_{slots}")
+    await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM probe")
+    dead = 0
+    while dead < 10 * claims * BATCH:
+        leased = await claim(ledger, 5 * BATCH)
+        await finish(ledger, leased, slots)
+        dead += len(leased)
+    after, _ = await costs(ledger, slots, claims)
+    await holder.close()
+    return [
+        Row(
+            name=f"ledger on PostgreSQL: the same beside a transaction over {dead:,} finishes",
+            value=after,
+            unit="ms",
+            compared_to="without it",
+            ratio=after / before,
+        )
+    ]
+
+
+def run(quick: bool) -> list[Row]:
+    """The rows; with `quick`, small ones."""
+    if quick:
+        return asyncio.run(measure((1_000, 10_000), 40, 0.2))
+    return asyncio.run(measure((1_000, 10_000, 100_000, 1_000_000), 400, 3.0))
+
+
+if __name__ == "__main__":
+    for row in run(quick=False):
+        print(row)

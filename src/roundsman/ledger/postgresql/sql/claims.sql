@@ -1,0 +1,182 @@
+-- name: heads
+-- The first slots of each line that matches, as far as they are due and their devices have room.
+WITH line AS (
+    SELECT lanes.tags, waters.line, waters.ready, waters.slot_id
+    FROM lanes CROSS JOIN generate_series(0, 3) AS priority JOIN waters ON waters.line = lanes.lane_id * 4 + priority
+    WHERE (:any_of::text[] IS NULL OR tags && :any_of) AND (:within::text[] IS NULL OR tags && :within)
+),
+share AS (
+    SELECT greatest(:least_share::bigint, 12 * :room::bigint / greatest(count(*), 1)) AS most FROM line
+)
+SELECT line.tags, line.line % 4 AS priority, first.ready, first.slot_id, first.device, first.running,
+    (SELECT most FROM share) AS most
+FROM line CROSS JOIN LATERAL (
+    SELECT * FROM (
+        SELECT queue.ready, queue.slot_id, slots.device,
+            CASE WHEN :per_device::bigint IS NULL THEN 0 ELSE (
+                SELECT count(*) FROM slots AS other
+                WHERE other.device = slots.device AND coalesce(
+                    (SELECT expires_at > :now FROM leases WHERE leases.slot_id = other.slot_id), false
+                )
+            ) END AS running
+        FROM queue JOIN slots USING (slot_id)
+        WHERE queue.line = line.line AND (queue.ready, queue.slot_id) >= (line.ready, line.slot_id)
+            AND queue.ready <= :horizon::bigint AND (NOT queue.delayed OR queue.ready <= :due_by::bigint)
+            AND coalesce((SELECT expires_at FROM leases WHERE leases.slot_id = queue.slot_id) <= :now::double precision, true)
+    ) AS free
+    WHERE :per_device IS NULL OR running < :per_device
+    ORDER BY ready, slot_id
+    LIMIT (SELECT most FROM share)
+) AS first
+ORDER BY line.tags, priority, first.ready DESC, first.slot_id DESC
+
+-- name: running_of_worker
+-- How many leases of a worker run.
+SELECT count(*) FROM leases WHERE worker_id = :worker_id AND expires_at > :now
+
+-- name: running_of_tags
+-- How many leases run of devices with these tags.
+SELECT tag, count(*) AS running
+FROM leases JOIN slots USING (slot_id) JOIN lanes USING (lane_id) CROSS JOIN unnest(tags) AS tag
+WHERE expires_at > :now AND tag = ANY(:tags::text[])
+GROUP BY tag
+
+-- name: buckets
+-- What limited tags had left.
+SELECT tag, tokens, at FROM buckets
+
+-- name: spend
+-- What a tag has left now.
+INSERT INTO buckets (tag, tokens, at) VALUES (:tag, :tokens, :at)
+ON CONFLICT (tag) DO UPDATE SET tokens = excluded.tokens, at = excluded.at
+
+-- name: take
+-- Lease what was chosen, but for slots that somebody else is just changing.
+WITH chosen AS MATERIALIZED (
+    SELECT free.*
+    FROM unnest(:slot_ids::bigint[], :readies::bigint[]) AS candidate (slot_id, ready) CROSS JOIN LATERAL (
+        SELECT slots.slot_id, slots.device, slots.job, slots.due, slots.ready, slots.epoch, slots.on_demand, slots.resume_due,
+            slots.attempts, slots.was_held, slots.plan, slots.planned_since
+        FROM queue JOIN slots ON slots.slot_id = queue.slot_id
+        WHERE queue.slot_id = candidate.slot_id AND queue.ready = candidate.ready
+        FOR UPDATE SKIP LOCKED
+    ) AS free
+),
+granted AS MATERIALIZED (
+    SELECT chosen.slot_id, chosen.device, chosen.job, chosen.due, chosen.ready, chosen.on_demand,
+        chosen.resume_due, chosen.attempts, chosen.was_held, chosen.plan, chosen.planned_since,
+        greatest(coalesce(before.epoch, chosen.epoch) + 1, (SELECT first_epoch FROM incarnation)) AS epoch,
+        greatest(:now::double precision, chosen.due) + :lease_seconds AS expires_at,
+        CASE WHEN before.slot_id IS NOT NULL THEN json_build_object(
+            'since', coalesce((before.lost ->> 'since')::double precision, before.claimed_at),
+            'until', before.expires_at,
+            'worker_id', before.worker_id,
+            'count', CASE WHEN before.lost IS NULL THEN 1 ELSE coalesce((before.lost ->> 'count')::bigint, 1) + 1 END
+        ) END AS lost
+    FROM chosen LEFT JOIN LATERAL (
+        SELECT * FROM leases WHERE leases.slot_id = chosen.slot_id OFFSET 0
+    ) AS before ON true
+),
+taken AS (
+    DELETE FROM queue USING chosen WHERE queue.slot_id = chosen.slot_id
+),
+leased AS (
+    INSERT INTO leases (slot_id, epoch, expires_at, check_at, worker_id, claimed_at, lost)
+    SELECT slot_id, epoch, expires_at, expires_at, :worker_id, :now, lost FROM granted
+    ON CONFLICT (slot_id) DO UPDATE SET
+        epoch = excluded.epoch,
+        expires_at = excluded.expires_at,
+        check_at = excluded.check_at,
+        worker_id = excluded.worker_id,
+        claimed_at = excluded.claimed_at,
+        lost = excluded.lost
+)
+SELECT * FROM granted ORDER BY ready, slot_id
+
+-- name: sweep
+-- Offer again what is under leases that have run out.
+WITH over AS MATERIALIZED (
+    SELECT leases.slot_id, leases.expires_at, lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS line, slots.due, slots.ready, slots.paused
+    FROM leases JOIN slots USING (slot_id)
+    WHERE check_at > :after::double precision AND check_at <= :now::double precision
+    ORDER BY leases.slot_id
+    FOR UPDATE SKIP LOCKED
+),
+looked_at AS (
+    UPDATE leases SET check_at = CASE WHEN over.expires_at > :now THEN over.expires_at END
+    FROM over WHERE leases.slot_id = over.slot_id
+    RETURNING leases.slot_id
+),
+offered AS (
+    SELECT slot_id, line, ready, ready > due AS delayed FROM over
+    WHERE expires_at <= :now AND NOT paused AND ready IS NOT NULL
+),
+queued AS (
+    INSERT INTO queue (slot_id, line, ready, delayed) SELECT slot_id, line, ready, delayed FROM offered
+    ON CONFLICT DO NOTHING
+)
+UPDATE waters SET
+    slot_id = CASE WHEN low.ready <= waters.ready THEN 0 ELSE waters.slot_id END,
+    ready = least(low.ready, waters.ready)
+FROM (SELECT line, min(ready) AS ready FROM offered GROUP BY line) AS low
+WHERE waters.line = low.line AND (low.ready <= waters.ready OR low.ready < :old_before::bigint)
+
+-- name: standing_leases
+-- The open leases of slots, each with the place at which its slot was asked for.
+SELECT asked.place, lanes.tags, leases.epoch, leases.expires_at, leases.worker_id, leases.claimed_at, leases.lost,
+    EXISTS (SELECT 1 FROM breakers WHERE breakers.device = slots.device AND opened_at IS NOT NULL) AS device_held, slots.result,
+    slots.device, slots.job, slots.due, slots.on_demand, slots.resume_due, slots.ready, slots.attempts, slots.was_held,
+    slots.plan, slots.planned_since
+FROM unnest(:devices::text[], :jobs::text[]) WITH ORDINALITY AS asked (device, job, place)
+JOIN slots ON slots.device = asked.device AND slots.job = asked.job
+JOIN leases USING (slot_id) JOIN lanes USING (lane_id)
+
+-- name: renew
+-- Move expiries on, never back, of leases that were not seen to run out.
+UPDATE leases SET expires_at = greatest(leases.expires_at, :until::double precision)
+FROM unnest(:devices::text[], :jobs::text[], :epochs::bigint[]) WITH ORDINALITY AS asked (device, job, epoch, place)
+JOIN slots ON slots.device = asked.device AND slots.job = asked.job
+WHERE leases.slot_id = slots.slot_id AND leases.epoch = asked.epoch AND leases.check_at IS NOT NULL
+    AND (:worker_id::text IS NULL OR leases.worker_id = :worker_id)
+RETURNING asked.place
+
+-- name: revive
+-- The same of leases that were seen to run out, but that nobody claimed since: their slots leave the queue again.
+WITH held AS MATERIALIZED (
+    SELECT slots.slot_id, asked.place, greatest(leases.expires_at, :until::double precision) AS expires_at
+    FROM unnest(:devices::text[], :jobs::text[], :epochs::bigint[]) WITH ORDINALITY AS asked (device, job, epoch, place)
+    JOIN slots ON slots.device = asked.device AND slots.job = asked.job
+    JOIN leases ON leases.slot_id = slots.slot_id AND leases.epoch = asked.epoch
+    WHERE :worker_id::text IS NULL OR leases.worker_id = :worker_id
+    ORDER BY slots.slot_id
+    FOR UPDATE OF slots, leases
+),
+renewed AS (
+    UPDATE leases SET
+        expires_at = held.expires_at,
+        check_at = CASE WHEN leases.check_at IS NOT NULL OR held.expires_at > :now::double precision THEN held.expires_at END
+    FROM held WHERE leases.slot_id = held.slot_id
+),
+withdrawn AS (
+    DELETE FROM queue USING held WHERE queue.slot_id = held.slot_id AND held.expires_at > :now
+)
+SELECT place FROM held
+
+-- name: slot_for_run_now
+-- Where a slot stands, for somebody who wants it now.
+SELECT slots.slot_id, due, ready, paused, expires_at FROM slots LEFT JOIN leases USING (slot_id)
+WHERE device = :device AND job = :job
+FOR UPDATE OF slots
+
+-- name: run_now
+-- Due now, beside the schedule, which is resumed afterwards.
+UPDATE slots SET
+    resume_due = CASE WHEN on_demand THEN resume_due ELSE due END,
+    on_demand = true,
+    due = :now,
+    ready = :now
+WHERE slot_id = :slot_id
+
+-- name: attempt_now
+-- The next attempt at the due time that it has, now.
+UPDATE slots SET ready = :now WHERE slot_id = :slot_id

@@ -1,0 +1,71 @@
+"""A real PostgreSQL server for each process that runs tests, and a database for each test.
+
+ROUNDSMAN_POSTGRESQL=/usr/lib/postgresql/15/bin takes the server of that folder, not the wheel's.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from roundsman.clock import SystemClock
+from roundsman.ledger.postgresql.driver import PostgresqlLedger
+from roundsman.testing.postgresql_server import PASSWORD, TEMPLATE, PostgresqlServer
+
+PROGRAMS_VARIABLE = "ROUNDSMAN_POSTGRESQL"
+# Without triggers: lines of the audit are not to be removed.
+EMPTIED = """
+SET session_replication_role = replica;
+DO $$
+DECLARE name text;
+BEGIN
+    FOR name IN
+        SELECT tablename FROM pg_tables
+        WHERE schemaname = 'public' AND tablename NOT IN ('schema_version', 'incarnation', 'probe')
+    LOOP
+        EXECUTE 'DELETE FROM ' || name;
+    END LOOP;
+END $$
+"""
+numbers = count()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+    programs = os.environ.get(PROGRAMS_VARIABLE)
+    with PostgresqlServer(Path(programs) if programs else None) as server:
+        asyncio.run(make_template(server, tmp_path_factory.mktemp("template")))
+        yield server
+
+
+async def make_template(server: PostgresqlServer, folder: Path) -> None:
+    await server.run(f"CREATE DATABASE {TEMPLATE}")
+    ledger = PostgresqlLedger(server.url(TEMPLATE), PASSWORD, folder=folder, clock=SystemClock())
+    await ledger.open()
+    await ledger.close()
+
+
+@pytest.fixture
+async def postgresql_url(postgresql_server: PostgresqlServer) -> AsyncIterator[str]:
+    """The URL of a database of the latest schema, empty."""
+    name = f"test_{next(numbers)}"
+    await postgresql_server.run(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    yield postgresql_server.url(name)
+    await postgresql_server.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def postgresql_ledger(
+    postgresql_server: PostgresqlServer, tmp_path: Path
+) -> AsyncIterator[PostgresqlLedger]:
+    """A ledger in the template, emptied: that is quicker than a database of its own."""
+    await postgresql_server.run(EMPTIED, TEMPLATE)
+    ledger = PostgresqlLedger(
+        postgresql_server.url(TEMPLATE), PASSWORD, folder=tmp_path / "data", clock=SystemClock()
+    )
+    await ledger.open()
+    yield ledger
+    await ledger.close()
