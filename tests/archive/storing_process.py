@@ -26,7 +26,7 @@ async def main(folder: Path, life: int, *, overviews: bool) -> None:
     async def client(number: int) -> None:
         device = f"d{number}"
         for count in range(1_000_000):
-            content = f"{life} {device} {count}\n" + "interface\n" * (100 * number)
+            content = f"{life} {device} {count}\n" + "interface\n" * (20 * number)
             if number == 0:
                 content *= 10_000  # beyond what waits in memory
             stored = await archive.store(spool.entry(content.encode(), device=device))

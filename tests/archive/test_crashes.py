@@ -21,9 +21,11 @@ from roundsman.clock import SystemClock
 from roundsman.testing.archive_conformance import Spool, content_of
 from tests.archive.stock_git import StockGit
 
-KILLS = 200 if os.environ.get("ROUNDSMAN_TORTURE") else 10
+TORTURE = bool(os.environ.get("ROUNDSMAN_TORTURE"))
+KILLS = 200 if TORTURE else 5
 
 
+@pytest.mark.timeout(7200 if TORTURE else 300)
 async def test_killed_at_any_moment_it_keeps_what_it_said_it_kept(
     folder: Path, stock: StockGit, spool: Spool, rng: random.Random
 ) -> None:
@@ -34,6 +36,7 @@ async def test_killed_at_any_moment_it_keeps_what_it_said_it_kept(
             [sys.executable, Path(__file__).with_name("storing_process.py"), folder, str(life)],
             stdout=subprocess.PIPE,
             text=True,
+            pipesize=4096,  # it waits to be heard, so that there is no more to look at than that
         ) as process:
             assert process.stdout is not None
             for _ in range(rng.randrange(1, 150)):
