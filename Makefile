@@ -27,7 +27,7 @@ corpus: venv ## every recorded device, whole and in pieces, with pauses, misled 
 
 torture: venv ## kills, full disks, power losses: the long form (half an hour)
 	ROUNDSMAN_TORTURE=1 $(BIN)/python -m pytest -s tests/torture tests/archive/test_disks.py tests/archive/test_crashes.py \
-		tests/ledger/test_laws.py $(ARGS)
+		tests/ledger/test_laws.py tests/worker/runners/test_torture.py $(ARGS)
 
 fuzz: venv ## devices out of their minds, for ten minutes (SECONDS=60 SEED=7)
 	$(BIN)/python -m tests.worker.sessions.fuzz --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))

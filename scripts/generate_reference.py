@@ -86,6 +86,7 @@ WORKER_SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("`outbox`", settings_file.Outbox),
     ("The policy file", policy_file.PolicyFile),
     ("`commands.<name>`", policy_file.Command),
+    ("`commands.<name>.limits`", policy_file.Limits),
 )
 
 

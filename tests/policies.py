@@ -1,23 +1,26 @@
 """Policies for tests: shells are given scripts of a folder, everything else any argument."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-from roundsman.worker.policy import CommandPolicy, Policy
+from roundsman.worker.policy import CommandPolicy, OnStop, Policy
 
 INTERPRETERS = ("sh", "bash", "python3")
-ANYTHING = re.compile(".*", re.DOTALL)
+ANYTHING = "(?s:.*)"
 
 
-def policy(scripts: Path, *names: str, **more: Any) -> Policy:
-    """Allow these; `more` goes to the policy itself."""
+def policy(scripts: Path, *names: str, on_stop: OnStop = OnStop.STOP, **more: Any) -> Policy:
+    """Allow these, killed at once when stopped; `more` goes to each of them."""
     commands = {
         name: CommandPolicy(
-            executable=name,
-            scripts=scripts if name in INTERPRETERS or name.startswith("./") else None,
-            arguments=(ANYTHING,),
+            **{
+                "executable": name,
+                "scripts": scripts if name in INTERPRETERS or name.startswith("./") else None,
+                "arguments": (ANYTHING,),
+                "grace_seconds": 0.0,
+                **more,
+            }
         )
         for name in names
     }
-    return Policy(commands=commands, **more)
+    return Policy(commands=commands, on_stop=on_stop)

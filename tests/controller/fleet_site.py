@@ -175,6 +175,7 @@ class RealWorker:
     async def __aexit__(self, *_: object) -> None:
         await self.channel.stop()
         await self.running
+        await self.runner.detach()
         await self.client.__aexit__(None, None, None)
 
 

@@ -28,7 +28,7 @@ from roundsman.wire.control import (
     StopProcess,
 )
 from roundsman.wire.process import OutputChunk, Process, ProcessState
-from roundsman.worker.runners.process_group import member_of
+from roundsman.worker.runners.process_tree import member_of
 from tests.controller.fleet_site import (
     ADMINISTRATOR,
     Answer,
@@ -252,10 +252,10 @@ async def worker_process(site: FleetSite, identity: Any, folder: Path) -> subpro
     return process
 
 
-async def test_a_killed_worker_comes_back_under_its_id_and_says_what_it_cannot_know(
+async def test_a_killed_worker_comes_back_under_its_id_and_finds_its_processes_again(
     site: FleetSite, tmp_path: Path
 ) -> None:
-    """Fault 13: a worker restarts: a new id. Nothing runs as `running` for ever."""
+    """Fault 13: a worker restarts: a new id."""
     identity = await site.enrol()
     process = await worker_process(site, identity, tmp_path / "worker")
     job_id = await site.start(identity[0], "sleep", "1000")
@@ -266,12 +266,10 @@ async def test_a_killed_worker_comes_back_under_its_id_and_says_what_it_cannot_k
     assert (await site.stop(identity[0], job_id))[:2] == (500, {"error": "worker not connected"})
 
     async with RealWorker(site.served.url, identity, tmp_path / "worker", "sleep"):
-        assert await site.ended(identity[0], job_id) == {
-            "done": True,
-            "error": True,
-            "error_text": "worker restarted; how it ended is not known",
-        }
+        await site.is_connected(identity[0])
+        assert (await site.query(identity[0], job_id))["done"] is False
         assert (await site.stop(identity[0], job_id)).body == {"success": True}
+        assert (await site.query(identity[0], job_id))["error_text"] == "signal: killed"
 
 
 async def test_what_a_worker_lost_all_trace_of_is_unknown(site: FleetSite) -> None:

@@ -32,7 +32,7 @@ from roundsman.wire.control import (
 from roundsman.wire.process import ProcessState
 from roundsman.worker.control_channel import ControlChannel
 from roundsman.worker.runners.process import STOPPED_EARLY, ProcessRunner
-from roundsman.worker.runners.process_group import member_of
+from roundsman.worker.runners.process_tree import member_of
 from tests.policies import policy
 
 _decoder: msgspec.json.Decoder[ToController] = msgspec.json.Decoder(ToController)
@@ -136,6 +136,7 @@ class Worker:
         self.running.cancel()
         await asyncio.wait({self.running})
         await self.runner.close()
+        await self.runner.detach()
         await self.client.__aexit__(None, None, None)
 
 
@@ -195,7 +196,9 @@ async def test_the_end_is_told_before_the_stop_is_answered(
         end, answer = await controller.hear(), await controller.hear()
         assert isinstance(end, ProcessChanged)
         assert end.signal == "killed"
-        assert answer == StopFinished(process_id=process_id, gone=True)
+        assert isinstance(answer, StopFinished)
+        assert answer.gone
+        assert answer.proof is not None
 
 
 async def test_a_stop_that_arrives_with_its_start_wins(

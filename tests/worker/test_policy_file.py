@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from roundsman.documents.problems import ConfigurationError
-from roundsman.worker.policy import CommandPolicy, Policy
+from roundsman.wire.process import ProcessLimits
+from roundsman.worker.policy import CommandPolicy, OnStop, Policy
 from roundsman.worker.policy_file import load_policy
 
 WHOLE = """
@@ -15,7 +16,11 @@ commands:
     environment: [SITE]
     roles: [administrator]
     tags: [ams]
+    user: root
+    limits: {wall_seconds: 60, memory_bytes: 1048576}
+    grace_seconds: 0
   uptime: {}
+on_stop: stop
 """
 
 
@@ -37,9 +42,12 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     python = policy.commands["python"]
     assert python.executable == "/usr/bin/python3"
     assert python.scripts == tmp_path / "scripts"
-    assert [pattern.pattern for pattern in python.arguments] == ["[a-z0-9.-]+"]
+    assert python.arguments == ("[a-z0-9.-]+",)
     assert python.environment == frozenset({"SITE"})
     assert (python.roles, python.tags) == (frozenset({"administrator"}), frozenset({"ams"}))
+    assert python.limits == ProcessLimits(wall_seconds=60, memory_bytes=1 << 20)
+    assert (python.user, python.grace_seconds) == ("root", 0)
+    assert policy.on_stop is OnStop.STOP
     assert policy.commands["uptime"] == CommandPolicy(executable="uptime")
 
 
@@ -58,17 +66,21 @@ commands:
     script: scripts
     arguments: ['(']
     environment: [A=B, ROUNDSMAN_X]
+    user: nobody-of-this-name
+    limits: {tasks: 0}
   ./tool: {}
 """,
         )
     )
     for part in (
-        'policy.yaml:2 comands: unknown key, expected one of commands; did you mean "commands"?',
+        'comands: unknown key, expected one of commands, on_stop; did you mean "commands"?',
         "policy.yaml:5 commands.sh.script: unknown key",
         "policy.yaml:6 commands.sh.arguments[0]: not a regular expression",
         "policy.yaml:7 commands.sh.environment[0]: expected the name of a variable",
         "policy.yaml:7 commands.sh.environment[1]: expected the name of a variable",
-        'policy.yaml:8 commands."./tool": a relative path is taken from `scripts`',
+        "policy.yaml:8 commands.sh.user: no such user on this machine",
+        "policy.yaml:9 commands.sh.limits.tasks: expected a whole number from 1 to",
+        'policy.yaml:10 commands."./tool": a relative path is taken from `scripts`',
     ):
         assert part in said, said
 

@@ -1,5 +1,4 @@
 import os
-import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -170,7 +169,7 @@ def test_an_executable_of_the_scripts_folder_is_opened_there(scripts: Path) -> N
 
 
 def test_every_argument_matches_a_pattern_as_a_whole() -> None:
-    policy = sh(None, arguments=(re.compile("-[vq]"), re.compile("[a-z]+[0-9]")))
+    policy = sh(None, arguments=("-[vq]", "[a-z]+[0-9]"))
     assert allow(policy, ask(None, arguments=("-v", "edge1"))).argv == ("sh", "-v", "edge1")
     assert allow(policy, ask("edge1", arguments=("-q",))).argv == ("sh", "edge1", "-q")
     for bad in ("-vq", "edge12", "edge1\n", "x -v", ""):
@@ -194,7 +193,7 @@ def test_variables_are_taken_by_name() -> None:
 
 
 def test_what_is_too_much_is_refused() -> None:
-    policy = sh(None, arguments=(re.compile("x*"),))
+    policy = sh(None, arguments=("x*",))
     assert "longer than 131072" in reason(policy, ask(arguments=("x" * 70_000,) * 2))
     assert "longer than 262144" in reason(policy, ask(standard_input=b"x" * 262_145))
 

@@ -30,6 +30,7 @@ log = logs.get(__name__)
 
 POLICY = """\
 # What may be started on this worker: scripts of one folder, by these. No controller can change it.
+on_stop: stop
 commands:
   bash: {scripts: scripts}
   sh: {scripts: scripts}

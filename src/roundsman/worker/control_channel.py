@@ -7,7 +7,6 @@ connection may break at any moment, and nothing is lost with it.
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -77,7 +76,7 @@ class ControlChannel:
     async def run(self) -> None:
         """Stay connected, whatever happens, until stopped or cancelled.
 
-        Cancelled, it kills every process and waits for none.
+        Cancelled, it kills or leaves every process, as the policy says, and waits for none.
         """
         self._staying = asyncio.create_task(self._stay_connected(), name="control channel")
         try:
@@ -90,7 +89,7 @@ class ControlChannel:
             self._staying.result()
 
     async def stop(self) -> None:
-        """Kill every process, tell the controller how they ended, then leave."""
+        """Stop or leave every process, tell the controller how they ended, then leave."""
         await self._runner.close()
         if self._connected:
             await wait_for_event(self._runner.settled, self._clock, _FAREWELL_SECONDS)
@@ -139,15 +138,19 @@ class _Connection:
         self._runner = runner
         self._tags = tags
         self._outgoing: asyncio.Queue[ToController] = asyncio.Queue()
-        self._starts: deque[StartProcess] = deque()
-        self._stops: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[None]] = set()
         self._reads: dict[str, asyncio.Task[None]] = {}
         self._bulk = asyncio.Lock()
 
     async def serve(self) -> None:
         """Return when the connection has ended."""
         self._outgoing.put_nowait(
-            Hello(version=__version__, tags=self._tags, processes=self._runner.to_report())
+            Hello(
+                version=__version__,
+                tags=self._tags,
+                processes=self._runner.to_report(),
+                bounds=self._runner.bounds,
+            )
         )
         self._runner.on_change = self._outgoing.put_nowait
         writing = asyncio.create_task(self._write())
@@ -155,8 +158,8 @@ class _Connection:
             await self._receive()
         finally:
             self._runner.on_change = _say_nothing
-            self._starts.clear()  # a start that was not done must not be done later
-            tasks = [writing, *self._stops, *self._reads.values()]
+            # Those too: a start that was not done must not be done later.
+            tasks = [writing, *self._working, *self._reads.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -176,14 +179,14 @@ class _Connection:
         """Do what a message says, without waiting for it: the next may be a stop of the same."""
         match message:
             case StartProcess():
-                self._starts.append(message)
-                # Not now: what has arrived together is looked at together, and a stop wins.
-                asyncio.get_running_loop().call_soon(self._start_next)
+                start = asyncio.create_task(self._start(message))
+                self._working.add(start)
+                start.add_done_callback(self._working.discard)
             case StopProcess(process_id=process_id):
                 self._runner.stop_early(process_id)
-                stop = asyncio.create_task(self._stop(process_id))
-                self._stops.add(stop)
-                stop.add_done_callback(self._stops.discard)
+                stop = asyncio.create_task(self._stop(message))
+                self._working.add(stop)
+                stop.add_done_callback(self._working.discard)
             case ReadOutput(request_id=request_id):
                 read = asyncio.create_task(self._read(message))
                 self._reads[request_id] = read
@@ -194,14 +197,15 @@ class _Connection:
             case Acknowledge(process_id=process_id):
                 self._runner.acknowledge(process_id)
 
-    def _start_next(self) -> None:
-        if self._starts:
-            start = self._starts.popleft()
-            answer = self._runner.start(start)
-            self._outgoing.put_nowait(answer)
+    async def _start(self, asked: StartProcess) -> None:
+        # Not now: what has arrived together is looked at together, and a stop wins.
+        await asyncio.sleep(0)
+        self._outgoing.put_nowait(await self._runner.start(asked))
 
-    async def _stop(self, process_id: str) -> None:
-        self._outgoing.put_nowait(await self._runner.stop(process_id))
+    async def _stop(self, asked: StopProcess) -> None:
+        await asyncio.sleep(0)  # after a start that came before it
+        answer = await self._runner.stop(asked.process_id, asked.grace_seconds)
+        self._outgoing.put_nowait(answer)
 
     async def _read(self, request: ReadOutput) -> None:
         request_id = request.request_id

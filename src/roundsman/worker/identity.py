@@ -121,6 +121,13 @@ class Enrolment:
             raise RuntimeError("not enrolled yet")
         return self._identity.worker_id
 
+    @property
+    def token(self) -> Secret:
+        """The worker's own token; only after `establish`."""
+        if self._identity is None:
+            raise RuntimeError("not enrolled yet")
+        return self._identity.token
+
     async def establish(self) -> None:
         """Take up the kept identity, or enrol: for as long as it takes, saying why it does."""
         kept = load(self._settings.state)

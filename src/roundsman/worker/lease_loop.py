@@ -64,8 +64,13 @@ class LeaseLoop:
         places: Places,
         clock: Clock,
         chance: random.Random,
+        on_execution: Callable[[Execution], None] = lambda _: None,
     ) -> None:
-        """Run what the controller hands out by `runner`, into `outbox`."""
+        """Run what the controller hands out by `runner`, into `outbox`.
+
+        `on_execution` hears of each as it comes.
+        """
+        self._on_execution = on_execution
         self._settings = settings
         self._client = client
         self._runner = runner
@@ -160,6 +165,7 @@ class LeaseLoop:
             else:
                 self._hold(error.ticket, partial(self._refuse, error.ticket, error.text), group)
         else:
+            self._on_execution(execution)
             ticket = executions.ticket_of(execution)
             self._hold(ticket, partial(self._serve, ticket, execution), group)
 

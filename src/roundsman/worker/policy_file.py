@@ -1,17 +1,20 @@
 """The policy file of a worker's machine, read strictly, and only where nobody else can write it."""
 
 import os
+import pwd
 import re
 import stat
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from roundsman.documents import document
 from roundsman.documents.check import as_value
 from roundsman.documents.problems import ConfigurationError, Finding, Problem
-from roundsman.worker.policy import CommandPolicy, Policy
+from roundsman.wire.process import ProcessLimits
+from roundsman.worker.policy import CommandPolicy, OnStop, Policy
 
 OURS: Final = "ROUNDSMAN_"
 """Variables that begin so are the worker's own."""
@@ -21,6 +24,23 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
     """Base of the records of a file: a key that is not named is wrong."""
+
+
+class Limits(_Record):
+    """How far a command may go; who starts it may ask for less."""
+
+    wall_seconds: Annotated[int, Meta(ge=1, le=10**9)] | None = None
+    """From its start to its end. Default: none."""
+    idle_seconds: Annotated[int, Meta(ge=1, le=10**9)] | None = None
+    """Without a byte of output. Default: none."""
+    output_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] | None = None
+    """Of output that is kept; the rest is read and dropped. Default: 16777216 (16 MiB)."""
+    memory_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] | None = None
+    """Of the whole tree by its cgroup, else of each process. Default: none."""
+    cpu_seconds: Annotated[int, Meta(ge=1, le=10**9)] | None = None
+    """Of processor time, of each process. Default: none."""
+    tasks: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    """Processes and threads at once. Default: none."""
 
 
 class Command(_Record):
@@ -42,6 +62,12 @@ class Command(_Record):
     controller lets."""
     tags: list[str] | None = None
     """Only on workers that serve any of these tags. Default: on every worker."""
+    user: str | None = None
+    """User as whom it runs; only a worker that is root can do that. Default: the worker's own."""
+    limits: Limits | None = None
+    """How far it may go. Default: only the output is limited."""
+    grace_seconds: Annotated[int, Meta(ge=0, le=3600)] | None = None
+    """From SIGTERM to SIGKILL when it is stopped. Default: 3."""
 
 
 class PolicyFile(_Record):
@@ -49,6 +75,9 @@ class PolicyFile(_Record):
 
     commands: dict[str, Command] | None = None
     """What may run, by the name under which it is asked for. Default: nothing."""
+    on_stop: OnStop | None = None
+    """What becomes of processes when the worker is stopped: `leave` them running, to be found again
+    at its next start, or `stop` them. Default: `leave`."""
 
 
 def load_policy(file: Path) -> Policy:
@@ -65,7 +94,10 @@ def load_policy(file: Path) -> Policy:
     problems = [*_check_rights(file), *read.error(findings).problems]
     if problems:
         raise ConfigurationError(problems)
-    return Policy(commands={name: _command(name, said, file) for name, said in entries.items()})
+    return Policy(
+        commands={name: _command(name, said, file) for name, said in entries.items()},
+        on_stop=OnStop(read.says.get("on_stop") or OnStop.LEAVE),
+    )
 
 
 def _check_rights(file: Path) -> list[Problem]:
@@ -113,6 +145,15 @@ def _check(name: str, entry: Any) -> list[Finding]:
     if "/" in executable and not executable.startswith("/") and not entry.get("scripts"):
         text = "a relative path is taken from `scripts`, which is not given"
         findings.append(Finding("policy.executable", at, text))
+    if (user := entry.get("user")) is not None:
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            findings.append(Finding("policy.user", (*at, "user"), "no such user on this machine"))
+        else:
+            if os.geteuid() != 0 and pwd.getpwnam(user).pw_uid != os.geteuid():
+                text = "the worker does not run as root, and cannot become another user"
+                findings.append(Finding("policy.user", (*at, "user"), text))
     return findings
 
 
@@ -121,8 +162,11 @@ def _command(name: str, says: Any, file: Path) -> CommandPolicy:
     return CommandPolicy(
         executable=said.executable or name,
         scripts=file.absolute().parent / said.scripts if said.scripts else None,
-        arguments=tuple(re.compile(pattern) for pattern in said.arguments or ()),
+        arguments=tuple(said.arguments or ()),
         environment=frozenset(said.environment or ()),
         roles=frozenset(said.roles or ()),
         tags=frozenset(said.tags or ()),
+        user=said.user,
+        limits=ProcessLimits(**msgspec.structs.asdict(said.limits or Limits())),
+        **({} if said.grace_seconds is None else {"grace_seconds": said.grace_seconds}),
     )

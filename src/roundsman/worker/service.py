@@ -12,6 +12,8 @@ from roundsman.client import ControllerClient
 from roundsman.client.transport import parse_address
 from roundsman.clock import SystemClock
 from roundsman.config.settings import is_loopback
+from roundsman.secret import Secret
+from roundsman.wire.execution import Execution
 from roundsman.worker import identity, open_files
 from roundsman.worker.control_channel import ControlChannel
 from roundsman.worker.heartbeat import Heartbeat
@@ -22,7 +24,7 @@ from roundsman.worker.outbox import Outbox
 from roundsman.worker.places import OPEN_PER_BUSY, Places
 from roundsman.worker.policy import Policy
 from roundsman.worker.policy_file import load_policy
-from roundsman.worker.runners.device import SessionRunner
+from roundsman.worker.runners.device import SessionRunner, all_credentials
 from roundsman.worker.runners.interface import DeviceRunner
 from roundsman.worker.runners.process import ProcessRunner
 from roundsman.worker.sessions.host_keys import HostKeyStore
@@ -128,6 +130,14 @@ class WorkerService:
             clock=clock,
             chance=chance,
         )
+        processes = ProcessRunner(
+            policy,
+            folder=self._settings.state / "processes",
+            clock=clock,
+            tags=self._settings.tags,
+        )
+        await processes.open()
+        processes.mask(self._own_tokens(enrolment))
         lease_loop = LeaseLoop(
             settings=self._settings,
             client=client,
@@ -138,14 +148,8 @@ class WorkerService:
             places=Places(busy=self._settings.sessions, most_open=most_open, clock=clock),
             clock=clock,
             chance=chance,
+            on_execution=lambda execution: processes.mask(_secrets_of(execution)),
         )
-        processes = ProcessRunner(
-            policy,
-            folder=self._settings.state / "processes",
-            clock=clock,
-            tags=self._settings.tags,
-        )
-        await processes.open()
         channel = ControlChannel(
             client=client,
             worker_id=lambda: enrolment.worker_id,
@@ -155,23 +159,31 @@ class WorkerService:
             tags=self._settings.tags,
             on_refused=heartbeat.hurry,
         )
-        async with asyncio.TaskGroup() as group:
-            lasting = [
-                group.create_task(loop.run(), name=type(loop).__name__)
-                for loop in (heartbeat, uploader)
-            ]
-            group.create_task(channel.run(), name="ControlChannel")
-            leasing = group.create_task(lease_loop.run(), name="LeaseLoop")
-            await self._stopping.wait()
-            log.info("worker.stopping", held=len(leases.keys()))
-            lease_loop.stop()
-            await leasing
-            if not await wait_for_event(outbox.empty, clock, FLUSH_SECONDS):
-                log.warning("worker.left_results", count=len(outbox.entries))
-            await channel.stop()
-            for task in lasting:
-                task.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                lasting = [
+                    group.create_task(loop.run(), name=type(loop).__name__)
+                    for loop in (heartbeat, uploader)
+                ]
+                group.create_task(channel.run(), name="ControlChannel")
+                leasing = group.create_task(lease_loop.run(), name="LeaseLoop")
+                await self._stopping.wait()
+                log.info("worker.stopping", held=len(leases.keys()))
+                lease_loop.stop()
+                await leasing
+                if not await wait_for_event(outbox.empty, clock, FLUSH_SECONDS):
+                    log.warning("worker.left_results", count=len(outbox.entries))
+                await channel.stop()
+                for task in lasting:
+                    task.cancel()
+        finally:
+            await processes.detach()
         log.info("worker.stopped")
+
+    def _own_tokens(self, enrolment: Enrolment) -> Iterator[Secret]:
+        yield enrolment.token
+        if self._settings.token is not None:
+            yield self._settings.token
 
     async def _establish(self, enrolment: Enrolment) -> bool:
         """Enrol if need be; false when told to stop before that succeeded."""
@@ -186,6 +198,18 @@ class WorkerService:
         if enrolling.done():
             enrolling.result()
         return enrolling.done()
+
+
+def _secrets_of(execution: Execution) -> Iterator[Secret]:
+    for credentials in all_credentials(execution.device):
+        for secret in (
+            credentials.password,
+            credentials.private_key,
+            credentials.passphrase,
+            credentials.enable,
+        ):
+            if secret:
+                yield secret
 
 
 async def run_until_signalled(service: WorkerService) -> None:

@@ -105,7 +105,7 @@ class SessionRunner:
         keeper = Keeper(
             title,
             _read_scrubbers(job, title),
-            _all_credentials(device),
+            all_credentials(device),
             self._threads.of(job.name),
             detected_secrets=job.detected_secrets,
         )
@@ -354,7 +354,7 @@ class _Session:
             )
 
 
-def _all_credentials(device: Device) -> Iterator[Credentials]:
+def all_credentials(device: Device) -> Iterator[Credentials]:
     """Everything that is shown on the way to the device and by it."""
     for host in (device, *device.jump_hosts):
         yield from host.all_credentials

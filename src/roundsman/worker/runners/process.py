@@ -1,186 +1,214 @@
-"""Starts, watches and stops commands on this worker.
+"""Commands on demand, as the worker sees them: asked for here, run by its keeper.
 
-A process has ended when its leader has: its state is then told, and kept on disk until the
-controller acknowledges it. Whoever of its group lives on (a script's background children) keeps
-being read, and a stop still ends them.
+What runs belongs to the keeper, a process that outlives this one. What is known here is a copy of
+what the keeper says; the output is read from the disk.
 """
 
 import asyncio
-import contextlib
-import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
-import msgspec
-
-from roundsman import logs
+from roundsman import __version__, logs
 from roundsman.clock import Clock
 from roundsman.errors import NotFoundError
-from roundsman.wire.control import ProcessChanged, StartProcess, StopFinished
-from roundsman.wire.process import OutputChunk, ProcessLimits, ProcessState
-from roundsman.worker.policy import Policy
-from roundsman.worker.runners import process_group, process_leftovers
-from roundsman.worker.runners.process_group import Exit, GroupReaper
+from roundsman.secret import Secret
+from roundsman.wire.control import Bound, ProcessChanged, StartProcess, StopFinished
+from roundsman.wire.process import OutputChunk, ProcessState
+from roundsman.worker.policy import OnStop, Policy
+from roundsman.worker.runners import process_link
+from roundsman.worker.runners.process_link import KeeperLink
+from roundsman.worker.runners.process_masking import MOST_SECRETS
+from roundsman.worker.runners.process_messages import (
+    Acknowledge,
+    Changed,
+    Configure,
+    Grew,
+    Mask,
+    Start,
+    State,
+    Stop,
+    Stopped,
+    ToRunner,
+    Watch,
+)
 from roundsman.worker.runners.process_output import OutputFile
-from roundsman.worker.runners.process_policy import ProcessRefusedError, allowed
-from roundsman.worker.runners.process_records import ProcessRecord, ProcessRecords
-from roundsman.worker.runners.process_running import Process
 
 log = logs.get(__name__)
 
 JOB_NOT_FOUND: Final = "job not found"
-RESTARTED: Final = "worker restarted; how it ended is not known"
 STOPPED_EARLY: Final = "stopped before it was started"
+STOPPING: Final = "this worker is stopping"
 
-_MAX_RUNNING: Final = 1000  # each takes four descriptors here, and a line in the first message
-_KEEP_ENDED: Final = 1000  # ended processes whose output can still be read
-_KEEP_ENDED_SECONDS: Final = 7 * 86400.0
-_TIDY_SECONDS: Final = 3600.0
+_Stopping = tuple[KeeperLink, "asyncio.Future[StopFinished | None]"]
+
 _REMEMBER_STOPS: Final = 1000
+_MESSAGE_BYTES: Final = 512 * 1024  # half of what the channel's messages may have
 
 
 class ProcessRunner:
-    """Every process of this worker, running or remembered.
+    """Every process of this worker that runs, or whose end the controller does not keep yet.
 
     `on_change` hears of each end, in order; the control channel sets it.
     """
 
     def __init__(
-        self,
-        policy: Policy,
-        *,
-        folder: Path,
-        clock: Clock,
-        tags: tuple[str, ...] = (),
-        keep_ended: int = _KEEP_ENDED,
-        keep_ended_seconds: float = _KEEP_ENDED_SECONDS,
+        self, policy: Policy, *, folder: Path, clock: Clock, tags: tuple[str, ...] = ()
     ) -> None:
-        """Keep records and outputs in `folder`, this worker's alone.
+        """Start what `policy` allows on a worker that serves `tags`.
 
-        `tags` are those that this worker serves.
-
-        Of ended processes the newest `keep_ended` stay readable, for `keep_ended_seconds`; those
-        whose end the controller has not acknowledged are kept until it has.
+        Records and outputs are in `folder`, this worker's alone, and the keeper's socket beside it.
         """
-        self._policy = policy
-        self._tags = tags
-        self._records = ProcessRecords(folder)
+        self._configure = Configure(policy=policy, tags=tags)
+        self._folder = folder.absolute()
         self._clock = clock
-        self._keep_ended = keep_ended
-        self._keep_ended_seconds = keep_ended_seconds
-        self._boot_id = process_leftovers.boot_id()
-        self._processes: dict[str, Process] = {}
-        self._running: set[str] = set()
-        self._unacknowledged: dict[str, None] = {}  # running ones too; old first
-        self._forgettable: OrderedDict[str, None] = OrderedDict()  # ended, acknowledged; old first
+        self._links: dict[KeeperLink, None] = {}
+        self._newest: KeeperLink | None = None
+        self._open: dict[str, ProcessChanged] = {}  # by id, old first
+        self._unacknowledged: set[str] = set()
+        self._of: dict[str, KeeperLink] = {}
+        self._secrets: OrderedDict[Secret, None] = OrderedDict()
+        self._starting: dict[str, asyncio.Future[ProcessChanged]] = {}
+        self._stopping: dict[str, list[_Stopping]] = {}
+        self._reading: dict[str, list[asyncio.Future[None]]] = {}
+        self._outputs: WeakValueDictionary[str, OutputFile] = WeakValueDictionary()
         self._stopped_early: OrderedDict[str, None] = OrderedDict()
-        self._reaper = GroupReaper()
-        self._tidying: asyncio.TimerHandle | None = None
         self._closing = False
+        self._launching = asyncio.Lock()
+        self._relaunching: asyncio.Task[None] | None = None
         self.on_change: Callable[[ProcessChanged], None] = lambda _: None
         self.settled = asyncio.Event()
-        """Set while nothing runs and every end is acknowledged."""
+        """Set while every end is acknowledged."""
         self.settled.set()
 
     async def open(self) -> None:
-        """Take up what an earlier life of this worker left; kill its groups where proven so."""
-        everybody = process_group.members()
-        for record in sorted(self._records.load(), key=lambda record: record.change.at):
-            left: tuple[int, ...] = ()
-            if process_leftovers.has_leftovers(record, everybody):
-                left = await process_leftovers.kill_leftovers(record)
-            settled = record
-            if record.change.state is ProcessState.RUNNING:
-                settled = self._give_up(record, left)
-            process_id = record.change.process_id
-            output = OutputFile.reopen(self._records.output_path(process_id))
-            process = self._processes[process_id] = Process(settled, output)
-            process.ended.set()
-            if settled.acknowledged:
-                self._forgettable[process_id] = None
-            else:
-                self._expect(process_id)
-        self._tidy()
+        """Find the keeper that an earlier life of this worker had, or start one where needed."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for link in await process_link.find(self._folder.parent, self._configure):
+            self._take_up(link)
+            if link.state.version == __version__:
+                self._newest = link
+        wanted = self._configure.policy.commands or any(self._folder.iterdir())
+        if self._newest is None and wanted:
+            await self._launch()
 
-    def kill(self) -> None:
-        """Kill every group and refuse new ones; waits for nothing."""
-        self._closing = True
-        for process in self._processes.values():
-            if process.group is not None:
-                process.group.kill()
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """What the machine gives processes, and what it lacks; nothing without a keeper."""
+        return () if self._newest is None else self._newest.state.bounds
 
     async def close(self) -> None:
-        """Kill every group, wait until they are gone, and refuse new ones."""
+        """Refuse new ones; stop those that run or leave them, as the policy says."""
         self._closing = True
-        alive = [key for key, process in self._processes.items() if process.alive]
-        for answer in await asyncio.gather(*(self.stop(process_id) for process_id in alive)):
-            if not answer.gone:
-                log.error("process.left", process_id=answer.process_id, left=answer.left)
-        if self._tidying is not None:
-            self._tidying.cancel()
-        self._reaper.close()
-        for process in self._processes.values():
-            process.close()
+        if self._configure.policy.on_stop is OnStop.STOP:
+            running = [key for key, change in self._open.items() if _runs(change)]
+            for answer in await asyncio.gather(*map(self.stop, running)):
+                if not answer.gone:
+                    log.error("process.left", process_id=answer.process_id, left=answer.left)
 
-    def start(self, asked: StartProcess) -> ProcessChanged:
+    def kill(self) -> None:
+        """As `close`, at once, waiting for nothing."""
+        self._closing = True
+        if self._configure.policy.on_stop is OnStop.STOP:
+            for process_id, change in self._open.items():
+                if _runs(change):
+                    self._of[process_id].send(Stop(process_id=process_id, grace_seconds=0))
+
+    async def detach(self) -> None:
+        """Let go of the keeper. It goes on as long as it has processes."""
+        self._closing = True
+        if self._relaunching is not None:
+            self._relaunching.cancel()
+        for link in list(self._links):
+            await link.close()
+        self._links.clear()
+        self._newest = None
+
+    def mask(self, secrets: Iterable[Secret]) -> None:
+        """Have these hidden in all outputs from now on."""
+        new = tuple(secret for secret in secrets if secret not in self._secrets)
+        if not new:
+            return
+        self._secrets.update(dict.fromkeys(new))
+        while len(self._secrets) > MOST_SECRETS:
+            self._secrets.popitem(last=False)
+        for link in self._links:
+            link.send(Mask(secrets=new))
+
+    async def start(self, asked: StartProcess) -> ProcessChanged:
         """Start a command, or refuse it; answers its state. Known already: as it stands."""
         process_id = asked.process_id
-        known = self._processes.get(process_id)
-        if known is not None:
-            return known.change
-        try:
-            self._check_time(asked)
-            return self._start(process_id, asked)
-        except ProcessRefusedError as refusal:
-            return self._refuse(process_id, refusal.text)
-        except OSError as error:
-            return self._refuse(process_id, f"this worker cannot start it: {error.strerror}")
+        if (known := self._open.get(process_id)) is not None:
+            return known
+        if process_id in self._stopped_early:
+            return self._refuse(process_id, STOPPED_EARLY)
+        if self._closing:
+            return self._refuse(process_id, STOPPING)
+        if not self._configure.policy.commands:
+            return self._refuse(process_id, f"command not allowed: {asked.command}")
+        if self._newest is None:
+            try:
+                await self._launch()
+            except OSError as error:
+                return self._refuse(process_id, f"this worker cannot start it: {error.strerror}")
+        link = self._newest
+        if link is None or process_id in self._stopped_early:
+            return self._refuse(process_id, STOPPED_EARLY if link else STOPPING)
+        future = self._starting.get(process_id)
+        if future is None:
+            future = self._starting[process_id] = asyncio.get_running_loop().create_future()
+            self._of[process_id] = link
+            link.send(Start(asked=asked))
+        return await asyncio.shield(future)
 
     def stop_early(self, process_id: str) -> None:
         """A stop is on its way: if the start is not done by now, it never will be."""
-        if process_id not in self._processes:
+        if process_id not in self._of:
             self._stopped_early[process_id] = None
             while len(self._stopped_early) > _REMEMBER_STOPS:
                 self._stopped_early.popitem(last=False)
 
-    async def stop(self, process_id: str) -> StopFinished:
-        """Kill the whole group at once; answers when it is gone, or who is left after a while.
+    async def stop(self, process_id: str, grace_seconds: float | None = None) -> StopFinished:
+        """End it with all that it started; answers what is proven, or who is left after a while.
 
         Its end is told before this answers. An ended process is stopped again: somebody of its
-        group may be left.
+        tree may be left.
         """
-        process = self._processes.get(process_id)
-        if process is None:
+        if self._open.get(process_id) is not None and process_id not in self._of:
+            return StopFinished(process_id=process_id, gone=True)  # it was refused here
+        answer: StopFinished | None = None
+        while answer is None:  # again, when the keeper has gone meanwhile
+            if self._relaunching is not None:
+                await asyncio.wait({self._relaunching})
+            link = self._of.get(process_id, self._newest)
+            if link is None:
+                return StopFinished(process_id=process_id, gone=False, error=JOB_NOT_FOUND)
+            future: asyncio.Future[StopFinished | None] = asyncio.get_running_loop().create_future()
+            self._stopping.setdefault(process_id, []).append((link, future))
+            link.send(Stop(process_id=process_id, grace_seconds=grace_seconds))
+            answer = await future
+        if answer.error is not None:
             self.stop_early(process_id)
-            return StopFinished(process_id=process_id, gone=False, error=JOB_NOT_FOUND)
-        left: tuple[int, ...] = ()
-        if process.group is not None:
-            left = await process.kill(process.group, self._reaper.hurry)
-        elif process.change.state is not ProcessState.REFUSED:
-            left = await process_leftovers.kill_leftovers(process.record)
-        return StopFinished(process_id=process_id, gone=not left, left=left)
+        return answer
 
     def acknowledge(self, process_id: str) -> None:
         """The controller keeps how it ended."""
-        process = self._processes.get(process_id)
-        if process is None or not process.ended.is_set() or process.record.acknowledged:
+        change = self._open.get(process_id)
+        if change is None or _runs(change):
             return
-        del self._unacknowledged[process_id]
+        del self._open[process_id]
+        self._unacknowledged.discard(process_id)
         if not self._unacknowledged:
             self.settled.set()
-        if process.change.state is ProcessState.REFUSED:
-            del self._processes[process_id]
-            return
-        process.record = msgspec.structs.replace(process.record, acknowledged=True)
-        self._note(process.record)
-        self._forgettable[process_id] = None
-        self._forget_old()
+        link = self._of.pop(process_id, None)
+        if link is not None:
+            link.send(Acknowledge(process_id=process_id))
 
     def to_report(self) -> tuple[ProcessChanged, ...]:
         """The states of all that run, and every end that is not acknowledged."""
-        return tuple(self._processes[process_id].change for process_id in self._unacknowledged)
+        return tuple(self._open.values())
 
     def read(
         self, process_id: str, *, after: int = 0, follow: bool = False
@@ -189,147 +217,141 @@ class ProcessRunner:
 
         Raises `NotFoundError` for a process that is not, or no longer, known.
         """
-        process = self._processes.get(process_id)
-        if process is None:
+        folder = self._folder / process_id
+        if "/" in process_id or process_id in ("", "..") or not (folder / "record").exists():
             raise NotFoundError(JOB_NOT_FOUND)
-        return process.read(after=after, follow=follow)
+        return self._read(process_id, folder / "output", after=after, follow=follow)
 
-    def _check_time(self, asked: StartProcess) -> None:
-        late = 0.0 if asked.not_after is None else self._clock.now() - asked.not_after
-        if late > 0:
-            raise ProcessRefusedError(f"it came {late:.1f} seconds after its time to live")
+    async def _read(
+        self, process_id: str, path: Path, *, after: int, follow: bool
+    ) -> AsyncIterator[tuple[OutputChunk, ...]]:
+        output = self._outputs.get(process_id)
+        if output is None:
+            output = self._outputs[process_id] = OutputFile.reopen(path)
+        while True:
+            running = self._running(process_id)
+            output.refresh()
+            while chunks := output.read(after, max_message_bytes=_MESSAGE_BYTES):
+                after = chunks[-1].number
+                yield chunks
+                output.refresh()
+            if not running or not follow:
+                return
+            if self._running(process_id):
+                await self._growth(process_id, output.size)
 
-    def _start(self, process_id: str, asked: StartProcess) -> ProcessChanged:
-        if process_id in self._stopped_early:
-            raise ProcessRefusedError(STOPPED_EARLY)
-        if self._closing:
-            raise ProcessRefusedError("this worker is stopping")
-        if len(self._running) >= _MAX_RUNNING:
-            raise ProcessRefusedError(f"this worker runs {_MAX_RUNNING} processes already")
-        _check_id(process_id)
-        _check_taken(asked)
-        running = ProcessChanged(
-            process_id=process_id, state=ProcessState.RUNNING, at=self._clock.now()
-        )
-        record = ProcessRecord(change=running, boot_id=self._boot_id)
-        # Written before the start, so that there is no moment in which it runs and is not known.
-        self._records.create(process_id)
+    def _running(self, process_id: str) -> bool:
+        change = self._open.get(process_id)
+        return change is not None and _runs(change)
+
+    async def _growth(self, process_id: str, size: int) -> None:
+        future = asyncio.get_running_loop().create_future()
+        waiting = self._reading.setdefault(process_id, [])
+        waiting.append(future)
+        if len(waiting) == 1:
+            self._of[process_id].send(Watch(process_id=process_id, size=size))
+        await future
+
+    # what the keeper says
+
+    async def _launch(self) -> None:
+        async with self._launching:
+            if self._newest is None and not self._closing:
+                link = await process_link.launch(self._folder.parent, self._folder, self._configure)
+                self._take_up(link)
+                self._newest = link
+
+    async def _launch_again(self) -> None:
         try:
-            self._records.write(record)
-            with allowed(self._policy, asked, tags=self._tags) as command:
-                group, pipes = process_group.start(process_id, command, asked.standard_input)
-        except (ProcessRefusedError, OSError):
-            self._records.remove(process_id)
-            raise
-        record = msgspec.structs.replace(
-            record, pid=group.pid, start_ticks=process_group.start_ticks(group.pid)
+            await self._launch()
+        except OSError as error:
+            log.error("keeper.not_started", reason=error.strerror)  # the next start tries again
+
+    def _take_up(self, link: KeeperLink) -> None:
+        self._links[link] = None
+        if self._secrets:
+            link.send(Mask(secrets=tuple(self._secrets)))
+        for bound in link.state.bounds:
+            if not bound.given:
+                log.warning("process.bound_lacking", bound=bound.name, how=bound.how)
+        for change in link.state.open:
+            known = self._open.get(change.process_id)
+            self._of[change.process_id] = link
+            self._note(change)
+            if known is not None and known != change:
+                self.on_change(change)
+        link.receive(self._take, lambda: self._lost(link))
+
+    def _take(self, message: ToRunner) -> None:
+        match message:
+            case Changed(change=change):
+                self._changed(change)
+            case Stopped(answer=answer):
+                for _, future in self._stopping.pop(answer.process_id, ()):
+                    if not future.done():
+                        future.set_result(answer)
+            case Grew(process_id=process_id):
+                self._wake(process_id)
+            case State():
+                pass  # only the first message is one
+
+    def _changed(self, change: ProcessChanged) -> None:
+        process_id = change.process_id
+        self._note(change)
+        log.info(
+            f"process.{change.state}",
+            process_id=process_id,
+            exit_status=change.exit_status,
+            signal=change.signal,
+            error=change.error,
+            cause=change.cause,
         )
-        self._note(record)
-        output = OutputFile(
-            self._records.output_path(process_id), limit_bytes=self._policy.output_limit_bytes
-        )
-        process = self._processes[process_id] = Process(record, output)
-        self._expect(process_id)
-        self._running.add(process_id)
-        process.watch(group, pipes, self._clock, self._leader_ended)
-        log.info("process.started", process_id=process_id, pid=group.pid)
-        return running
+        starting = self._starting.pop(process_id, None)
+        if starting is not None and not starting.done():
+            starting.set_result(change)
+        elif not _runs(change):
+            self.on_change(change)
+
+    def _lost(self, link: KeeperLink) -> None:
+        """The keeper has gone: start another, which says what became of its processes."""
+        self._links.pop(link, None)
+        if self._newest is link:
+            self._newest = None
+        for process_id, waiting in list(self._stopping.items()):
+            self._stopping[process_id] = [one for one in waiting if one[0] is not link]
+            for asked, future in waiting:
+                if asked is link and not future.done():
+                    future.set_result(None)
+        for process_id, starting in list(self._starting.items()):
+            if self._of.get(process_id) is link and not starting.done():
+                del self._starting[process_id]
+                starting.set_result(self._refuse(process_id, "its keeper has gone"))
+        self._of = {key: other for key, other in self._of.items() if other is not link}
+        if not self._closing:
+            log.error("keeper.lost")
+            self._relaunching = asyncio.create_task(self._launch_again(), name="keeper again")
 
     def _refuse(self, process_id: str, reason: str) -> ProcessChanged:
         log.info("process.refused", process_id=process_id, reason=reason)
         change = ProcessChanged(
             process_id=process_id, state=ProcessState.REFUSED, at=self._clock.now(), error=reason
         )
-        # Held in memory only, until the controller has heard it: there is nothing to look after.
-        process = Process(ProcessRecord(change=change), OutputFile(Path(), limit_bytes=0))
-        process.ended.set()
-        self._processes[process_id] = process
-        self._expect(process_id)
+        self._of.pop(process_id, None)
+        self._note(change)
         return change
 
-    def _expect(self, process_id: str) -> None:
-        """Its end is to be acknowledged."""
-        self._unacknowledged[process_id] = None
-        self.settled.clear()
+    def _note(self, change: ProcessChanged) -> None:
+        self._open[change.process_id] = change
+        if not _runs(change):
+            self._unacknowledged.add(change.process_id)
+            self.settled.clear()
+            self._wake(change.process_id)
 
-    def _leader_ended(self, process: Process, exit_: Exit) -> None:
-        change = ProcessChanged(
-            process_id=process.change.process_id,
-            state=ProcessState.ENDED,
-            at=self._clock.now(),
-            exit_status=exit_.status,
-            signal=exit_.signal,
-        )
-        self._running.discard(change.process_id)
-        process.end(change=change)
-        self._note(process.record)
-        if process.group is not None:
-            self._reaper.add(process.group)
-        log.info(
-            "process.ended",
-            process_id=change.process_id,
-            exit_status=exit_.status,
-            signal=exit_.signal,
-        )
-        self.on_change(change)
-
-    def _give_up(self, record: ProcessRecord, left: tuple[int, ...]) -> ProcessRecord:
-        """Settle a process that ran when the worker ended without a word."""
-        error = RESTARTED
-        if left:
-            error += f"; still there: {', '.join(map(str, left))}"
-        log.warning("process.unknown", process_id=record.change.process_id, left=left)
-        change = ProcessChanged(
-            process_id=record.change.process_id,
-            state=ProcessState.UNKNOWN,
-            at=self._clock.now(),
-            error=error,
-        )
-        given_up = msgspec.structs.replace(record, change=change)
-        self._note(given_up)
-        return given_up
-
-    def _note(self, record: ProcessRecord) -> None:
-        """Write a record down; a disk that cannot take it must not keep the process from going on.
-
-        After a restart such a process would be reported by the record before: as unknown.
-        """
-        try:
-            self._records.write(record)
-        except OSError as error:
-            log.error(
-                "process.record_lost",
-                process_id=record.change.process_id,
-                reason=error.strerror,
-            )
-
-    def _tidy(self) -> None:
-        self._forget_old()
-        self._tidying = asyncio.get_running_loop().call_later(_TIDY_SECONDS, self._tidy)
-
-    def _forget_old(self) -> None:
-        too_old = self._clock.now() - self._keep_ended_seconds
-        for process_id in list(self._forgettable):
-            process = self._processes[process_id]
-            surplus = len(self._forgettable) > self._keep_ended
-            if not surplus and process.change.at >= too_old:
-                return
-            if not process.alive:  # else somebody of it lives on: a stop must still find them
-                del self._forgettable[process_id]
-                del self._processes[process_id]
-                self._records.remove(process_id)
+    def _wake(self, process_id: str) -> None:
+        for future in self._reading.pop(process_id, ()):
+            if not future.done():
+                future.set_result(None)
 
 
-def _check_taken(asked: StartProcess) -> None:
-    if asked.secret_environment:
-        raise ProcessRefusedError("this worker does not take secret variables")
-    if asked.limits != ProcessLimits():
-        raise ProcessRefusedError("this worker does not take limits")
-
-
-def _check_id(process_id: str) -> None:
-    """The id names a folder: only a UUID in its usual form may."""
-    with contextlib.suppress(ValueError):
-        if str(uuid.UUID(process_id)) == process_id:
-            return
-    raise ProcessRefusedError(f"not a process id: {process_id}")
+def _runs(change: ProcessChanged) -> bool:
+    return change.state is ProcessState.RUNNING

@@ -46,17 +46,27 @@ class OutputFile:
         """The output of a process of an earlier life of this worker, up to a frame cut short."""
         output = cls(path, limit_bytes=0)
         output.cut = True
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        output.refresh()
+        return output
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file, as far as they are known here."""
+        return self._size
+
+    def refresh(self) -> None:
+        """Take note of what its writer has appended since."""
+        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
             total = os.fstat(file.fileno()).st_size
+            file.seek(self._size)
             while header := _read_header(file):
                 number, length = header[0], header[3]
-                end = output._size + _HEADER.size + length
+                end = self._size + _HEADER.size + length
                 if end > total:
                     break
-                output._mark(number)
-                output._size, output.last_number = end, number
+                self._mark(number)
+                self._size, self.last_number = end, number
                 file.seek(length, os.SEEK_CUR)
-        return output
 
     def append(self, stream: int, at: float, data: bytes) -> None:
         """Keep a chunk, or what of it still fits; beyond the limit a remark, then nothing more."""

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import pwd
+import re
 import shutil
 import stat
 from collections.abc import Collection, Iterator
@@ -12,8 +14,10 @@ import msgspec
 
 from roundsman.errors import RoundsmanError
 from roundsman.wire.control import MAX_INPUT_BYTES, StartProcess
+from roundsman.wire.process import ProcessLimits
 from roundsman.worker.policy import CommandPolicy, Policy
 from roundsman.worker.runners.beneath import LeavesFolderError, open_beneath
+from roundsman.worker.runners.process_spawn import User
 
 # The search path of commands, and what they find in their environment. Fixed, so that what
 # runs depends on the policy alone and not on the shell from which the worker was started.
@@ -42,6 +46,10 @@ class AllowedCommand(msgspec.Struct, frozen=True, kw_only=True):
     """Variables beside those that the worker sets."""
     secrets: tuple[str, ...] = ()
     """Values that are masked in the output."""
+    limits: ProcessLimits = ProcessLimits()
+    """Of the policy's and those asked for, the lower ones."""
+    user: User | None = None
+    """Whom it runs as; none: as the worker."""
     descriptors: tuple[int, ...] = ()
     """What it inherits beside its standard streams: the files that were checked."""
 
@@ -71,8 +79,32 @@ def allowed(
             folder=str(command.scripts or "/"),
             environment=given,
             secrets=tuple(secret.reveal() for secret in asked.secret_environment.values()),
+            limits=_lower(command.limits, asked.limits),
+            user=None if command.user is None else _user(command.user),
             descriptors=tuple(files.descriptors),
         )
+
+
+def _lower(one: ProcessLimits, other: ProcessLimits) -> ProcessLimits:
+    lower = {}
+    for name in ProcessLimits.__struct_fields__:
+        said = [value for limits in (one, other) if (value := getattr(limits, name)) is not None]
+        lower[name] = min(said, default=None)
+    return ProcessLimits(**lower)
+
+
+def _user(name: str) -> User:
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        raise ProcessRefusedError(f"no such user on this machine: {name}") from None
+    return User(
+        name=name,
+        home=user.pw_dir,
+        uid=user.pw_uid,
+        gid=user.pw_gid,
+        groups=tuple(os.getgrouplist(name, user.pw_gid)),
+    )
 
 
 def _check_who(command: CommandPolicy, asked: StartProcess, tags: Collection[str]) -> None:
@@ -106,7 +138,7 @@ def _checked(command: CommandPolicy, name: str, arguments: tuple[str, ...]) -> t
     for argument in arguments:
         if "\0" in argument:
             raise ProcessRefusedError("an argument contains a NUL byte")
-        if not any(pattern.fullmatch(argument) for pattern in command.arguments):
+        if not any(re.fullmatch(pattern, argument) for pattern in command.arguments):
             raise ProcessRefusedError(f"{name} does not take the argument {argument}")
     return arguments
 

@@ -27,6 +27,12 @@ class ProcessRecord(msgspec.Struct, frozen=True, kw_only=True):
     """When the leader started, in clock ticks since boot."""
     boot_id: str = ""
     """In which life of the machine; process ids of another one mean nothing."""
+    keeper: tuple[int, int] = (0, 0)
+    """Process id and start of the keeper that has it."""
+    cgroup: str = ""
+    """Folder of its cgroup; empty where it has none."""
+    temporary: str = ""
+    """Its folder for temporary files."""
 
 
 _encoder = msgspec.json.Encoder()

@@ -1,28 +1,28 @@
-"""One process in memory.
+"""One process in its keeper's memory.
 
-Its group and pipes while it runs, its state and output for as long as it is remembered.
+Its tree and pipes while it runs, its state and output for as long as it is remembered.
 """
 
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+import signal
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from roundsman.clock import Clock
 from roundsman.wire.control import ProcessChanged
-from roundsman.wire.process import OutputChunk
-from roundsman.worker.runners import process_group
-from roundsman.worker.runners.process_group import Exit, ProcessGroup
+from roundsman.wire.process import ProcessLimits, StopProof
+from roundsman.worker.runners.process_masking import Masker, Secrets
 from roundsman.worker.runners.process_output import STDERR, STDOUT, OutputFile
 from roundsman.worker.runners.process_records import ProcessRecord
+from roundsman.worker.runners.process_tree import Exit, ProcessTree, TreeReaper, members
 
-_STOP_SECONDS: Final = 5.0  # SIGKILL takes milliseconds, but for what hangs in the kernel
+_KILL_SECONDS: Final = 5.0  # SIGKILL takes milliseconds, but for what hangs in the kernel
 _READ_BYTES: Final = 65536  # what a pipe holds
 _DRAIN_READS: Final = 16  # a pipe's whole content, in whatever pieces, once the leader has ended
-_MESSAGE_BYTES: Final = 512 * 1024  # half of what the channel's messages may have
 
 
 class Process:
@@ -32,10 +32,17 @@ class Process:
         """Remember it; `watch` makes it a running one."""
         self.record = record
         self.ended = asyncio.Event()
-        self.group: ProcessGroup | None = None
-        self._output = output
-        self._pipes: dict[int, int] = {}  # descriptor to stream
-        self._waiting: list[asyncio.Future[None]] = []
+        self.tree: ProcessTree | None = None
+        self.on_growth: Callable[[], None] | None = None
+        """Called once when there is more output, or none will come."""
+        self.output = output
+        self.written_at = 0.0
+        """When it last wrote something, by the event loop's clock."""
+        self.grace_seconds = 0.0
+        self.limits = ProcessLimits()
+        self.cause: str | None = None
+        """Which limit ended it."""
+        self._pipes: dict[int, tuple[int, Masker]] = {}  # descriptor to stream
 
     @property
     def change(self) -> ProcessChanged:
@@ -44,8 +51,17 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether anybody of its group may still be there."""
-        return self.group is not None and not self.group.gone.is_set()
+        """Whether anybody of its tree may still be there."""
+        return self.tree is not None and not self.tree.gone.is_set()
+
+    def cause_of(self, exit_: Exit) -> str | None:
+        """Which of the limits that the kernel holds ended it so; none: none of them."""
+        if exit_.number == signal.SIGXCPU and self.limits.cpu_seconds is not None:
+            return f"took more than {self.limits.cpu_seconds} seconds of processor time"
+        cgroup = self.tree.cgroup if self.tree is not None else None
+        if self.limits.memory_bytes is not None and cgroup is not None and cgroup.was_too_large():
+            return f"used more than {self.limits.memory_bytes} bytes of memory"
+        return None
 
     def end(self, **changes: object) -> None:
         """Take its last state."""
@@ -57,21 +73,23 @@ class Process:
 
     def watch(
         self,
-        group: ProcessGroup,
+        tree: ProcessTree,
         pipes: tuple[int, int],
         clock: Clock,
+        secrets: tuple[Secrets, ...],
         on_end: Callable[["Process", Exit], None],
     ) -> None:
         """Read both pipes from now on; call `on_end` once the leader ended and they are drained."""
         loop = asyncio.get_running_loop()
-        self.group = group
-        self._pipes = {pipes[0]: STDOUT, pipes[1]: STDERR}
-        for descriptor in self._pipes:
+        self.tree = tree
+        self.written_at = loop.time()
+        for descriptor, stream in zip(pipes, (STDOUT, STDERR), strict=True):
+            self._pipes[descriptor] = (stream, Masker(*secrets))
             loop.add_reader(descriptor, self._read_pipe, clock, descriptor)
-        pidfd = os.pidfd_open(group.pid)  # readable once the leader has ended
+        pidfd = os.pidfd_open(tree.pid)  # readable once the leader has ended
 
         def leader_ended() -> None:
-            if (exit_ := group.exit()) is None:
+            if (exit_ := tree.exit()) is None:
                 return
             loop.remove_reader(pidfd)
             os.close(pidfd)
@@ -83,7 +101,7 @@ class Process:
     def close(self) -> None:
         """Read no more; whoever still writes gets a broken pipe."""
         for descriptor in list(self._pipes):
-            self._close_pipe(descriptor)
+            self._close_pipe(descriptor, 0.0)
 
     def _read_pipe(self, clock: Clock, descriptor: int) -> bool:
         """Keep what is there to read; answers whether there may be more."""
@@ -92,11 +110,18 @@ class Process:
         except BlockingIOError:
             return False
         if not data:
-            self._close_pipe(descriptor)
+            self._close_pipe(descriptor, clock.now())
             return False
-        self._output.append(self._pipes[descriptor], clock.now(), data)
-        self._notify()
+        self.written_at = asyncio.get_running_loop().time()
+        if not self.output.cut:
+            stream, masker = self._pipes[descriptor]
+            self._keep(stream, clock.now(), masker.feed(data))
         return True
+
+    def _keep(self, stream: int, at: float, data: bytes) -> None:
+        if data:
+            self.output.append(stream, at, data)
+            self._notify()
 
     def _drain(self, clock: Clock) -> None:
         """Take what the leader left in the pipes; bounded, since others may go on writing."""
@@ -105,52 +130,35 @@ class Process:
                 if not self._read_pipe(clock, descriptor):
                     break
 
-    def _close_pipe(self, descriptor: int) -> None:
+    def _close_pipe(self, descriptor: int, at: float) -> None:
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
-        del self._pipes[descriptor]
+        stream, masker = self._pipes.pop(descriptor)
+        self._keep(stream, at, masker.end())
         if not self._pipes:
-            self._output.close()
+            self.output.close()
+
+    def _notify(self) -> None:
+        if self.on_growth is not None:
+            on_growth, self.on_growth = self.on_growth, None
+            on_growth()
 
     # stopping
 
-    async def kill(self, group: ProcessGroup, hurry: Callable[[], None]) -> tuple[int, ...]:
-        """Kill the group and wait until it is gone; answers who is left of it after a while.
+    async def stop(self, tree: ProcessTree, grace_seconds: float, reaper: TreeReaper) -> StopProof:
+        """End its whole tree: SIGTERM, after a while SIGKILL; answers what is seen then."""
+        if grace_seconds > 0 and not tree.killed and not tree.gone.is_set():
+            tree.terminate(members())
+            reaper.hurry(tree)
+            await self._gone_within(tree, grace_seconds)
+        if not tree.gone.is_set():
+            tree.kill()
+            reaper.hurry(tree)
+            await self._gone_within(tree, _KILL_SECONDS)
+        return tree.proof or tree.proven(members())
 
-        `hurry` is called when its leader has ended already, so that nobody else would look soon.
-        """
-        group.kill()
-        if self.ended.is_set():
-            hurry()
+    async def _gone_within(self, tree: ProcessTree, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self.ended.wait()
-                await group.gone.wait()
-            return ()
-        return group.left(process_group.members())
-
-    # reading
-
-    async def read(self, *, after: int, follow: bool) -> AsyncIterator[tuple[OutputChunk, ...]]:
-        """The output from the chunk after `after` on; with `follow`, until it has ended."""
-        while True:
-            ended = self.ended.is_set()
-            while chunks := self._output.read(after, max_message_bytes=_MESSAGE_BYTES):
-                after = chunks[-1].number
-                yield chunks
-            if ended or not follow:
-                return
-            # Nothing is missed in between: appending and ending happen on this event loop.
-            if not self.ended.is_set() and self._output.last_number <= after:
-                await self._more()
-
-    async def _more(self) -> None:
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        await future
-
-    def _notify(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+                await tree.gone.wait()

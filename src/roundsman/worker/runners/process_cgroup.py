@@ -1,0 +1,74 @@
+"""A process' own cgroup: whoever it starts is in it, whatever becomes of parents and sessions."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+from roundsman.wire.process import ProcessLimits
+
+_PERIOD: Final = 100_000  # microseconds
+
+
+class Cgroup:
+    """One cgroup, from before the start until nobody is in it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Look at `folder`; `create` makes it."""
+        self.folder = folder
+
+    def create(self, limits: ProcessLimits, controllers: frozenset[str]) -> None:
+        """Make it, with those limits that controllers in force can hold."""
+        self.folder.mkdir()
+        if limits.memory_bytes is not None and "memory" in controllers:
+            self._write("memory.max", str(limits.memory_bytes))
+            self._write("memory.oom.group", "1")
+            with contextlib.suppress(FileNotFoundError):  # kernels that do not account swap
+                self._write("memory.swap.max", "0")
+        if limits.tasks is not None and "pids" in controllers:
+            self._write("pids.max", str(limits.tasks))
+
+    def open(self) -> int:
+        """A descriptor to start a process in it."""
+        return os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    def members(self) -> tuple[int, ...]:
+        """Who is in it and in those below, zombies too."""
+        pids: list[int] = []
+        with contextlib.suppress(OSError):
+            for file in [self.folder / "cgroup.procs", *self.folder.rglob("*/cgroup.procs")]:
+                pids += map(int, file.read_text().split())
+        return tuple(pids)
+
+    def is_empty(self) -> bool:
+        """Whether nobody is alive in it or below, by the kernel's word."""
+        try:
+            return "populated 0" in (self.folder / "cgroup.events").read_text()
+        except FileNotFoundError:
+            return True
+
+    def was_too_large(self) -> bool:
+        """Whether the kernel has killed somebody in it for want of memory."""
+        with contextlib.suppress(OSError):
+            return "oom_kill 0" not in (self.folder / "memory.events").read_text()
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL to everybody in it and below; who forks meanwhile dies too."""
+        with contextlib.suppress(FileNotFoundError):
+            self._write("cgroup.kill", "1")
+
+    def remove(self) -> None:
+        """Take it away, with those that were made below it; only an empty one goes."""
+        with contextlib.suppress(OSError):
+            for folder in sorted(self.folder.rglob("*/"), reverse=True):
+                folder.rmdir()
+            self.folder.rmdir()
+
+    def _write(self, name: str, text: str) -> None:
+        # Not opened to be made or cut: a file of the kernel is only written.
+        descriptor = os.open(self.folder / name, os.O_WRONLY)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
