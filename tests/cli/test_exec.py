@@ -15,7 +15,7 @@ from rich.console import Console
 
 from roundsman.cli.side_by_side import SideBySide
 from roundsman.wire.process import OutputChunk, Process, ProcessState
-from roundsman.worker.runners.process_group import member_of
+from roundsman.worker.runners.process_tree import member_of
 from tests.controller.fleet_site import FleetSite, fleet_site, real_worker
 
 
