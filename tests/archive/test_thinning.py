@@ -159,6 +159,7 @@ async def history(folder: Path, spool: Spool, rng: random.Random, commit_per: Co
         paths=("by_device/{device}/{job}", "by_tag/{tag}/{device}/{job}"),
         pointers=PointerSettings(above_bytes=1024),
         commit_per=commit_per,
+        overviews=commit_per is CommitPer.BATCH,
     )
     clock = clock_at(800)
     archive = await opened(folder, clock, settings)
