@@ -69,6 +69,8 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("`controller.archive.pointers`", records.PointerSettings),
     ("`controller.archive.remotes.NAME`", records.RemoteSettings),
     ("`controller.evidence`", records.EvidenceSettings),
+    ("`controller.ledger`", records.LedgerSettings),
+    ("`controller.history`", records.HistorySettings),
     ("`controller.log`", records.LogSettings),
 )
 

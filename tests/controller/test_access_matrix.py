@@ -79,6 +79,7 @@ MATRIX: Final = {
     "POST /api/v1/jobs/{job}/pause": CHANGE,
     "POST /api/v1/jobs/{job}/resume": CHANGE,
     "GET /api/v1/slots": READ,
+    "GET /api/v1/audit/days": READ,
     "GET /api/v1/audit/slots": READ,
     "GET /api/v1/audit/slots/totals": READ,
     "GET /api/v1/slots/{device}/{job}": READ,

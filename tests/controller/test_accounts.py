@@ -175,6 +175,25 @@ async def test_a_difference_is_told_and_found(site: Site) -> None:
     assert (totals["differing"], totals["balance"]["difference"]) == (1, lost.count)
 
 
+async def test_of_long_ago_sums_are_left(site: Site) -> None:
+    site.clock.step(HOUR + 60)
+    await serve(site)
+    site.clock.step(500 * 86_400)
+    await site.controller.retention.prune_history()
+    assert (await site.get("/runs")).json()["items"] == []
+    sums = (await site.get("/audit/days", job="show", limit=1)).json()
+    assert [(each["job"], each["outcome"], each["count"]) for each in sums["items"]] == [
+        ("show", "succeeded", 4)
+    ]
+    assert sums["next"] is None
+    asked = await site.get("/audit/slots", **EVER)
+    assert (asked.status_code, asked.json()["code"]) == (400, "audit.pruned")
+    assert "/api/v1/audit/days" in asked.json()["error"]
+    later: dict[str, Any] = {"from": START + HOUR + 1}
+    slot = await told(site, "edge1", **later)
+    assert slot["balance"]["difference"] == 0
+
+
 async def test_pages_and_wrong_times(site: Site) -> None:
     site.clock.step(60)
     first = (await site.get("/audit/slots", limit=2)).json()

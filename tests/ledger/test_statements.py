@@ -33,7 +33,9 @@ UNFILTERED = {
 }
 # They are about every row there is.
 WHOLE_TABLES = {"lanes", "remove_empty_lanes", "kept_slots", "tokens", "workers", "pauses"}
-WHOLE_TABLES |= {"free_slots", "open_leases", "buckets"}
+WHOLE_TABLES |= {"free_slots", "open_leases", "buckets", "kept_since", "keep_since"}
+# They read an index for so many entries, or the one row of a table.
+WHOLE_TABLES |= {"newest_recorded", "sum_oldest", "remove_ended_plans"}
 WHOLE_TABLES |= {"open_breakers", "held_devices", "forget_breakers_without_slots"}
 WHOLE_TABLES |= {"probe", "read_probe", "list_slots", "list_runs", "list_processes"}
 WHOLE_TABLES |= {"list_batches", "list_newest_first", "list_oldest_first"}

@@ -206,6 +206,15 @@ class LedgerSettings(_FromFile, frozen=True, kw_only=True):
     """The user's password there, as `env:NAME` or `file:PATH`."""
 
 
+class HistorySettings(_FromFile, frozen=True, kw_only=True):
+    """How long to keep runs; afterwards their sums by day and job are left."""
+
+    days: Annotated[int, Meta(ge=1, le=36_500)] = 400
+    """So long."""
+    runs: Annotated[int, Meta(ge=1000, le=10_000_000_000)] = 20_000_000
+    """And no more than so many; the oldest go first."""
+
+
 class LogFormat(StrEnum):
     """How events are written."""
 
@@ -245,6 +254,8 @@ class ControllerSettings(_FromFile, frozen=True, kw_only=True):
     """How results stand in git."""
     evidence: EvidenceSettings = EvidenceSettings()
     """How long what failed runs left behind is kept."""
+    history: HistorySettings = HistorySettings()
+    """How long runs are kept."""
     log: LogSettings = LogSettings()
     """Its logs."""
     detected_secrets: DetectedSecrets = DetectedSecrets.REPORT

@@ -11,11 +11,13 @@ import msgspec
 from roundsman.clock import Clock
 from roundsman.controller.attendance import Attendance
 from roundsman.controller.causes import Facts, cause_at
+from roundsman.controller.paging import page_of
 from roundsman.errors import InvalidError
 from roundsman.ledger.interface import AccountQuery, Ledger, Presence, SlotAccount
 from roundsman.schedules.plans import times_of
 from roundsman.wire.accounts import (
     Balance,
+    DaySum,
     OpenCount,
     OpenState,
     OutcomeCount,
@@ -35,6 +37,12 @@ class SpanOfTimeError(InvalidError):
     """A time that ends before it begins."""
 
     code = "audit.span"
+
+
+class PrunedError(InvalidError):
+    """A time of which some runs are kept no longer."""
+
+    code = "audit.pruned"
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,9 +71,9 @@ class Accounts:
     ) -> Page[SlotAudit]:
         """The balance of each slot, by device and job; those alone that have a difference, if so.
 
-        Raises `SpanOfTimeError`.
+        Raises `SpanOfTimeError`, `PrunedError`.
         """
-        query = self._query(wanted, after, limit)
+        query = await self._query(wanted, after, limit)
         found: list[SlotAudit] = []
         while True:
             page = await self._page(query)
@@ -75,8 +83,8 @@ class Accounts:
             query = msgspec.structs.replace(query, after=page.next, limit=limit - len(found))
 
     async def totals(self, wanted: Wanted) -> SlotTotals:
-        """The balance of all these slots together. Raises `SpanOfTimeError`."""
-        query = self._query(wanted, None, AT_ONCE)
+        """The balance of all these slots together. Raises `SpanOfTimeError`, `PrunedError`."""
+        query = await self._query(wanted, None, AT_ONCE)
         balance = total(())
         slots = differing = 0
         while True:
@@ -95,11 +103,31 @@ class Accounts:
             balance=balance,
         )
 
-    def _query(self, wanted: Wanted, after: str | None, limit: int) -> AccountQuery:
+    async def days(
+        self,
+        since: int | None,
+        until: int | None,
+        job: str | None,
+        *,
+        after: str | None,
+        limit: int,
+    ) -> Page[DaySum]:
+        """The sums of the days of which runs are kept no longer, by day and job."""
+        end = math.floor(self._clock.now()) + 1 if until is None else until
+        sums = await self._ledger.daily(since or 0, end, job)
+        return page_of(sums, place=_place, after=after, limit=limit)
+
+    async def _query(self, wanted: Wanted, after: str | None, limit: int) -> AccountQuery:
         until = math.floor(self._clock.now()) + 1 if wanted.until is None else wanted.until
         since = max(0, until - DAY) if wanted.since is None else wanted.since
         if since >= until:
             raise SpanOfTimeError(f"from={since}, to={until}: expected from before to")
+        kept = await self._ledger.accounted_since()
+        if since < kept:
+            raise PrunedError(
+                f"from={since}: runs of before {kept} are kept no longer, but for sums by day",
+                remedy=f"ask from {kept} on, and /api/v1/audit/days for what was before",
+            )
         return AccountQuery(
             since=since,
             until=until,
@@ -119,6 +147,11 @@ class Accounts:
             lambda: tuple(_audit(account, query, now, presences) for account in page.items)
         )
         return Page(items=items, next=page.next)
+
+
+def _place(each: DaySum) -> tuple[str, str]:
+    kind = f"{each.job}\n{each.outcome}\n{each.cause or ''}\n{each.on_demand:d}"
+    return f"{each.day:012}", kind
 
 
 def _audit(

@@ -1,4 +1,4 @@
-"""Removes what was kept beside runs for long enough, so that it does not fill the disk."""
+"""Removes runs, and what was kept beside them, after long enough: the disk shall not fill."""
 
 import asyncio
 from typing import Final
@@ -7,18 +7,24 @@ from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.controller.evidence import Evidence
 from roundsman.controller.planner import Planner
+from roundsman.ledger.interface import Ledger, LedgerUnavailableError
 
 log = logs.get(__name__)
 
 EVERY_SECONDS: Final = 3600
+AT_ONCE: Final = 500
+"""Runs taken away in one transaction."""
 _DAY: Final = 86_400
 
 
 class Retention:
-    """Keeps evidence within the bounds that are configured."""
+    """Keeps evidence and history within the bounds that are configured."""
 
-    def __init__(self, *, planner: Planner, evidence: Evidence, clock: Clock) -> None:
+    def __init__(
+        self, *, planner: Planner, ledger: Ledger, evidence: Evidence, clock: Clock
+    ) -> None:
         """Look at the planner's configuration each time anew."""
+        self._ledger = ledger
         self._planner = planner
         self._evidence = evidence
         self._clock = clock
@@ -27,7 +33,23 @@ class Retention:
         """Look at once, each hour, and when much has come; until cancelled."""
         while True:
             await self.run_once()
+            await self.prune_history()
             await self._until_next()
+
+    async def prune_history(self) -> None:
+        """Take away the runs that are too old or too many, few at a time: claims go between."""
+        bounds = self._planner.configuration.controller.history
+        before = self._clock.now() - bounds.days * _DAY
+        total = 0
+        try:
+            while removed := await self._ledger.prune(
+                before=before, most=bounds.runs, limit=AT_ONCE
+            ):
+                total += removed
+        except LedgerUnavailableError as error:  # it is tried again
+            log.error("history.not_pruned", reason=error.text)
+        if total:
+            log.info("history.pruned", removed=total)
 
     async def run_once(self) -> None:
         """Remove what is too old, and the oldest of what is too much."""

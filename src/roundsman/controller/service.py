@@ -110,7 +110,9 @@ class Controller:
         self.inspection = Inspection(
             planner=self.planner, ledger=ledger, workers=self.workers, clock=clock
         )
-        self.retention = Retention(planner=self.planner, evidence=self.evidence, clock=clock)
+        self.retention = Retention(
+            planner=self.planner, ledger=ledger, evidence=self.evidence, clock=clock
+        )
         self._loops: list[asyncio.Task[None]] = []
         self.history = History(ledger=ledger, evidence=self.evidence, fleet=self.fleet, clock=clock)
         self.results = Results(planner=self.planner, archive=archive, clock=clock)

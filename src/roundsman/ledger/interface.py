@@ -34,6 +34,7 @@ import msgspec
 
 from roundsman.config.records import TagLimits
 from roundsman.errors import UnavailableError
+from roundsman.wire.accounts import DaySum
 from roundsman.wire.audit import AuditEntry
 from roundsman.wire.audit import AuditQuery as AuditQuery  # noqa: PLC0414  # a word of the ledger's too
 from roundsman.wire.batch import Batch, BatchState, BatchWork
@@ -573,6 +574,25 @@ class Ledger(ABC):
     @abstractmethod
     async def presences(self, since: float, until: float) -> list[Presence]:
         """Those that touch this time, by `since`."""
+
+    # what is kept no longer
+
+    @abstractmethod
+    async def prune(self, *, before: float, most: int, limit: int) -> int:
+        """Take away the oldest runs that were recorded before an instant or are beyond `most`.
+
+        At most `limit` of them; how many. They are added to the sums of their days (`daily`), and
+        due times up to their last are accounted for by those alone from then on. Who was there
+        (`presences`) before that instant is forgotten too.
+        """
+
+    @abstractmethod
+    async def accounted_since(self) -> int:
+        """From when on due times are accounted for one by one; 0: all are."""
+
+    @abstractmethod
+    async def daily(self, since: int, until: int, job: str | None) -> list[DaySum]:
+        """The sums of days that begin from one instant on and before another, by day and job."""
 
     # lists
 

@@ -60,6 +60,7 @@ from roundsman.ledger.plans import Standing as Planned
 from roundsman.ledger.plans import begins, end_of_plan, first_of
 from roundsman.ledger.spans import NewId, as_span, asked_in_vain, in_order, lost_with, span_run
 from roundsman.schedules.plans import is_same, times_of
+from roundsman.wire.accounts import DaySum
 from roundsman.wire.audit import AuditEntry
 from roundsman.wire.batch import Batch, BatchState, BatchWork
 from roundsman.wire.breaker import Breaker
@@ -179,6 +180,8 @@ class MemoryLedger(Ledger):
         self._next_number = 1
         self._retired: dict[Pair, int] = {}
         self._turns = Turns()
+        self._daily: Counter[tuple[int, str, Outcome, Cause | None, bool]] = Counter()
+        self._accounted_since = 0
         self._buckets: dict[str, Bucket] = {}
         self._runs: list[Run] = []
         self._ended_plans: dict[Pair, list[_KeptPlan]] = {}
@@ -685,6 +688,44 @@ class MemoryLedger(Ledger):
         self._must_be_open()
         found = (p for p in self._presences.values() if p.since <= until and p.until >= since)
         return sorted(found, key=lambda presence: presence.since)
+
+    # what is kept no longer
+
+    async def prune(self, *, before: float, most: int, limit: int) -> int:
+        self._must_be_open()
+        ordered = sorted(self._runs, key=lambda run: run.recorded_at)
+        if len(ordered) > most:
+            beyond = ordered[-most - 1].recorded_at
+            before = max(before, math.nextafter(beyond, math.inf))
+        gone = [run for run in ordered if run.recorded_at < before][:limit]
+        for run in gone:
+            day = run.due // 86_400 * 86_400
+            self._daily[day, run.job, run.outcome, run.cause, run.on_demand] += run.count
+            last = run.due if run.last_due is None else run.last_due
+            self._accounted_since = max(self._accounted_since, last + 1)
+        taken = {run.run_id for run in gone}
+        self._runs = [run for run in self._runs if run.run_id not in taken]
+        self._ended_plans = {
+            pair: [each for each in plans if (each.epoch.until or 0) >= self._accounted_since]
+            for pair, plans in self._ended_plans.items()
+        }
+        self._presences = {
+            key: each for key, each in self._presences.items() if each.until >= before
+        }
+        return len(gone)
+
+    async def accounted_since(self) -> int:
+        self._must_be_open()
+        return self._accounted_since
+
+    async def daily(self, since: int, until: int, job: str | None) -> list[DaySum]:
+        self._must_be_open()
+        found = [
+            DaySum(day=day, job=name, outcome=outcome, cause=cause, on_demand=asked, count=count)
+            for (day, name, outcome, cause, asked), count in self._daily.items()
+            if since <= day < until and job in (None, name)
+        ]
+        return sorted(found, key=lambda s: (s.day, s.job, s.outcome, s.cause or "", s.on_demand))
 
     # lists
 

@@ -80,6 +80,23 @@ class SlotAudit(msgspec.Struct, frozen=True, kw_only=True):
     `breaker_open`."""
 
 
+class DaySum(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs of one day that are kept no longer, and that ended alike."""
+
+    day: int
+    """The first second of the day in UTC, Unix seconds. A span counts on that of its first time."""
+    job: str
+    """Name of the job."""
+    outcome: Outcome
+    """How they ended."""
+    cause: Cause | None
+    """For coalesced and missed: why they were not run by themselves."""
+    on_demand: bool
+    """Whether a person had asked for them."""
+    count: int
+    """How many due times; of `retried` and `stale`, rows."""
+
+
 class SlotTotals(msgspec.Struct, frozen=True, kw_only=True):
     """The balance of all slots together."""
 

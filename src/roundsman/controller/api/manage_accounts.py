@@ -10,7 +10,7 @@ from roundsman.controller.accounts import Wanted
 from roundsman.controller.api.guards import READERS
 from roundsman.controller.api.parameters import LAST_INSTANT, After, Limit
 from roundsman.controller.service import Controller
-from roundsman.wire.accounts import SlotAudit, SlotTotals
+from roundsman.wire.accounts import DaySum, SlotAudit, SlotTotals
 from roundsman.wire.page import Page
 
 From = Annotated[
@@ -38,7 +38,7 @@ OfTag = Annotated[
 ]
 
 
-@get("/totals", summary="Planned due times and their outcomes, of all slots together")
+@get("/slots/totals", summary="Planned due times and their outcomes, of all slots together")
 async def get_audited_totals(
     *,
     controller: NamedDependency[Controller],
@@ -53,7 +53,7 @@ async def get_audited_totals(
     return await controller.accounts.totals(wanted)
 
 
-@get("/", summary="Planned due times and their outcomes, by device and job")
+@get("/slots", summary="Planned due times and their outcomes, by device and job")
 async def list_audited_slots(
     *,
     controller: NamedDependency[Controller],
@@ -73,9 +73,23 @@ async def list_audited_slots(
     return await controller.accounts.slots(wanted, differing=differing, after=after, limit=limit)
 
 
+@get("/days", summary="Sums of runs that are kept no longer, by day and job")
+async def list_audited_days(
+    *,
+    controller: NamedDependency[Controller],
+    since: From = None,
+    until: To = None,
+    job: OfJob = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> Page[DaySum]:
+    """What is left of them: `controller.history` says how long runs are kept."""
+    return await controller.accounts.days(since, until, job, after=after, limit=limit)
+
+
 ROUTES: Final = Router(
-    "/audit/slots",
+    "/audit",
     guards=[READERS],
     tags=["slots"],
-    route_handlers=[get_audited_totals, list_audited_slots],
+    route_handlers=[get_audited_totals, list_audited_slots, list_audited_days],
 )

@@ -53,6 +53,7 @@ from roundsman.ledger.postgresql import (
     processes,
     queue,
     results,
+    retention,
     runs,
     sync,
     upkeep,
@@ -69,6 +70,7 @@ from roundsman.ledger.postgresql.statements import Link, load
 from roundsman.ledger.spans import NewId
 from roundsman.ledger.sqlite.lock import FolderLock
 from roundsman.secret import Secret
+from roundsman.wire.accounts import DaySum
 from roundsman.wire.audit import AuditEntry
 from roundsman.wire.batch import Batch, BatchState, BatchWork
 from roundsman.wire.breaker import Breaker
@@ -285,6 +287,20 @@ class PostgresqlLedger(Ledger):
 
     async def run(self, run_id: str) -> Run | None:
         return await self._do(lambda c: runs.by_id(c, run_id))
+
+    # what is kept no longer
+
+    async def prune(self, *, before: float, most: int, limit: int) -> int:
+        beyond = await self._do(lambda c: retention.beyond(c, most))
+        if beyond is not None:  # those recorded at that very instant are beyond it too
+            before = max(before, math.nextafter(beyond, math.inf))
+        return await self._transact(lambda c: retention.prune(c, before=before, limit=limit))
+
+    async def accounted_since(self) -> int:
+        return await self._do(retention.kept_since)
+
+    async def daily(self, since: int, until: int, job: str | None) -> list[DaySum]:
+        return await self._do(lambda c: retention.daily(c, since, until, job))
 
     # accounts
 

@@ -1,6 +1,7 @@
 """The ledger on SQLite: each call handed to the writer or to a reader."""
 
 import asyncio
+import math
 import sqlite3
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -52,6 +53,7 @@ from roundsman.ledger.sqlite import (
     pauses,
     processes,
     results,
+    retention,
     runs,
     sync,
     workers,
@@ -67,6 +69,7 @@ from roundsman.ledger.sqlite.migrations import migrate
 from roundsman.ledger.sqlite.readers import Readers
 from roundsman.ledger.sqlite.statements import load
 from roundsman.ledger.sqlite.writer import Writer
+from roundsman.wire.accounts import DaySum
 from roundsman.wire.audit import AuditEntry
 from roundsman.wire.batch import Batch, BatchState, BatchWork
 from roundsman.wire.breaker import Breaker
@@ -277,6 +280,20 @@ class SqliteLedger(Ledger):
 
     async def presences(self, since: float, until: float) -> list[Presence]:
         return await self._readers.do(lambda c: accounts.presences(c, since, until))
+
+    # what is kept no longer
+
+    async def prune(self, *, before: float, most: int, limit: int) -> int:
+        beyond = await self._readers.do(lambda c: retention.beyond(c, most))
+        if beyond is not None:  # those recorded at that very instant are beyond it too
+            before = max(before, math.nextafter(beyond, math.inf))
+        return await self._writer.do(lambda c: retention.prune(c, before=before, limit=limit))
+
+    async def accounted_since(self) -> int:
+        return await self._readers.do(retention.kept_since)
+
+    async def daily(self, since: int, until: int, job: str | None) -> list[DaySum]:
+        return await self._readers.do(lambda c: retention.daily(c, since, until, job))
 
     # lists
 

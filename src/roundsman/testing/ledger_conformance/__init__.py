@@ -45,6 +45,7 @@ from roundsman.testing.ledger_conformance.on_demand import OnDemand
 from roundsman.testing.ledger_conformance.pauses import Pauses
 from roundsman.testing.ledger_conformance.processes import Processes
 from roundsman.testing.ledger_conformance.results import Results
+from roundsman.testing.ledger_conformance.retention import Retention
 from roundsman.testing.ledger_conformance.sync import Sync
 from roundsman.testing.ledger_conformance.workers import Workers
 
@@ -80,6 +81,7 @@ class LedgerConformance(
     Attempts,
     Breakers,
     Accounts,
+    Retention,
     Results,
     OnDemand,
     Sync,

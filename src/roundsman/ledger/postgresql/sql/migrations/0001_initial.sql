@@ -141,6 +141,23 @@ CREATE INDEX runs_by_job ON runs (job, recorded_at, run_number);
 CREATE INDEX runs_by_outcome ON runs (outcome, recorded_at, run_number);
 CREATE INDEX runs_by_worker ON runs (worker_id, recorded_at, run_number) WHERE worker_id IS NOT NULL;
 
+-- What is left of runs that are kept no longer, by day: a span counts on the day of its first due time.
+CREATE TABLE daily (
+    day bigint, -- its first second, UTC
+    job text COLLATE "C",
+    outcome text COLLATE "C",
+    cause text COLLATE "C", -- empty: none
+    on_demand boolean,
+    count bigint NOT NULL,
+    PRIMARY KEY (day, job, outcome, cause, on_demand)
+);
+
+-- From when on due times are accounted for one by one: runs of earlier ones may be gone.
+CREATE TABLE kept (
+    only_one boolean PRIMARY KEY CHECK (only_one),
+    since bigint NOT NULL
+);
+
 CREATE TABLE pauses (
     kind text COLLATE "C",
     name text COLLATE "C",
