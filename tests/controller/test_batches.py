@@ -15,7 +15,14 @@ from roundsman.ledger.drivers import open_ledger
 from roundsman.ledger.interface import AuditQuery
 from roundsman.wire.audit import AuditOutcome
 from roundsman.wire.batch import BatchQuery
-from roundsman.wire.control import ProcessChanged, StartProcess, StopFinished, StopProcess
+from roundsman.wire.control import (
+    Bound,
+    Hello,
+    ProcessChanged,
+    StartProcess,
+    StopFinished,
+    StopProcess,
+)
 from roundsman.wire.process import ProcessState, StopProof
 from tests.controller.fleet_site import (
     ADMINISTRATOR,
@@ -397,6 +404,24 @@ async def test_one_process_is_stopped_and_the_answer_says_what_was_proven(
         assert answer.body["process"]["state"] == "skipped"
         await end(fleet[0], message.process_id)
         assert (await ended(site, said["batch_id"]))["counts"] == {"ended": 1, "skipped": 1}
+
+
+async def test_a_worker_says_what_its_machine_gives(site: FleetSite) -> None:
+    worker_id, token = await site.enrol()
+    path = f"/api/v1/workers/{worker_id}"
+    async with site.served.http.ws_connect(
+        f"{path}/control", headers={"Authorization": f"Bearer {token.reveal()}"}
+    ) as socket:
+        memory = Bound(name="memory", given=False, how="no cgroup of its own")
+        hello = Hello(version="1", bounds=(memory,))
+        await socket.send_str(msgspec.json.encode(hello).decode())
+        await site.is_connected(worker_id)
+        told = await site.call(path, method="GET")
+        assert told.body["bounds"] == [
+            {"name": "memory", "given": False, "how": "no cgroup of its own"}
+        ]
+    await site.is_connected(worker_id, connected=False)
+    assert (await site.call(path, method="GET")).body["bounds"] == []
 
 
 async def test_batches_are_listed_and_the_unknown_is_said(site: FleetSite) -> None:

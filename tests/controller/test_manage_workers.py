@@ -63,6 +63,7 @@ async def test_an_enrolled_worker_has_a_lasting_id_and_a_token_that_is_not_kept(
         "address": kept["address"],
         "connected": False,
         "allowed_tags": [],
+        "bounds": [],
     }
     [digest] = await site.ledger.worker_tokens()
     assert digest.startswith("sha256:")

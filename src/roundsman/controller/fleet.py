@@ -22,7 +22,7 @@ from roundsman.errors import NotFoundError, RoundsmanError
 from roundsman.ledger.interface import Ledger, ProcessChange
 from roundsman.wire.audit import AuditAction, AuditOutcome
 from roundsman.wire.batch import StopReport
-from roundsman.wire.control import StartProcess, StopProcess
+from roundsman.wire.control import Bound, StartProcess, StopProcess
 from roundsman.wire.process import (
     OutputChunk,
     Process,
@@ -126,6 +126,11 @@ class Fleet:
     def is_connected(self, worker_id: str) -> bool:
         """Whether a worker's control channel is open now."""
         return self._hub.link(worker_id) is not None
+
+    def bounds(self, worker_id: str) -> tuple[Bound, ...]:
+        """What a connected worker's machine gives processes, and what it lacks."""
+        link = self._hub.link(worker_id)
+        return () if link is None else link.bounds
 
     def disconnect(self, worker_id: str) -> None:
         """Close the control channel of a worker that was removed."""

@@ -162,6 +162,7 @@ class FleetHub:
             version=hello.version,
             tags=hello.tags,
         )
+        link.bounds = hello.bounds
         await session.settle(hello)
         if link.closed.is_set():
             return

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from roundsman import logs
 from roundsman.errors import NotFoundError, RoundsmanError, UnavailableError
 from roundsman.wire.control import (
+    Bound,
     CancelRead,
     Output,
     ReadOutput,
@@ -100,6 +101,7 @@ class WorkerLink:
         self.worker_id = worker_id
         self.outgoing: asyncio.Queue[ToWorker] = asyncio.Queue(_MAX_QUEUED)
         self.closed = asyncio.Event()
+        self.bounds: tuple[Bound, ...] = ()
         self._starts: dict[str, asyncio.Future[str | None]] = {}
         self._stops: dict[str, list[asyncio.Future[StopFinished]]] = {}
         self._reads: dict[str, _Read] = {}

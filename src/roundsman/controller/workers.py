@@ -128,7 +128,8 @@ class Workers:
         worker = await self._ledger.worker(worker_id)
         if worker is None:
             raise WorkerNotFoundError(worker_id)
-        return self._with_connected(worker)
+        bounds = self._fleet.bounds(worker_id)
+        return msgspec.structs.replace(self._with_connected(worker), bounds=bounds)
 
     async def remove(self, worker_id: str, *, by: Principal) -> None:
         """Forget a worker: its token opens nothing from now on, its leases run out.

@@ -3,6 +3,7 @@
 import msgspec
 
 from roundsman.secret import Secret
+from roundsman.wire.control import Bound
 from roundsman.wire.execution import LeaseKey
 
 
@@ -28,6 +29,9 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     allowed_tags: tuple[str, ...] = ()
     """Only devices with any of these are handed to it, as its enrolling credential was narrowed;
     fixed at enrolment. None: every device."""
+    bounds: tuple[Bound, ...] = ()
+    """What its machine gives processes, and what it lacks; in the details of one that is connected
+    only."""
 
 
 class EnrolRequest(msgspec.Struct, frozen=True, kw_only=True):

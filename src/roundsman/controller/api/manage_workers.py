@@ -87,7 +87,7 @@ async def list_workers(
 
 @get("/{worker_id:str}", guards=[READERS], summary="One worker")
 async def get_worker(worker_id: WorkerId, controller: NamedDependency[Controller]) -> Worker:
-    """With whether its control channel is open now, and when it was last seen."""
+    """Likewise, and within which bounds its machine can keep processes."""
     return await controller.workers.get(worker_id)
 
 
