@@ -519,7 +519,9 @@ async def test_output_as_bytes_and_as_events(site: FleetSite, tmp_path: Path) ->
         assert (one["id"], one["event"], chunk.data) == ("1", "stdout", b"one\n")
         assert msgspec.json.decode(two["data"])["data"] == base64.b64encode(b"two\n").decode()
         assert (two["id"], two["event"]) == ("2", "stderr")
-        assert end == {"event": "end", "data": "{}"}
+        assert end["event"] == "end"
+        ended = msgspec.json.decode(end["data"], type=Process)
+        assert (ended.process_id, ended.state, ended.exit_status) == (job_id, "ended", 3)
 
         status, text, kind = await read(site, job_id)
         assert (status, text, kind) == (200, "one\ntwo\n", "text/plain; charset=utf-8")

@@ -213,7 +213,7 @@ class _Session:
         """Deal with a message; waits only while too many reports are being written."""
         match message:
             case Output():
-                self.link.output(message)
+                await self._output(message)
             case ProcessChanged():
                 await self._in_order(message.process_id, partial(self._changed, message))
             case StopFinished():
@@ -282,6 +282,17 @@ class _Session:
                     del self._latest[process_id]
 
         task = self._latest[process_id] = asyncio.create_task(run())
+
+    async def _output(self, message: Output) -> None:
+        process_id = self.link.read_by(message.request_id)
+        if message.end and process_id is not None and process_id in self._latest:
+            # Who has read to the end is to find it ended.
+            await self._in_order(process_id, partial(self._finish_output, message))
+        else:
+            self.link.output(message)
+
+    async def _finish_output(self, message: Output) -> None:
+        self.link.output(message)
 
     async def _changed(self, change: ProcessChanged) -> None:
         state = await self._keep(change, seen_at=self._clock.now())

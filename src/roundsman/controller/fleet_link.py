@@ -61,8 +61,9 @@ class OutputNotFoundError(NotFoundError):
 class _Read:
     """One reader's place, and what has come for it."""
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, process_id: str) -> None:
         self.request_id = request_id
+        self.process_id = process_id
         self.broken = False
         self.cut = False
         self._unread: deque[Output] = deque()
@@ -190,7 +191,7 @@ class WorkerLink:
         ended = False
         while not ended:
             # Again and again: a reader that was too slow is cut off, and goes on where it was.
-            read = _Read(str(uuid.uuid4()))
+            read = _Read(str(uuid.uuid4()), process_id)
             self._reads[read.request_id] = read
             if self.closed.is_set():
                 read.break_off()
@@ -214,6 +215,11 @@ class WorkerLink:
                 del self._reads[read.request_id]
                 if not ended and not read.cut:
                     self.send(CancelRead(request_id=read.request_id))
+
+    def read_by(self, request_id: str) -> str | None:
+        """The process that is read by this request; none when nobody reads any more."""
+        read = self._reads.get(request_id)
+        return None if read is None else read.process_id
 
     def output(self, message: Output) -> None:
         """Pass output on to its reader."""

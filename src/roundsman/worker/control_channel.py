@@ -221,7 +221,8 @@ class _Connection:
             error = not_found.text
         except OSError as failed:
             error = f"the output cannot be read: {failed.strerror}"
-        await self._send_bulk(Output(request_id=request_id, end=True, error=error))
+        # After what is to be said already: the process' end comes before that of its output.
+        self._outgoing.put_nowait(Output(request_id=request_id, end=True, error=error))
 
     async def _send_bulk(self, message: Output) -> None:
         # One at a time, however many read: what else is to be said waits for one message at most.
