@@ -20,7 +20,7 @@ async def test_the_demonstration_shows_all_of_it_and_ends_by_itself() -> None:
     assert "12 of 12 visited" in table
     assert "count 3" in text
     assert '{"done":false,"error":false,"error_text":""}' in text
-    assert '{"done":true,"error":true,"error_text":"signal: killed"}' in text
+    assert '{"done":true,"error":true,"error_text":"signal: terminated"}' in text
     assert "-snmp-server community revision-1 RO" in text
     assert "+snmp-server community revision-2 RO" in text
     assert "/api/docs" in text

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
@@ -149,11 +149,14 @@ async def test_long_ones_are_written_once_for_each_batch(
     entries = [spool.entry(b"1\n", device=f"edge{number}") for number in range(12)]
     await archive.store_all(entries[:6])
     own = {"README.md", "by_device/README.md"}
-    for number, commit_id in enumerate(reversed(stock.commits())):
+    places = {f"by_device/edge{number}" for number in range(6)}
+    for commit_id in stock.commits():
         changed = {*stock.run("show", "--format=", "--name-only", commit_id).decode().split()}
-        place = f"by_device/edge{number}"
+        [place] = {str(PurePosixPath(path).parent) for path in changed - own} & places
+        places.remove(place)
         assert changed - own == {f"{place}/README.md", f"{place}/show_run"}
         assert "by_device/README.md" in changed
+    assert not places
     monkeypatch.setattr(overviews, "SHORT", 1)
     await archive.store_all(entries[6:])
     assert len(stock.commits()) == 12

@@ -154,7 +154,7 @@ async def test_a_start_that_is_replayed_starts_once(
     assert [chunk.data for chunk in await anext(output)] == [b"go\n"]
     await worker.runner.stop(message.process_id)
     assert [file.read_text() for file in tmp_path.rglob("started")] == ["started\n"]
-    assert len(worker.runner.to_report()) == 1
+    assert len(worker.runner.to_report()) <= 1  # none once the controller has heard of its end
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ async def test_it_is_removed_when_it_is_old(site: Site, monkeypatch: pytest.Monk
         at = START - days * DAY
         os.utime(kept.path(run_id), (at, at))
     site.clock.step(START - site.clock.now())
-    await site.clock.sleepers()
+    await site.clock.sleepers(3)  # two more of the controller sleep in turns
     removed = watch(site, monkeypatch)
     site.clock.advance(3600)
     assert await removed.get() == 1
@@ -121,7 +121,7 @@ async def test_the_oldest_goes_when_it_is_too_much(
     configure(site, megabytes=1)
     first = await fail(site, b"x" * 800_000)
     os.utime(site.controller.evidence.path(first), (START, START))
-    await site.clock.sleepers()
+    await site.clock.sleepers(3)  # two more of the controller sleep in turns
     removed = watch(site, monkeypatch)
     second = await fail(site, b"y" * 800_000)
     while await removed.get() == 0:

@@ -87,6 +87,7 @@ async def fill(site: Site, execution: dict[str, Any]) -> dict[str, str]:
         "device": "edge1",
         "job": "show",
         "process_id": "none",
+        "batch_id": "none",
         "version": "0" * 40,
         "digest": "0" * 64,
         "name": "none",

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import random
+import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator
@@ -175,8 +176,12 @@ async def test_who_hears_sigterm_may_tidy_up(torture: Torture) -> None:
     await torture.chunks(process_id, upto=b"ready")
     await torture.stop(process_id)
     assert (await torture.ends[process_id]).exit_status == 0
-    chunks = await torture.chunks(process_id)
-    assert sorted(b"".join(chunk.data for chunk in chunks).split()) == [b"bye", b"ready", b"too"]
+    said: list[bytes] = []
+    while b"too" not in said:  # who was left behind is read on, after the end was told
+        await asyncio.sleep(0.01)
+        said = b"".join(chunk.data for chunk in await torture.chunks(process_id)).split()
+    said = [word for word in said if word != b"Terminated"]  # what a shell may say of its `sleep`
+    assert sorted(said) == [b"bye", b"ready", b"too"]
 
 
 async def test_a_fork_bomb_is_bounded(torture: Torture) -> None:
@@ -198,7 +203,8 @@ async def test_a_flood_on_both_streams_is_read_cut_and_stopped(torture: Torture)
     await torture.stop(process_id)
     chunks = await torture.chunks(process_id)
     assert chunks[-1].stream == "roundsman"
-    assert {chunk.stream for chunk in chunks} == {"stdout", "stderr", "roundsman"}
+    # One of the two may have filled it before the other was begun.
+    assert {"roundsman"} < {chunk.stream for chunk in chunks} <= {"stdout", "stderr", "roundsman"}
     assert sum(len(chunk.data) for chunk in chunks) < LIMIT
 
 
@@ -302,6 +308,8 @@ async def test_signals_that_the_worker_ignores_are_not_ignored_by_what_it_starts
     )
     output, _ = await asking.communicate()
     said = dict(line.split(":\t") for line in output.decode().splitlines() if ":\t" in line)
-    assert int(said["SigIgn"], 16) == 0
+    # The C library keeps two real-time signals for itself: nobody can set those.
+    settable = sum(1 << (number - 1) for number in signal.valid_signals())
+    assert int(said["SigIgn"], 16) & settable == 0
     assert int(said["SigBlk"], 16) == 0
     assert said["NoNewPrivs"] == "1"
