@@ -219,9 +219,9 @@ async def test_a_restarted_server_loses_and_doubles_nothing(tmp_path: Path) -> N
 async def test_a_server_that_hangs_is_given_up_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "STATEMENT_SECONDS", 0.3)
-    monkeypatch.setattr(database, "ACQUIRE_SECONDS", 0.2)
-    monkeypatch.setattr(database, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(database, "STATEMENT_SECONDS", 3.0)
+    monkeypatch.setattr(database, "ACQUIRE_SECONDS", 2.0)
+    monkeypatch.setattr(database, "CONNECT_SECONDS", 5.0)
     with PostgresqlServer() as server:
         await server.run("CREATE DATABASE ledger")
         async with opened(server.url("ledger"), tmp_path) as ledger:

@@ -166,9 +166,10 @@ class Repository:
     def _index_packs(self) -> None:
         """Give packs that have no index one: a crash came between, or somebody removed it."""
         for path in self.packs.glob("*.pack"):
-            if not path.with_suffix(".idx").exists() and not self.git.succeeds(
-                "index-pack", str(path)
-            ):
+            if path.with_suffix(".idx").exists() or self.git.succeeds("index-pack", str(path)):
+                continue
+            # Else maintenance that an earlier life began has put it into another meanwhile.
+            if path.exists():
                 log.error("archive.pack_unusable", pack=path.name)
                 self.files.rename(path, path.with_suffix(".bad"))
 
