@@ -438,7 +438,7 @@ async def main():
     await runner.start(StartProcess(process_id=sys.argv[3], command="sh", path="script.sh"))
     text = b""
     async for chunks in runner.read(sys.argv[3], follow=True):
-        text += chunks[0].data
+        text += b"".join(chunk.data for chunk in chunks)
         if text.count(b"\\n") == 2:
             break
     os.write(2, text)  # logs may go to standard output
