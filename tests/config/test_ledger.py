@@ -13,7 +13,7 @@ SECRETS = Secrets({"DB_PASSWORD": "quiet"}, Path())
 
 
 def wrong_with(**says: object) -> list[str]:
-    return [finding.text for finding in build_ledger(LedgerSettings(**says), SECRETS)[1]]  # type: ignore[arg-type]
+    return [finding.text for finding in build_ledger(LedgerSettings(**says), SECRETS)[1]]  # type: ignore[arg-type] # by name
 
 
 def test_the_password_is_fetched_by_its_reference() -> None:

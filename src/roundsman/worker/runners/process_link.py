@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -142,7 +142,7 @@ async def _connect(state: Path, name: str, configure: Configure) -> KeeperLink |
 
 
 @contextlib.contextmanager
-def _opened(folder: Path):  # type: ignore[no-untyped-def]
+def _opened(folder: Path) -> Iterator[int]:
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         yield descriptor
