@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from roundsman.archive import layouts, overview, overviews
@@ -177,6 +177,15 @@ STEPS = st.lists(st.one_of(st.lists(RESULTS, max_size=6), st.sampled_from(["reop
     STEPS,
     st.sampled_from([CommitPer.RESULT, CommitPer.BATCH]),
     st.sampled_from([MANY, ("{device}/{job}",), ("{shard}/{device}/{job}", "{job}/{device}.md")]),
+)
+@example(  # what changed last leaves a folder that goes on: those above fall back with it
+    steps=[
+        [(("a", "x"), b"1\n", set[str]())],
+        [(("a-b", "x"), b"1\n", {"core"})],
+        [(("a", "x"), b"1\n", {"core"}), (("a-b", "x"), b"1\n", set[str]())],
+    ],
+    per=CommitPer.RESULT,
+    templates=MANY,
 )
 def test_they_show_what_there_is(
     steps: list[Any], per: CommitPer, templates: tuple[str, ...]

@@ -111,6 +111,18 @@ class Overview:
         """Something is gone; whether it was listed."""
         return self._rows.pop(_link(name), None) is not None
 
+    def newest(self) -> bytes:
+        """The time of the last change of all that is listed, as a row says it; there is one."""
+        return max(line[_TIME] for line in self._rows.values())
+
+    def put_back(self, name: bytes, time: bytes) -> bool:
+        """Say of what is listed an earlier time than is said; whether it was not said before."""
+        line = self._rows.get(_link(name))
+        if line is None or line[_TIME] <= time:
+            return False
+        self._put(_link(name), line[: _TIME.start] + time + line[_TIME.stop :])
+        return True
+
     def clear(self, *, newest: bool) -> None:
         """List nothing, and from now on what changed last, or everything."""
         self._parsed = {}

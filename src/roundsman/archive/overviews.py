@@ -43,10 +43,18 @@ class Overviews:
             self._set(folder, name, at, forward=True)
 
     def hide(self, path: bytes) -> None:
-        """A result or folder is gone."""
+        """A result or folder is gone, and with it perhaps the last change of the folders above."""
         folder, _, name = path.rpartition(b"/")
         page = self._page(folder)
-        if page is not None and page.remove(name):
+        if page is None or not page.remove(name):
+            return
+        self._changed.add(folder)
+        while folder and len(page):
+            newest = page.newest()
+            folder, _, name = folder.rpartition(b"/")
+            page = self._page(folder)
+            if page is None or not page.put_back(name, newest):
+                return
             self._changed.add(folder)
 
     def clear(self, folder: bytes) -> None:
