@@ -18,6 +18,7 @@ from roundsman.ledger.drivers import LEDGER_FILE, open_ledger
 from roundsman.ledger.fairness import Turns
 from roundsman.ledger.interface import (
     UNLIMITED,
+    ClaimLimits,
     FinishAnswer,
     LedgerUnavailableError,
     Pause,
@@ -357,14 +358,20 @@ async def test_another_programs_lock_is_said_and_survived(
     await ledger.close()
 
 
-def steps_of_a_claim(folder: Path, slots: int, lanes: int = 10, held: int = 0) -> int:
+def steps_of_a_claim(
+    folder: Path, slots: int, lanes: int = 10, held: int = 0, jobs: int = 1
+) -> int:
     """How many instructions of SQLite's machine one claim takes when every slot is due.
 
-    Of `held` devices that come first, each has one, and is held back.
+    Of `held` devices that come first, each has one, and is held back. Where devices have several
+    jobs, one of them may run at once.
     """
-    connection = connect(folder / f"{slots}-{lanes}.sqlite3", cache_megabytes=32)
+    connection = connect(folder / f"{slots}-{lanes}-{jobs}.sqlite3", cache_megabytes=32)
     migrate(connection)
-    wanted = [planned(f"d{i:06}", tags=[f"t{i % lanes:05}"], due=NOW - i) for i in range(slots)]
+    wanted = [
+        planned(f"d{i // jobs:06}", f"j{i % jobs}", tags=[f"t{i // jobs % lanes:05}"], due=NOW - i)
+        for i in range(slots)
+    ]
     known, turns, steps = Lanes(), Turns(), 0
 
     def step() -> int:
@@ -392,7 +399,7 @@ def steps_of_a_claim(folder: Path, slots: int, lanes: int = 10, held: int = 0) -
             now=NOW,
             lease_seconds=LEASE,
             worker_id=None,
-            limits=UNLIMITED,
+            limits=ClaimLimits(sessions_per_device=1),
         )
         assert len(taken) == 15
     connection.close()
@@ -415,6 +422,12 @@ def test_a_claim_costs_the_same_however_many_devices_are_held(tmp_path: Path) ->
     none = steps_of_a_claim(tmp_path, 2000, lanes=10)
     many = steps_of_a_claim(tmp_path, 4000, lanes=10, held=2000)
     assert many <= 1.1 * none
+
+
+def test_a_claim_costs_the_same_however_many_jobs_wait_for_their_device(tmp_path: Path) -> None:
+    """Each slot of a busy device that a claim met was read, one after the other."""
+    alone = steps_of_a_claim(tmp_path, 2000)
+    assert steps_of_a_claim(tmp_path, 2000, jobs=20) <= 1.1 * alone
 
 
 def test_a_claim_costs_the_same_whatever_the_fleet(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import math
 import sqlite3
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,7 +22,7 @@ from roundsman.ledger.interface import (
 from roundsman.ledger.limits import Bucket, Gate
 from roundsman.ledger.spans import NewId, lost_with
 from roundsman.ledger.sqlite import holds, results, runs
-from roundsman.ledger.sqlite.lanes import PRIORITIES, DueOffers, Lanes
+from roundsman.ledger.sqlite.lanes import DueOffers, Lanes
 from roundsman.ledger.sqlite.statements import load
 from roundsman.schedules.plans import times_of
 from roundsman.wire.execution import LeaseKey
@@ -60,19 +59,9 @@ def claim(
     matching = lanes.matching(connection, tags)
     open_lanes = [lane for lane in matching if lane.bound[0] <= horizon]
     gate = Gate(limits, lanes.running, _buckets(connection, limits), worker_id=worker_id, now=now)
-    offers = DueOffers(lanes, horizon, gate)
-    room = gate.room(limit)
-    terms = _Terms(now, lease_seconds, worker_id)
-    leased: list[tuple[Rank, LeasedSlot]] = []
-    while ranks := turns.choose(tags, open_lanes, offers, room - len(leased)):
-        for queue, rank, slot in _chosen(connection, lanes, ranks, terms):
-            if gate.lets_device(slot.device):
-                lanes.lease(rank[1], slot.device, slot.tags, worker_id)
-                leased.append((rank, slot))
-            else:
-                lanes.set_aside(queue, rank, slot.due, slot.device)
-                gate.take(slot.tags, -1)
-    leased.sort(key=itemgetter(0))
+    offers = DueOffers(lanes, gate, horizon=horizon, worker_id=worker_id)
+    ranks = turns.choose(tags, open_lanes, offers, gate.room(limit))
+    leased = _chosen(connection, lanes, ranks, _Terms(now, lease_seconds, worker_id))
     connection.executemany(
         SQL["lease"],
         (
@@ -84,7 +73,7 @@ def claim(
                 "claimed_at": now,
                 "lost": _encoded(slot.lost),
             }
-            for (_, number), slot in leased
+            for number, slot in leased
         ),
     )
     for tag, bucket in gate.spent():
@@ -103,26 +92,23 @@ def _chosen(
     lanes: Lanes,
     ranks: Sequence[Rank],
     terms: _Terms,
-) -> list[tuple[int, Rank, LeasedSlot]]:
-    """The slots of these ranks as they would be leased, each with its lane."""
+) -> list[tuple[int, LeasedSlot]]:
+    """The slots of these ranks as they are leased, by their numbers."""
     numbers = msgspec.json.encode([number for _, number in ranks]).decode()
     rows = connection.execute(SQL["chosen"], {"slot_ids": numbers, "now": terms.now}).fetchall()
     found = {
-        slot_id: (
-            queue,
-            _leased(
-                lanes.tags_of(queue // PRIORITIES),
-                slot,
-                epoch=epoch,
-                expires_at=float(max(terms.now, slot[2]) + terms.lease_seconds),
-                worker_id=terms.worker_id,
-                claimed_at=float(terms.now),
-                lost=lost_with(_lost(lost), claimed_before, expired_at, lost_by),
-            ),
+        slot_id: _leased(
+            lanes.tags_of(lane_id),
+            slot,
+            epoch=epoch,
+            expires_at=float(max(terms.now, slot[2]) + terms.lease_seconds),
+            worker_id=terms.worker_id,
+            claimed_at=float(terms.now),
+            lost=lost_with(_lost(lost), claimed_before, expired_at, lost_by),
         )
-        for slot_id, queue, epoch, *slot, expired_at, claimed_before, lost_by, lost in rows
+        for slot_id, lane_id, epoch, *slot, expired_at, claimed_before, lost_by, lost in rows
     }
-    return [(found[rank[1]][0], rank, found[rank[1]][1]) for rank in ranks]
+    return [(number, found[number]) for _, number in ranks]
 
 
 def _leased(
@@ -264,7 +250,7 @@ def _finish(
     if ready is None or paused:
         lanes.withdraw(slot_id)
     else:
-        lanes.offer(lane_id, (ready, slot_id), due)
+        lanes.offer(lane_id, (ready, slot_id), due, key.device)
     if not ending.answered:
         holds.hold(connection, lanes, key.device, now)
     if run is not None:
@@ -328,5 +314,5 @@ def run_now(
     else:
         connection.execute(SQL["run_now"], {"now": now, "slot_id": slot_id})
         due, lane_id = now, urgent
-    lanes.offer(lane_id, (now, slot_id), due)
+    lanes.offer(lane_id, (now, slot_id), due, device)
     return RunNow.QUEUED

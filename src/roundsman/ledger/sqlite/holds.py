@@ -83,5 +83,5 @@ def open_ones(connection: sqlite3.Connection) -> list[Breaker]:
 def _offer(connection: sqlite3.Connection, lanes: Lanes, device: str) -> None:
     free = {"name": device, "expired_until": lanes.expired_until}
     offered = load("pauses")["offered_of_device"]
-    for lane_id, due, ready, slot_id in connection.execute(offered, free):
-        lanes.offer(lane_id, (ready, slot_id), due)
+    for lane_id, due, ready, slot_id, _ in connection.execute(offered, free):
+        lanes.offer(lane_id, (ready, slot_id), due, device)

@@ -9,7 +9,8 @@ import heapq
 import math
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,7 +22,6 @@ from roundsman.ledger.sqlite.statements import load
 SQL = load("lanes")
 
 PRIORITIES = len(Priority)
-_Offer = tuple[int, Rank, float]
 
 REMEMBERED_FILTERS = 1000
 """Beyond so many different filters, what they match is worked out anew."""
@@ -40,8 +40,7 @@ class Lane:
     """The first of the queue: no free slot of this lane is ranked before this."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Lease:
+class _Lease(NamedTuple):
     device: str
     tags: Tags
     worker_id: str | None
@@ -58,12 +57,13 @@ class Lanes:
         self.running = Running()
         self._leases: dict[int, _Lease] = {}
         # What a device's limit left no room for: it is offered again when a lease of it ends.
-        self._aside: dict[str, dict[int, _Offer]] = {}
-        self._devices_aside: dict[int, str] = {}
+        self._aside: dict[str, dict[int, tuple[Lane, Rank]]] = {}
         self._per_device: int | None = None
         self._tags: dict[int, Tags] = {}
         self._by_id: dict[int, Lane] = {}
         self._free: dict[int, Rank] = {}  # each free slot, by its number
+        self._devices: dict[int, str] = {}  # of each slot that was ever free, by its number
+        self._names: dict[str, str] = {}  # so that a device's name is kept once
         # Slots whose next attempt lies ahead, however far a claim looks: by the time of that.
         self._delays: list[tuple[Rank, int]] = []
         self._matching: dict[TagFilter, list[Lane]] = {}
@@ -77,22 +77,23 @@ class Lanes:
         """A distinct set of tags, by its number."""
         return self._tags[lane_id]
 
-    def offer(self, lane_id: int, rank: Rank, due: float) -> None:
+    def offer(self, lane_id: int, rank: Rank, due: float, device: str) -> None:
         """A slot of this lane is free, with this rank and no longer with any other.
 
         One that is ready later than `due` waits for another attempt.
         """
         if not self._known:
             return
-        self._let_in_slot(rank[1])
+        self._forget_aside(rank[1])
         self._free[rank[1]] = rank
+        self._devices[rank[1]] = self._names.setdefault(device, device)
         if rank[0] > max(due, self.expired_until):
             heapq.heappush(self._delays, (rank, lane_id))
         else:
-            self._enqueue(lane_id, rank)
+            self._enqueue(self._lane(lane_id), rank)
 
-    def _enqueue(self, lane_id: int, rank: Rank) -> None:
-        lane = self._lane(lane_id)
+    @staticmethod
+    def _enqueue(lane: Lane, rank: Rank) -> None:
         heapq.heappush(lane.queue, rank)
         lane.bound = lane.queue[0]
 
@@ -107,35 +108,29 @@ class Lanes:
     def withdraw(self, slot_id: int) -> None:
         """A slot is not free, whether or not it was."""
         self._free.pop(slot_id, None)
-        self._let_in_slot(slot_id)
+        self._forget_aside(slot_id)
 
     def bound_devices(self, most: int | None) -> None:
-        """Offer what was set aside by another bound than this one."""
+        """So many leases of a device may run at once. What another bound held up is offered."""
         if most != self._per_device:
             self._per_device = most
             for device in list(self._aside):
                 self._let_in(device)
 
-    def set_aside(self, lane_id: int, rank: Rank, due: float, device: str) -> None:
-        """A slot that was taken out is not offered until a lease of its device ends."""
-        self._aside.setdefault(device, {})[rank[1]] = (lane_id, rank, due)
-        self._devices_aside[rank[1]] = device
+    def _set_aside(self, lane: Lane, device: str) -> None:
+        """The head of a lane is not offered until a lease of its device ends."""
+        rank = self._pop(lane)
+        self._aside.setdefault(device, {})[rank[1]] = (lane, rank)
 
-    def _let_in_slot(self, slot_id: int) -> None:
-        device = self._devices_aside.pop(slot_id, None)
-        if device is not None:
-            del self._aside[device][slot_id]
+    def _forget_aside(self, slot_id: int) -> None:
+        aside = self._aside.get(self._devices.get(slot_id, ""))
+        if aside is not None:
+            aside.pop(slot_id, None)
 
     def _let_in(self, device: str) -> None:
-        for offered in list(self._aside.get(device, {}).values()):
-            self.offer(*offered)
-        self._aside.pop(device, None)
-
-    def lease(self, slot_id: int, device: str, tags: Tags, worker_id: str | None) -> None:
-        """A slot is leased, whether or not a lease of it ran out before."""
-        self.end(slot_id)
-        self._leases[slot_id] = _Lease(device, tags, worker_id, runs=True)
-        self.running.count(device, tags, worker_id)
+        for lane, rank in self._aside.pop(device, {}).values():
+            self._free[rank[1]] = rank
+            self._enqueue(lane, rank)
 
     def end(self, slot_id: int) -> None:
         """A slot's lease has ended."""
@@ -146,13 +141,13 @@ class Lanes:
         self.withdraw(slot_id)
         lease = self._leases.get(slot_id)
         if lease is not None and not lease.runs:
-            self._leases[slot_id] = replace(lease, runs=True)
+            self._leases[slot_id] = lease._replace(runs=True)
             self.running.count(lease.device, lease.tags, lease.worker_id)
 
     def _expire(self, slot_id: int) -> None:
         lease = self._leases.get(slot_id)
         if lease is not None:
-            self._leases[slot_id] = replace(lease, runs=False)
+            self._leases[slot_id] = lease._replace(runs=False)
             self._stop(lease)
 
     def _stop(self, lease: _Lease | None) -> None:
@@ -167,25 +162,43 @@ class Lanes:
         after, self.expired_until = self.expired_until, now
         if not self._known:
             return
-        for lane_id, due, ready, slot_id, is_free in connection.execute(
+        for lane_id, due, ready, slot_id, device, is_free in connection.execute(
             SQL["expiring"], {"after": after, "until": now}
         ):
             self._expire(slot_id)
             if is_free:
-                self.offer(lane_id, (ready, slot_id), due)
+                self.offer(lane_id, (ready, slot_id), due, device)
         while self._delays and self._delays[0][0][0] <= now:
             rank, lane_id = heapq.heappop(self._delays)
             if self._free.get(rank[1]) == rank:
-                self._enqueue(lane_id, rank)
+                self._enqueue(self._lane(lane_id), rank)
 
-    def head(self, lane: Lane) -> Rank:
-        """The rank of a lane's oldest free slot, `NEVER` when there is none."""
-        while lane.bound != NEVER and self._free.get(lane.bound[1]) != lane.bound:
-            _drop_first(lane)
-        return lane.bound
+    def head(self, lane: Lane, horizon: float) -> Rank:
+        """The rank of a lane's oldest slot that is free, due by then, and whose device has room.
 
-    def pop(self, lane: Lane) -> Rank:
-        """Take out the head, which `head` has shown to be there."""
+        `NEVER` when there is none. What is met of a busy device is set aside, so that it is met
+        once for each lease of that device, and not by each claim.
+        """
+        while (rank := lane.bound)[0] <= horizon:
+            if self._free.get(rank[1]) != rank:
+                _drop_first(lane)
+                continue
+            device = self._devices[rank[1]]
+            if self._per_device is None or self.running.devices[device] < self._per_device:
+                return rank
+            self._set_aside(lane, device)
+        return NEVER
+
+    def lease(self, lane: Lane, worker_id: str | None) -> Rank:
+        """Take out the head, which `head` has shown to be there, and have it leased."""
+        rank = self._pop(lane)
+        slot_id, device = rank[1], self._devices[rank[1]]
+        self.end(slot_id)  # whether or not a lease of it ran out before
+        self._leases[slot_id] = _Lease(device, lane.tags, worker_id, runs=True)
+        self.running.count(device, lane.tags, worker_id)
+        return rank
+
+    def _pop(self, lane: Lane) -> Rank:
         rank = lane.bound
         del self._free[rank[1]]
         _drop_first(lane)
@@ -210,16 +223,18 @@ class Lanes:
         self._delays.clear()
         self._by_id.clear()
         self._aside.clear()
-        self._devices_aside.clear()
+        self._devices.clear()
+        self._names.clear()
         self._tags = {
             lane_id: msgspec.json.decode(tags, type=Tags)
             for lane_id, tags in connection.execute(SQL["lanes"])
         }
         self._read_leases(connection)
-        for lane_id, due, ready, slot_id in connection.execute(
+        for lane_id, due, ready, slot_id, device in connection.execute(
             SQL["free_slots"], {"expired_until": self.expired_until}
         ):
             self._free[slot_id] = rank = (ready, slot_id)
+            self._devices[slot_id] = self._names.setdefault(device, device)
             if ready > max(due, self.expired_until):
                 self._delays.append((rank, lane_id))
             else:
@@ -251,20 +266,18 @@ def _drop_first(lane: Lane) -> None:
 class DueOffers:
     """What the lanes have due at or before a horizon, as far as there is room for it."""
 
-    def __init__(self, lanes: Lanes, horizon: float, gate: Gate) -> None:
-        """Offer what is due by then."""
+    def __init__(self, lanes: Lanes, gate: Gate, *, horizon: float, worker_id: str | None) -> None:
+        """Offer this claimer what is due by then."""
         self._lanes = lanes
         self._gate = gate
         self._horizon = horizon
+        self._worker_id = worker_id
 
     def head(self, lane: Lane, /) -> Rank:
-        """The lane's oldest free slot, if it is due and its tags have room."""
-        if not self._gate.lets(lane.tags):
-            return NEVER
-        rank = self._lanes.head(lane)
-        return rank if rank[0] <= self._horizon else NEVER
+        """The lane's oldest free slot, if it is due and its tags and its device have room."""
+        return self._lanes.head(lane, self._horizon) if self._gate.lets(lane.tags) else NEVER
 
     def pop(self, lane: Lane, /) -> Rank:
-        """Take out the head, which `head` has shown to be there."""
+        """Lease the head, which `head` has shown to be there."""
         self._gate.take(lane.tags)
-        return self._lanes.pop(lane)
+        return self._lanes.lease(lane, self._worker_id)

@@ -78,8 +78,8 @@ def resume(
                 connection, device, job, resumption.spans, into=None, now=now, new_id=new_id
             )
     free = {"name": name, "expired_until": lanes.expired_until}
-    for lane_id, due, ready, slot_id in connection.execute(SQL[f"offered_of_{kind}"], free):
-        lanes.offer(lane_id, (ready, slot_id), due)
+    for lane_id, due, ready, slot_id, device in connection.execute(SQL[f"offered_of_{kind}"], free):
+        lanes.offer(lane_id, (ready, slot_id), due, device)
     holds.hold_paused(connection, lanes, kind, name, now)
     return True
 

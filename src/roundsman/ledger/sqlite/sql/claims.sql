@@ -1,6 +1,6 @@
 -- name: chosen
 -- The slots chosen, if they are free, with their new epochs.
-SELECT slots.slot_id, lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS queue, coalesce(leases.epoch, slots.epoch) + 1, device, job, due, on_demand, resume_due, ready,
+SELECT slots.slot_id, lane_id, coalesce(leases.epoch, slots.epoch) + 1, device, job, due, on_demand, resume_due, ready,
     attempts, was_held, plan, planned_since, expires_at, claimed_at, worker_id, lost
 FROM slots LEFT JOIN leases USING (slot_id)
 WHERE slots.slot_id IN (SELECT value FROM json_each(:slot_ids)) AND paused = 0 AND (expires_at > :now) IS NOT TRUE

@@ -62,12 +62,12 @@ WHERE device = :device AND job = :job AND epoch = :epoch AND plan = :plan AND pa
 
 -- name: offered_of_device
 -- A device's slots that may be offered, now or when they are due.
-SELECT lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS queue, due, ready, slot_id FROM slots
+SELECT lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS queue, due, ready, slot_id, device FROM slots
 WHERE device = :name AND paused = 0 AND ready IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id AND expires_at > :expired_until)
 
 -- name: offered_of_job
 -- A job's slots that may be offered, now or when they are due.
-SELECT lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS queue, due, ready, slot_id FROM slots
+SELECT lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS queue, due, ready, slot_id, device FROM slots
 WHERE job = :name AND paused = 0 AND ready IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.slot_id = slots.slot_id AND expires_at > :expired_until)
