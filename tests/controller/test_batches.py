@@ -14,7 +14,7 @@ from roundsman.controller.process_batch import AWAY
 from roundsman.ledger.drivers import open_ledger
 from roundsman.ledger.interface import AuditQuery
 from roundsman.wire.audit import AuditOutcome
-from roundsman.wire.batch import BatchQuery
+from roundsman.wire.batch import BatchQuery, BatchReport
 from roundsman.wire.control import (
     Bound,
     Hello,
@@ -92,6 +92,20 @@ async def end(worker: FakeWorker, process_id: str, status: int = 0) -> None:
 
 def stopping(site: FleetSite, batch_id: str, **body: Any) -> asyncio.Task[Answer]:
     return asyncio.create_task(site.call(f"/api/v1/batches/{batch_id}/stop", body))
+
+
+async def test_who_follows_slowly_is_told_of_all_that_changed(site: FleetSite) -> None:
+    async with workers(site, 1) as (one,):
+        said = await begin(site, workers=[one.worker_id])
+        following = site.controller.batches.follow(said["batch_id"])
+        first = await anext(following)
+        assert not isinstance(first, BatchReport)
+        message = await started(one)
+        await end(one, message.process_id)
+        await ended(site, said["batch_id"])
+        *told, last = [each async for each in following]
+        assert isinstance(last, BatchReport)
+        assert [each.exit_status for each in told if not isinstance(each, BatchReport)][-1:] == [0]
 
 
 async def test_a_command_goes_to_the_workers_with_all_that_it_needs(site: FleetSite) -> None:

@@ -95,9 +95,9 @@ class ProcessBatch:
 
     async def follow(self) -> AsyncIterator[Process]:
         """Each process as it is, and again whenever it changed; until the batch has ended."""
+        seen = len(self._history)  # before the first is told: much may happen until it is taken
         for process in list(self.processes.values()):
             yield process
-        seen = len(self._history)
         while True:
             grown = self._grown
             while seen < len(self._history):
