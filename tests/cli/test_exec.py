@@ -14,9 +14,16 @@ import pytest
 from rich.console import Console
 
 from roundsman.cli.side_by_side import SideBySide
+from roundsman.wire.control import (
+    Acknowledge,
+    Output,
+    ProcessChanged,
+    ReadOutput,
+    StartProcess,
+)
 from roundsman.wire.process import OutputChunk, Process, ProcessState
 from roundsman.worker.runners.process_tree import member_of
-from tests.controller.fleet_site import FleetSite, fleet_site, real_worker
+from tests.controller.fleet_site import FleetSite, fake_worker, fleet_site, real_worker
 
 
 @pytest.fixture
@@ -104,6 +111,25 @@ async def test_json_lines_end_with_the_report(site: FleetSite, tmp_path: Path) -
         assert said[-1]["succeeded"] is True
         assert said[-1]["workers"] == {worker.worker_id: "ams-1"}
         assert done.err == ""
+
+
+async def test_what_had_ended_before_it_was_told_to_run_is_shown_too(site: FleetSite) -> None:
+    async with fake_worker(site, await site.enrol()) as worker:
+        running = asyncio.create_task(run(site, "--on", "all", "--", "sh", "script.sh"))
+        asked = await worker.hear()
+        assert isinstance(asked, StartProcess)
+        await worker.say(
+            ProcessChanged(
+                process_id=asked.process_id, state=ProcessState.ENDED, at=2.0, exit_status=0
+            )
+        )
+        assert isinstance(await worker.hear(), Acknowledge)
+        read = await worker.hear()
+        assert isinstance(read, ReadOutput)
+        said = OutputChunk(number=1, at=1.0, stream="stdout", data=b"quick\n")
+        await worker.say(Output(request_id=read.request_id, chunks=(said,), end=True))
+        done = await running
+        assert (done.status, done.out) == (0, "ams-1 │ quick\n")
 
 
 async def test_control_c_ends_it_on_the_workers(site: FleetSite, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ RECONNECT_SECONDS: Final = 1.0
 RECONNECTS: Final = 60
 """So often in a row a broken connection is tried again: a controller restarts in less."""
 INTERRUPTED: Final = 130
+_HAVE_RUN: Final = (ProcessState.RUNNING, ProcessState.ENDED)
 
 
 class Shown(Protocol):
@@ -186,8 +187,9 @@ class Execution:
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     def _read(self, process: Process) -> None:
-        started = process.started_at is not None or process.state is ProcessState.RUNNING
-        if started and process.process_id not in self._readers:
+        # That it has ended may be told before that it was begun.
+        has_run = process.started_at is not None or process.state in _HAVE_RUN
+        if has_run and process.process_id not in self._readers:
             reading = asyncio.create_task(self._show_output(process))
             self._readers[process.process_id] = reading
 
