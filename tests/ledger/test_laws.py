@@ -27,6 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from roundsman.clock import SystemClock
 from roundsman.controller.accounts import balance_of
 from roundsman.controller.planner import after_pause, after_run, after_too_late, is_too_late
 from roundsman.errors import NotFoundError
@@ -47,12 +48,15 @@ from roundsman.ledger.interface import (
     TagFilter,
 )
 from roundsman.ledger.memory import MemoryLedger
+from roundsman.ledger.postgresql.driver import PostgresqlLedger
 from roundsman.ledger.sqlite.driver import SqliteLedger
 from roundsman.schedules.plans import plan_of, times_of
+from roundsman.testing.postgresql_server import PASSWORD, TEMPLATE, PostgresqlServer
 from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.job import Job, MissedPolicy, Schedule
 from roundsman.wire.run import FailureClass, Outcome, Run
+from tests.ledger.conftest import EMPTIED
 
 T = TypeVar("T")
 
@@ -346,11 +350,27 @@ def sqlite(folder: Path) -> Ledger:
 @pytest.mark.timeout(7200 if TORTURE else 120)
 @pytest.mark.parametrize("make", [memory, sqlite])
 def test_the_laws_hold_whatever_happens(make: Callable[[Path], Ledger], rng: random.Random) -> None:
+    run(make, rng, EXAMPLES)
+
+
+@pytest.mark.timeout(7200 if TORTURE else 120)
+def test_the_laws_hold_on_postgresql(
+    postgresql_server: PostgresqlServer, rng: random.Random
+) -> None:
+    def postgresql(folder: Path) -> Ledger:
+        asyncio.run(postgresql_server.run(EMPTIED, TEMPLATE))
+        url = postgresql_server.url(TEMPLATE)
+        return PostgresqlLedger(url, PASSWORD, folder=folder, clock=SystemClock())
+
+    run(postgresql, rng, EXAMPLES // 5)
+
+
+def run(make: Callable[[Path], Ledger], rng: random.Random, examples: int) -> None:
     machine = type("LawsOfOne", (Laws,), {"make": staticmethod(make)})
     run_state_machine_as_test(
         seed(rng.randrange(2**32))(machine),
         settings=settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             stateful_step_count=STEPS,
             deadline=None,
             database=None,

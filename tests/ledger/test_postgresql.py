@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from roundsman.ledger.interface import (
 from roundsman.ledger.postgresql import database, queue
 from roundsman.ledger.postgresql.clock import DatabaseClock
 from roundsman.ledger.postgresql.driver import PostgresqlLedger
+from roundsman.ledger.postgresql.hosts import Hosts
 from roundsman.ledger.postgresql.migrations import migrations
 from roundsman.ledger.postgresql.statements import load
 from roundsman.ledger.sql_files import LedgerTooNewError
@@ -136,6 +138,7 @@ async def test_what_keeps_it_from_opening_is_said(
     for url, password, said in [
         (postgresql_server.url("nowhere"), PASSWORD, "make the database"),
         (postgresql_url, Secret("guess"), "user and password"),
+        (postgresql_url.replace("@", "@127.0.0.1:1,"), Secret("guess"), "user and password"),
         ("postgresql://roundsman@127.0.0.1:1/x", PASSWORD, "ledger.unavailable"),
     ]:
         ledger = PostgresqlLedger(url, password, folder=tmp_path, clock=clock)
@@ -221,7 +224,6 @@ async def test_a_server_that_hangs_is_given_up_and_found_again(
 ) -> None:
     monkeypatch.setattr(database, "STATEMENT_SECONDS", 3.0)
     monkeypatch.setattr(database, "ACQUIRE_SECONDS", 2.0)
-    monkeypatch.setattr(database, "CONNECT_SECONDS", 5.0)
     with PostgresqlServer() as server:
         await server.run("CREATE DATABASE ledger")
         async with opened(server.url("ledger"), tmp_path) as ledger:
@@ -272,6 +274,15 @@ async def test_after_a_failover_no_epoch_is_given_again(
         assert await ledger.finish(endings, NOW) == [FinishAnswer.KEPT] * 2
         later = await claim(ledger, now=NOW + 3600)
         assert [slot.epoch - again.epoch for slot in later] == [0, 1]
+
+
+async def test_a_host_that_does_not_answer_leaves_time_for_the_others(postgresql_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        hosts = Hosts(postgresql_url.replace("@", f"@127.0.0.1:{port},"), PASSWORD)
+        for _ in range(2):
+            connection = await hosts.connect()
+            await connection.close()
 
 
 async def test_a_standby_is_not_taken(postgresql_url: str, tmp_path: Path) -> None:

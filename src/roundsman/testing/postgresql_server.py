@@ -49,10 +49,12 @@ class PostgresqlServer:
         *,
         settings: dict[str, str] | None = None,
         beside: Path | None = None,
+        follows: "PostgresqlServer | None" = None,
     ):
         """Take the folder of its programs, default the wheel's, and further settings.
 
-        Its data is kept in a temporary folder, or beside what is named.
+        Its data is kept in a temporary folder, or beside what is named. It may be a streaming
+        replica of another that runs, known to that one as `replica`.
         """
         self._folder = Path(tempfile.mkdtemp(prefix=".roundsman-postgresql-", dir=beside))
         self._data = self._folder / "data"
@@ -63,6 +65,7 @@ class PostgresqlServer:
             "unix_socket_directories": "",
             **(settings or {}),
         }
+        self._follows = follows
         self._identity = _identity()
         self._programs = self._reachable(programs or programs_in_wheel()[0])
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,12 +90,20 @@ class PostgresqlServer:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
     def make(self) -> None:
-        """Make an empty cluster."""
-        secret = self._folder / "password"
-        secret.write_text(PASSWORD.reveal())
+        """Make an empty cluster, or a copy of the one that it follows."""
         self._folder.chmod(0o755)
         if self._identity:
             os.chown(self._folder, self._identity["user"], self._identity["group"])
+        if self._follows is not None:
+            whole = f"host=127.0.0.1 port={self._follows.port} user={USER} application_name=replica"
+            self._run(
+                "pg_basebackup", "-D", self._data, "-d", whole, "--write-recovery-conf",
+                "--wal-method=stream", "--checkpoint=fast", "--no-sync",
+                environment={"PGPASSWORD": PASSWORD.reveal()},
+            )  # fmt: skip
+            return
+        secret = self._folder / "password"
+        secret.write_text(PASSWORD.reveal())
         try:
             self._run(
                 "initdb", "-D", self._data, "-U", USER, "--auth=password",
@@ -100,6 +111,10 @@ class PostgresqlServer:
             )  # fmt: skip
         finally:
             secret.unlink()
+
+    async def promote(self) -> None:
+        """Have a replica go on by itself, and return when it can be written."""
+        await self.run("SELECT pg_promote(true, 60)")
 
     def start(self) -> None:
         """Start it, and return when it serves."""
@@ -138,6 +153,15 @@ class PostgresqlServer:
             self._process.wait(_START_SECONDS)
             self._process = None
 
+    def kill(self) -> None:
+        """End all its processes at once, as if its machine had lost power."""
+        assert self._process is not None
+        for process in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self._process.wait(_START_SECONDS)
+        self._process = None
+
     def pause(self) -> None:
         """Let it hang: connections stay, and nothing answers."""
         assert self._process is not None
@@ -171,10 +195,13 @@ class PostgresqlServer:
         """A connection of the owner of everything."""
         return await asyncpg.connect(self.url(database), password=PASSWORD.reveal())
 
-    def _run(self, program: str, *arguments: str | Path) -> None:
+    def _run(
+        self, program: str, *arguments: str | Path, environment: dict[str, str] | None = None
+    ) -> None:
         subprocess.run(
             [self._programs / program, *arguments],
             check=True,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             **self._identity,

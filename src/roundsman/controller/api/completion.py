@@ -43,6 +43,8 @@ _Findings: TypeAlias = Annotated[tuple[SecretFinding, ...], Meta(max_length=100)
 _findings: Final[msgspec.json.Decoder[_Findings]] = msgspec.json.Decoder(_Findings)
 # Twelve digits reach beyond the year 30000.
 _WHOLE: Final = re.compile(r"[0-9]{1,12}")
+# After a failover of the ledger's database epochs are large; all stay below 2**53.
+_EPOCH: Final = re.compile(r"[0-9]{1,16}")
 _SECONDS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 
 
@@ -113,7 +115,7 @@ def read_fields(form: Form) -> Completion:
         ended_at=float(_number(fields, "end_timestamp", _SECONDS, "a Unix time")),
         failure=failure,
         failure_class=_failure_class(fields) if failure else None,
-        epoch=int(_number(fields, "epoch", _WHOLE, "a whole number"))
+        epoch=int(_number(fields, "epoch", _EPOCH, "a whole number"))
         if "epoch" in fields
         else None,
         detected_secrets=_detected_secrets(fields),

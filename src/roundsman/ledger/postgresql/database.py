@@ -7,7 +7,7 @@ ends as `LedgerUnavailableError`, whose callers come again.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import asyncpg
 
@@ -15,6 +15,7 @@ from roundsman.clock import Clock
 from roundsman.ledger.interface import LedgerUnavailableError
 from roundsman.ledger.postgresql.clock import DatabaseClock
 from roundsman.ledger.postgresql.failures import translate
+from roundsman.ledger.postgresql.hosts import CONNECT_SECONDS, Hosts
 from roundsman.ledger.postgresql.incarnation import greet
 from roundsman.ledger.postgresql.migrations import migrate
 from roundsman.ledger.postgresql.statements import Link
@@ -23,7 +24,6 @@ from roundsman.secret import Secret
 T = TypeVar("T")
 
 CONNECTIONS: Final = 10
-CONNECT_SECONDS: Final = 5.0
 ACQUIRE_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 8.0
 """The server ends a statement after this; a while later the call is given up here, too."""
@@ -116,8 +116,12 @@ async def prepare(url: str, password: Secret | None, clock: Clock) -> int:
 
     Raises `LedgerUnavailableError`.
     """
+    return await _prepare(Hosts(url, password), clock)
+
+
+async def _prepare(hosts: Hosts, clock: Clock) -> int:
     try:
-        connection = await asyncpg.connect(**_asked(url, password))
+        connection = await hosts.connect()
         try:
             version = await migrate(connection)
             await greet(connection, DatabaseClock(clock))
@@ -130,10 +134,11 @@ async def prepare(url: str, password: Secret | None, clock: Clock) -> int:
 
 async def connect(url: str, password: Secret | None, clock: DatabaseClock) -> Database:
     """A pool on a database, which is prepared first. Raises `LedgerUnavailableError`."""
-    await prepare(url, password, clock)
+    hosts = Hosts(url, password)
+    await _prepare(hosts, clock)
     try:
         pool = await asyncpg.create_pool(
-            **_asked(url, password),
+            connect=hosts.connect,
             min_size=0,  # a server that is away is asked for by calls, not beside them
             max_size=CONNECTIONS,
             server_settings=_SETTINGS,
@@ -143,15 +148,6 @@ async def connect(url: str, password: Secret | None, clock: DatabaseClock) -> Da
     except Exception as error:
         raise translate(error) from error
     return Database(pool)
-
-
-def _asked(url: str, password: Secret | None) -> dict[str, Any]:
-    return {
-        "dsn": url,
-        "password": None if password is None else password.reveal(),
-        "timeout": CONNECT_SECONDS,
-        "target_session_attrs": "read-write",
-    }
 
 
 async def _leave_as_it_is(link: Link) -> None:
