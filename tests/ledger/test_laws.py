@@ -62,6 +62,7 @@ T = TypeVar("T")
 
 TORTURE = bool(os.environ.get("ROUNDSMAN_TORTURE"))
 EXAMPLES, STEPS = (3000, 120) if TORTURE else (25, 50)
+EXAMPLES_OVER_A_WIRE, STEPS_OVER_A_WIRE = (600, 60) if TORTURE else (5, 30)
 START = 1_700_000_000
 LEASE = 120
 ONE_EACH = ClaimLimits(sessions_per_device=1)
@@ -350,10 +351,10 @@ def sqlite(folder: Path) -> Ledger:
 @pytest.mark.timeout(7200 if TORTURE else 120)
 @pytest.mark.parametrize("make", [memory, sqlite])
 def test_the_laws_hold_whatever_happens(make: Callable[[Path], Ledger], rng: random.Random) -> None:
-    run(make, rng, EXAMPLES)
+    run(make, rng, EXAMPLES, STEPS)
 
 
-@pytest.mark.timeout(7200 if TORTURE else 120)
+@pytest.mark.timeout(7200 if TORTURE else 400)
 def test_the_laws_hold_on_postgresql(
     postgresql_server: PostgresqlServer, rng: random.Random
 ) -> None:
@@ -362,16 +363,16 @@ def test_the_laws_hold_on_postgresql(
         url = postgresql_server.url(TEMPLATE)
         return PostgresqlLedger(url, PASSWORD, folder=folder, clock=SystemClock())
 
-    run(postgresql, rng, EXAMPLES // 5)
+    run(postgresql, rng, EXAMPLES_OVER_A_WIRE, STEPS_OVER_A_WIRE)
 
 
-def run(make: Callable[[Path], Ledger], rng: random.Random, examples: int) -> None:
+def run(make: Callable[[Path], Ledger], rng: random.Random, examples: int, steps: int) -> None:
     machine = type("LawsOfOne", (Laws,), {"make": staticmethod(make)})
     run_state_machine_as_test(
         seed(rng.randrange(2**32))(machine),
         settings=settings(
             max_examples=examples,
-            stateful_step_count=STEPS,
+            stateful_step_count=steps,
             deadline=None,
             database=None,
             phases=[Phase.generate, Phase.shrink] if TORTURE else [Phase.generate],
