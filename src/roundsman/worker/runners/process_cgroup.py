@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from roundsman.wire.process import ProcessLimits
+from roundsman.worker.runners import kernel_files
 
 _PERIOD: Final = 100_000  # microseconds
 
@@ -16,16 +17,20 @@ class Cgroup:
     def __init__(self, folder: Path) -> None:
         """Look at `folder`; `create` makes it."""
         self.folder = folder
+        self.limited = False
+        """Whether it holds whoever is in it to any limit."""
 
     def create(self, limits: ProcessLimits, controllers: frozenset[str]) -> None:
         """Make it, with those limits that controllers in force can hold."""
         self.folder.mkdir()
         if limits.memory_bytes is not None and "memory" in controllers:
+            self.limited = True
             self._write("memory.max", str(limits.memory_bytes))
             self._write("memory.oom.group", "1")
             with contextlib.suppress(FileNotFoundError):  # kernels that do not account swap
                 self._write("memory.swap.max", "0")
         if limits.tasks is not None and "pids" in controllers:
+            self.limited = True
             self._write("pids.max", str(limits.tasks))
 
     def open(self) -> int:
@@ -43,14 +48,14 @@ class Cgroup:
     def is_empty(self) -> bool:
         """Whether nobody is alive in it or below, by the kernel's word."""
         try:
-            return "populated 0" in (self.folder / "cgroup.events").read_text()
+            return b"populated 0" in kernel_files.read(f"{self.folder}/cgroup.events")
         except FileNotFoundError:
             return True
 
     def was_too_large(self) -> bool:
         """Whether the kernel has killed somebody in it for want of memory."""
         with contextlib.suppress(OSError):
-            return "oom_kill 0" not in (self.folder / "memory.events").read_text()
+            return b"oom_kill 0" not in kernel_files.read(f"{self.folder}/memory.events")
         return False
 
     def kill(self) -> None:
@@ -60,15 +65,13 @@ class Cgroup:
 
     def remove(self) -> None:
         """Take it away, with those that were made below it; only an empty one goes."""
+        with contextlib.suppress(OSError):  # somebody is in it, or made one below
+            self.folder.rmdir()
+            return
         with contextlib.suppress(OSError):
             for folder in sorted(self.folder.rglob("*/"), reverse=True):
                 folder.rmdir()
             self.folder.rmdir()
 
     def _write(self, name: str, text: str) -> None:
-        # Not opened to be made or cut: a file of the kernel is only written.
-        descriptor = os.open(self.folder / name, os.O_WRONLY)
-        try:
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
+        kernel_files.write(f"{self.folder}/{name}", text)

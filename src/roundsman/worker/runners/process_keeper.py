@@ -235,12 +235,10 @@ class ProcessKeeper:
             )
             try:
                 self._records.write(record)
+                temporary = Path(record.temporary)
+                temporary.mkdir(mode=0o700)
                 tree, pipes = launch(
-                    process_id,
-                    command,
-                    asked.standard_input,
-                    self._machine,
-                    Path(record.temporary),
+                    process_id, command, asked.standard_input, self._machine, temporary
                 )
             except (ProcessRefusedError, OSError):
                 self._records.remove(process_id)
@@ -383,5 +381,9 @@ def _check_id(process_id: str) -> None:
 
 
 def _remove_temporary(record: ProcessRecord) -> None:
-    if record.temporary:
+    if not record.temporary:
+        return
+    try:
+        Path(record.temporary).rmdir()
+    except OSError:  # there is something in it
         shutil.rmtree(record.temporary, ignore_errors=True)

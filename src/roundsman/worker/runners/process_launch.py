@@ -5,6 +5,7 @@ import functools
 import os
 import pwd
 import resource
+import secrets
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -64,6 +65,7 @@ def launch(
                     stderr=stderr_of_child,
                     descriptors=command.descriptors,
                     cgroup=entry,
+                    home=None if cgroup is None or cgroup.limited else machine.home,
                     rlimits=_rlimits(command.limits, machine),
                     user=command.user,
                 )
@@ -81,8 +83,8 @@ def launch(
 
 
 def temporary_folder() -> Path:
-    """A folder that nobody else may look into."""
-    return Path(tempfile.mkdtemp(prefix="roundsman-"))
+    """A folder that nobody else may look into, not made yet: its name cannot be guessed."""
+    return Path(tempfile.gettempdir()) / f"roundsman-{secrets.token_hex(8)}"
 
 
 def _cgroup(process_id: str, limits: ProcessLimits, machine: Machine) -> Cgroup | None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from roundsman.worker.runners import kernel_files
 from roundsman.worker.runners.process_cgroup import Cgroup
 from roundsman.worker.runners.process_records import ProcessRecord
 from roundsman.worker.runners.process_tree import (
@@ -76,6 +77,6 @@ def _is_ours(member: Member, record: ProcessRecord) -> bool:
         return True
     bearing = f"{ID_VARIABLE}={record.change.process_id}".encode()
     try:
-        return bearing in Path(f"/proc/{member.pid}/environ").read_bytes().split(b"\0")
+        return bearing in kernel_files.read(f"/proc/{member.pid}/environ").split(b"\0")
     except OSError:  # gone since, or another user's
         return False

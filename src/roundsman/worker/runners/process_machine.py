@@ -24,6 +24,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """Folder in which each process gets a cgroup of its own; none: there is no such place."""
     controllers: frozenset[str] = frozenset()
     """Those that are in force in it."""
+    home: int | None = None
+    """The open `cgroup.procs` of the cgroup that this process itself is in; none: not writable."""
     no_cgroup: str = ""
     """Why there is none."""
 
@@ -101,7 +103,16 @@ def _cgroups() -> Machine:
         folder.rmdir()
         return Machine(no_cgroup="this kernel has no cgroup.kill")
     controllers = _hand_down(base, own) and _hand_down(folder, own)
-    return Machine(cgroup=folder, controllers=frozenset(controllers or ()))
+    return Machine(
+        cgroup=folder, controllers=frozenset(controllers or ()), home=_open_home(mount)
+    )
+
+
+def _open_home(mount: Path) -> int | None:
+    own = (_unified() or "/").lstrip("/")  # it may have been moved into a leaf by now
+    with contextlib.suppress(OSError):
+        return os.open(mount / own / "cgroup.procs", os.O_WRONLY)
+    return None
 
 
 def _hand_down(folder: Path, own: str) -> list[str]:
@@ -148,7 +159,13 @@ def _mount() -> Path | None:
 
 
 def _own_path() -> str | None:
+    """Where this process was put, whoever has moved it into a leaf since."""
+    path = _unified()
+    return None if path is None else path.removesuffix("/worker") or "/"
+
+
+def _unified() -> str | None:
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         if line.startswith("0::"):
-            return line[3:].removesuffix("/worker") or "/"
+            return line[3:]
     return None

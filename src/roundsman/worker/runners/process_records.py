@@ -6,6 +6,7 @@ death; after a power cut every process has ended, and the controller learns that
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,8 +54,12 @@ class ProcessRecords:
 
     def write(self, record: ProcessRecord) -> None:
         """Add the latest state of a process."""
-        with (self._folder / record.change.process_id / "record").open("ab", buffering=0) as file:
-            file.write(_encoder.encode(record) + b"\n")
+        path = f"{self._folder}/{record.change.process_id}/record"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(descriptor, _encoder.encode(record) + b"\n")
+        finally:
+            os.close(descriptor)
 
     def output_path(self, process_id: str) -> Path:
         """Where its output is."""

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from roundsman.wire.process import StopProof
+from roundsman.worker.runners import kernel_files
 from roundsman.worker.runners.process_cgroup import Cgroup
 
 ID_VARIABLE: Final = "ROUNDSMAN_PROCESS_ID"  # by this a restarted worker knows its own again
@@ -82,7 +83,7 @@ def member_of(pid: int) -> Member | None:
 def _look_at(pid: int) -> tuple[Member | None, bool]:
     """That process, and whether it is dead; none when it is gone."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        stat = kernel_files.read(f"/proc/{pid}/stat")
     except OSError:
         return None, True
     # After the name, which may hold spaces and parentheses: state, parent, group, …; proc(5).
@@ -96,14 +97,21 @@ def _look_at(pid: int) -> tuple[Member | None, bool]:
 
 def reap_orphans(leaders: Iterable[int]) -> None:
     """Take the dead ones of whom nobody else is the parent any more; leaders are kept."""
-    kept = set(leaders)
+    for pid in _children() - set(leaders):
+        if _look_at(pid)[1]:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def _children() -> set[int]:
+    """Those of this process, which has one thread; dead ones too."""
     own = os.getpid()
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and int(entry.name) not in kept:
-            member, dead = _look_at(int(entry.name))
-            if member is not None and dead and member.parent == own:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(member.pid, os.WNOHANG)
+    try:
+        return set(map(int, kernel_files.read(f"/proc/self/task/{own}/children").split()))
+    except FileNotFoundError:  # a kernel that was built without it
+        pids = [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
+        looks = [_look_at(pid)[0] for pid in pids]
+        return {member.pid for member in looks if member is not None and member.parent == own}
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,7 +222,7 @@ class ProcessTree:
     def _bears_id(self, pid: int) -> bool:
         bearing = f"{ID_VARIABLE}={self.process_id}".encode()
         try:
-            return bearing in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            return bearing in kernel_files.read(f"/proc/{pid}/environ").split(b"\0")
         except OSError:  # gone since, or another user's
             return False
 
