@@ -1,11 +1,12 @@
 """Commands started and queried on one worker, per second through HTTP; everything durable.
 
-Controller, worker and clients are three processes on the same machine. The floors are what the
-machine itself makes of the two halves: processes started by nobody's order, and HTTP answered
-without a ledger or a worker.
+Controller, worker, its keeper and the clients are processes on the same machine. The floors are
+what the machine itself makes of the two halves: processes started by nobody's order, plainly and
+within the same bounds, and HTTP answered without a ledger or a worker.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import statistics
@@ -28,7 +29,8 @@ Call = Callable[[], Awaitable[None]]
 
 
 @contextmanager
-def _worker(url: str, where: Path) -> Iterator[None]:
+def _worker(url: str, where: Path) -> Iterator[int]:
+    """Run one; its process id."""
     settings = where / "worker.yaml"
     settings.write_text(
         f"controller: {url}\nname: bench\nstate: {where}/worker\ntags: [none]\n"
@@ -45,7 +47,7 @@ def _worker(url: str, where: Path) -> Iterator[None]:
     command = [sys.executable, "-m", "roundsman", "worker", str(settings)]
     process = subprocess.Popen([*command, "--log-level", "warning"])
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait(timeout=60)
@@ -95,6 +97,45 @@ def _spawns_per_second(seconds: float) -> float:
         process.communicate()
         spawned += 1
     return spawned / (time.perf_counter() - began)
+
+
+def _isolated_starts(seconds: float) -> tuple[float, float]:
+    """Starts per second within the same bounds, and milliseconds of processor time for each."""
+    command = [sys.executable, "-m", "bench.isolated_starts", str(seconds)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return float(said[0]), float(said[1])
+
+
+def _keeper_of(where: Path) -> int:
+    """The process id of the worker's keeper."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                if "process_server" in command and str(where) in command:
+                    return int(entry.name)
+    raise RuntimeError("the worker has no keeper")
+
+
+async def _processor_time(
+    url: str, pids: dict[str, int], seconds: float
+) -> tuple[dict[str, float], float]:
+    """Milliseconds for each start, of 32 clients; those of `true` are in the last."""
+    before = {name: site.cpu_seconds(pid) for name, pid in pids.items()}
+    started = 0
+    async with _calls(url) as calls:
+
+        async def start() -> None:
+            nonlocal started
+            await calls["start"]()
+            started += 1
+
+        await _per_second(start, CLIENTS[-1], seconds)
+        await asyncio.sleep(1)  # the last of them end
+    after = {name: site.cpu_seconds(pid) for name, pid in pids.items()}
+    used = {name: (after[name][0] - before[name][0]) * 1000 / started for name in pids}
+    children = (after["keeper"][1] - before["keeper"][1]) * 1000 / started
+    return used, children
 
 
 @asynccontextmanager
@@ -159,15 +200,24 @@ def run(quick: bool) -> list[Row]:
     """The rows; with `quick`, shorter."""
     seconds = 0.5 if quick else 2.5
     spawns = _spawns_per_second(seconds)
+    isolated, isolated_ms = _isolated_starts(seconds)
     with site.folder() as where:
         file = site.fleet_file(where, devices=1, jobs=1)
-        with site.controller(file) as running, _worker(running.url, where):
+        with site.controller(file) as running, _worker(running.url, where) as worker:
             delays = asyncio.run(_output_delays(running.url))
             measured = asyncio.run(_measure(running.url, seconds))
+            pids = {"controller": running.pid, "worker": worker, "keeper": _keeper_of(where)}
+            used, of_true = asyncio.run(_processor_time(running.url, pids, seconds))
     rows = [
         Row(name="output, worker to reader, median", value=statistics.median(delays), unit="ms"),
         Row(name=f"the same, slowest of {len(delays)}", value=delays[-1], unit="ms"),
         Row(name="bare spawns of true, one process", value=spawns, unit="starts/s"),
+        Row(name="the same within a keeper's bounds", value=isolated, unit="starts/s"),
+        Row(name="processor time of such a one, true included", value=isolated_ms, unit="ms"),
+        *(
+            Row(name=f"processor time of a /start, {name}", value=value, unit="ms")
+            for name, value in (*used.items(), ("true itself", of_true))
+        ),
     ]
     for clients in CLIENTS:
         who = f"{clients} client{'s' if clients > 1 else ''}"
@@ -189,8 +239,8 @@ def run(quick: bool) -> list[Row]:
                 name=f"/start of true, {who}",
                 value=starts,
                 unit="calls/s",
-                compared_to="bare spawns",
-                ratio=starts / spawns,
+                compared_to="starts within bounds by one process",
+                ratio=starts / isolated,
             ),
             Row(name=f"/start of true, {who}, median", value=start_ms, unit="ms"),
         ]

@@ -56,7 +56,7 @@ class Torture:
         if command in ("sh", "python3"):
             path = f"{process_id}-{MARK}"
             (self.scripts / path).write_text(text.replace("MARK", MARK))
-        asked = StartProcess(process_id=process_id, command=command, path=path)
+        asked = StartProcess(process_id=process_id, command=command, path=path, **more)  # type: ignore[arg-type]
         change = await self.runner.start(asked)
         assert change.state is ProcessState.RUNNING, change.error
         return process_id
@@ -164,6 +164,31 @@ async def test_nobody_outlives_a_stop(torture: Torture, command: str, text: str)
     proof = await torture.stop(process_id)
     assert (proof.group_empty, proof.tree_empty) == (True, True)
     assert proof.cgroup_empty is (True if proof.method == "cgroup" else None)
+
+
+@pytest.mark.parametrize("limits", [ProcessLimits(), ProcessLimits(cpu_seconds=50)])
+async def test_its_cgroup_is_its_own_from_its_first_instruction(
+    torture: Torture, limits: ProcessLimits
+) -> None:
+    """Started plainly, and with limits: two ways."""
+    text = "echo $PPID; cat /proc/self/cgroup"
+    process_id = await torture.start("sh", text, limits=limits)
+    said = b"".join(chunk.data for chunk in await torture.chunks(process_id)).decode()
+    assert (process_id in said) is (torture.runner.bounds[0].how == "a cgroup of its own")
+    keeper = Path(f"/proc/{said.splitlines()[0]}")
+    assert b"keeper" in (keeper / "cmdline").read_bytes()
+    assert process_id not in (keeper / "cgroup").read_text()  # which has left it again
+
+
+async def test_its_temporary_folder_is_empty_and_its_own(torture: Torture) -> None:
+    text = "ls -A $TMPDIR; stat -c %a $TMPDIR; echo $TMPDIR"
+    for leave in ("touch $TMPDIR/x", "chmod 755 $TMPDIR", "rmdir $TMPDIR", ":", ":"):
+        process_id = await torture.start("sh", f"{text}; {leave}")
+        said = b"".join(chunk.data for chunk in await torture.chunks(process_id)).decode()
+        mode, name = said.split()  # and no name of a file
+        assert mode == "700"
+        await torture.stop(process_id)
+        assert leave == ":" or not Path(name).exists()
 
 
 async def test_who_hears_sigterm_may_tidy_up(torture: Torture) -> None:

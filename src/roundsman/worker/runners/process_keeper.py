@@ -8,7 +8,6 @@ being read, and a stop still ends them.
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import uuid
 from collections import OrderedDict
@@ -23,8 +22,8 @@ from roundsman.clock import Clock
 from roundsman.wire.control import ProcessChanged, StartProcess, StopFinished
 from roundsman.wire.process import ProcessState, StopProof
 from roundsman.worker.policy import Policy
-from roundsman.worker.runners import process_leftovers, process_tree
-from roundsman.worker.runners.process_launch import launch, temporary_folder
+from roundsman.worker.runners import process_leftovers, process_temporary, process_tree
+from roundsman.worker.runners.process_launch import launch
 from roundsman.worker.runners.process_limits import LimitWatch
 from roundsman.worker.runners.process_machine import Machine
 from roundsman.worker.runners.process_masking import Secrets
@@ -32,6 +31,7 @@ from roundsman.worker.runners.process_output import OutputFile
 from roundsman.worker.runners.process_policy import ProcessRefusedError, allowed
 from roundsman.worker.runners.process_records import ProcessRecord, ProcessRecords
 from roundsman.worker.runners.process_running import Process
+from roundsman.worker.runners.process_temporary import TemporaryFolders
 from roundsman.worker.runners.process_tree import Exit, ProcessTree, TreeReaper
 
 log = logs.get(__name__)
@@ -79,6 +79,7 @@ class ProcessKeeper:
         self.secrets = Secrets()
         """Texts that are masked in every output."""
         self._machine = machine
+        self._temporary = TemporaryFolders()
         self._records = ProcessRecords(folder)
         self._clock = clock
         self._keep_ended = keep_ended
@@ -114,7 +115,8 @@ class ProcessKeeper:
             settled = record
             if record.change.state is ProcessState.RUNNING:
                 settled = self._give_up(record, left)
-            _remove_temporary(record)
+            if record.temporary:
+                process_temporary.remove(Path(record.temporary))
             process_id = record.change.process_id
             output = OutputFile.reopen(self._records.output_path(process_id))
             process = self._processes[process_id] = Process(settled, output)
@@ -144,6 +146,7 @@ class ProcessKeeper:
                 timer.cancel()
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
         self._reaper.close()
+        self._temporary.close()
         for process in self._processes.values():
             process.close()
 
@@ -224,6 +227,7 @@ class ProcessKeeper:
             process_id=process_id, state=ProcessState.RUNNING, at=self._clock.now()
         )
         with allowed(self.policy, asked, tags=self.tags) as command:
+            temporary = self._temporary.choose()
             # Written before the start, so that there is no moment in which it runs and is unknown.
             self._records.create(process_id)
             record = ProcessRecord(
@@ -231,18 +235,17 @@ class ProcessKeeper:
                 boot_id=self._boot_id,
                 keeper=self._identity,
                 cgroup=str(self._machine.cgroup / process_id) if self._machine.cgroup else "",
-                temporary=str(temporary_folder()),
+                temporary=str(temporary),
             )
             try:
                 self._records.write(record)
-                temporary = Path(record.temporary)
-                temporary.mkdir(mode=0o700)
+                self._temporary.make(temporary)
                 tree, pipes = launch(
                     process_id, command, asked.standard_input, self._machine, temporary
                 )
             except (ProcessRefusedError, OSError):
                 self._records.remove(process_id)
-                _remove_temporary(record)
+                self._temporary.give_back(temporary)
                 raise
         record = msgspec.structs.replace(
             record, pid=tree.pid, start_ticks=process_tree.start_ticks(tree.pid)
@@ -280,7 +283,7 @@ class ProcessKeeper:
         del self._alive[tree.process_id]
         self._watches.pop(tree.process_id).cancel()
         if (process := self._processes.get(tree.process_id)) is not None:
-            _remove_temporary(process.record)
+            self._temporary.give_back(Path(process.record.temporary))
         if not self._alive:
             self.on_idle()
 
@@ -360,16 +363,20 @@ class ProcessKeeper:
 
     def _forget_old(self) -> None:
         too_old = self._clock.now() - self._keep_ended_seconds
-        for process_id in list(self._forgettable):
+        forgotten: list[str] = []
+        surplus = len(self._forgettable) - self._keep_ended
+        for process_id in self._forgettable:
             process = self._processes[process_id]
-            surplus = len(self._forgettable) > self._keep_ended or self._kept > self._keep_bytes
-            if not surplus and process.change.at >= too_old:
-                return
+            too_many = len(forgotten) < surplus or self._kept > self._keep_bytes
+            if not too_many and process.change.at >= too_old:
+                break
             if not process.alive:  # else somebody of it lives on: a stop must still find them
-                del self._forgettable[process_id]
-                del self._processes[process_id]
-                self._records.remove(process_id)
+                forgotten.append(process_id)
                 self._kept -= process.output.size
+        for process_id in forgotten:
+            del self._forgettable[process_id]
+            del self._processes[process_id]
+            self._records.remove(process_id)
 
 
 def _check_id(process_id: str) -> None:
@@ -378,12 +385,3 @@ def _check_id(process_id: str) -> None:
         if str(uuid.UUID(process_id)) == process_id:
             return
     raise ProcessRefusedError(f"not a process id: {process_id}")
-
-
-def _remove_temporary(record: ProcessRecord) -> None:
-    if not record.temporary:
-        return
-    try:
-        Path(record.temporary).rmdir()
-    except OSError:  # there is something in it
-        shutil.rmtree(record.temporary, ignore_errors=True)

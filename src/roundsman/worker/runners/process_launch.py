@@ -5,8 +5,6 @@ import functools
 import os
 import pwd
 import resource
-import secrets
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -80,11 +78,6 @@ def launch(
     os.set_blocking(stdout, False)
     os.set_blocking(stderr, False)
     return ProcessTree(process_id, pid, cgroup), (stdout, stderr)
-
-
-def temporary_folder() -> Path:
-    """A folder that nobody else may look into, not made yet: its name cannot be guessed."""
-    return Path(tempfile.gettempdir()) / f"roundsman-{secrets.token_hex(8)}"
 
 
 def _cgroup(process_id: str, limits: ProcessLimits, machine: Machine) -> Cgroup | None:

@@ -103,9 +103,7 @@ def _cgroups() -> Machine:
         folder.rmdir()
         return Machine(no_cgroup="this kernel has no cgroup.kill")
     controllers = _hand_down(base, own) and _hand_down(folder, own)
-    return Machine(
-        cgroup=folder, controllers=frozenset(controllers or ()), home=_open_home(mount)
-    )
+    return Machine(cgroup=folder, controllers=frozenset(controllers or ()), home=_open_home(mount))
 
 
 def _open_home(mount: Path) -> int | None:

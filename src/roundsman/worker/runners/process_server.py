@@ -8,6 +8,7 @@ its feet.
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -136,6 +137,7 @@ def main() -> None:
     keeper = ProcessKeeper(Policy(), folder=folder, clock=SystemClock(), machine=machine)
     listening = socket.socket(fileno=descriptor)
     listening.set_inheritable(False)
+    gc.freeze()  # what is there now stays: it need not be looked through again and again
     try:
         asyncio.run(KeeperServer(keeper, machine).run(listening))
     finally:

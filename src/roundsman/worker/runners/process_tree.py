@@ -12,7 +12,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
