@@ -310,9 +310,8 @@ async def test_a_stop_before_the_start_wins(worker: Worker) -> None:
 
 async def test_the_same_start_twice_is_one_process(worker: Worker) -> None:
     process_id = await worker.start("sh", worker.script("echo once"))
-    assert (
-        await worker.runner.start(ask(process_id, "sh", "script.sh"))
-    ).state is ProcessState.RUNNING
+    again = await worker.runner.start(ask(process_id, "sh", "script.sh"))
+    assert again.state in (ProcessState.RUNNING, ProcessState.ENDED)  # as it stands by now
     assert await worker.output(process_id) == "once\n"
     ended = await worker.end_of(process_id)
     assert await worker.runner.start(ask(process_id, "sh", "script.sh")) == ended
