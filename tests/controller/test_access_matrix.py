@@ -50,6 +50,7 @@ MATRIX: Final = {
     "POST /stop": CHANGE,
     "POST /query": READ,
     "GET /api/v1": READ,
+    "GET /api/v1/controllers": READ,
     "GET /api/v1/workers": READ,
     "POST /api/v1/workers": ENROL,
     "GET /api/v1/workers/{worker_id}": READ,

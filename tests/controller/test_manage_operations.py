@@ -182,7 +182,7 @@ async def test_a_bad_reload_tells_every_problem_and_the_old_one_serves_on(site: 
 async def test_a_reload_that_the_ledger_cannot_take_leaves_the_old_one_in_force(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(*_: object) -> None:
+    async def refuse(*_: object, **__: object) -> None:
         raise LedgerUnavailableError("the disk is full")
 
     monkeypatch.setattr(site.ledger, "sync_slots", refuse)

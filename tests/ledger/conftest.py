@@ -24,10 +24,12 @@ DECLARE name text;
 BEGIN
     FOR name IN
         SELECT tablename FROM pg_tables
-        WHERE schemaname = 'public' AND tablename NOT IN ('schema_version', 'incarnation', 'probe')
+        WHERE schemaname = 'public'
+        AND tablename NOT IN ('schema_version', 'incarnation', 'leadership', 'terms', 'probe')
     LOOP
         EXECUTE 'DELETE FROM ' || name;
     END LOOP;
+    UPDATE leadership SET until = 0;
 END $$
 """
 numbers = count()

@@ -39,6 +39,7 @@ WHOLE_TABLES |= {"newest_recorded", "sum_oldest", "remove_ended_plans"}
 WHOLE_TABLES |= {"open_breakers", "held_devices", "forget_breakers_without_slots"}
 WHOLE_TABLES |= {"probe", "read_probe", "list_slots", "list_runs", "list_processes"}
 WHOLE_TABLES |= {"list_batches", "list_newest_first", "list_oldest_first"}
+WHOLE_TABLES |= {"controllers", "let_go", "go_on", "take_over", "leadership", "call_to_reload"}
 
 
 @pytest.fixture

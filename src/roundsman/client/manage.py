@@ -10,6 +10,7 @@ import msgspec
 from roundsman.client.retry import CallKind
 from roundsman.client.transport import Query, Transport, decode
 from roundsman.wire import codec
+from roundsman.wire.controller import Controller
 from roundsman.wire.difference import WordDifference
 from roundsman.wire.manage import (
     AcceptAnswer,
@@ -38,6 +39,7 @@ RESULT_BYTES = 64 << 20
 """Largest result read whole; larger ones are for `git clone` of the archive."""
 
 _overview = codec.decoder(Overview)
+_controllers = codec.decoder(Page[Controller])
 _workers = codec.decoder(Page[Worker])
 _worker = codec.decoder(Worker)
 _devices = codec.decoder(Page[DeviceSummary])
@@ -74,6 +76,10 @@ class ManageApi:
     async def overview(self) -> Overview:
         """The controller itself."""
         return await self._get(_overview, "")
+
+    async def controllers(self) -> Page[Controller]:
+        """Every controller on the ledger, by when it started."""
+        return await self._get(_controllers, "/controllers")
 
     async def workers(self, *, after: str | None = None, limit: int = 100) -> Page[Worker]:
         """Workers, by name."""

@@ -242,6 +242,10 @@ class ControllerSettings(_FromFile, frozen=True, kw_only=True):
     """Where slots, leases and runs are kept, if not in the data folder."""
     listen: Listen = Listen()
     """Where it serves."""
+    address: str | None = None
+    """URL at which other controllers on the same database reach it, such as
+    `https://controller1.example.net:9400`. Default: where it listens; by the machine's name where
+    that is every address."""
     tokens: tuple[Token, ...] = ()
     """Who may do what. None at all: open, which only loopback allows."""
     leases: LeaseSettings = LeaseSettings()

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path as FilePath
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -50,6 +51,7 @@ def build_settings(
     return settings, [
         *_listen_findings(settings),
         *_token_findings(settings.tokens),
+        *_address_findings(settings.address),
         *_level_findings(settings.log.level),
         *_path_findings(settings.archive.paths),
         *remote_findings,
@@ -118,6 +120,21 @@ def _listen_findings(settings: ControllerSettings) -> list[Finding]:
                 text = f"cannot read {str(file)!r}: {reason}"
                 findings.append(Finding("config.tls", ("listen", "tls", key), text))
     return findings
+
+
+def _address_findings(address: str | None) -> list[Finding]:
+    if address is None:
+        return []
+    try:
+        parts = urlsplit(address)
+        right = address.isprintable() and address == f"{parts.scheme}://{parts.netloc}"
+        right = right and parts.scheme in ("http", "https") and is_host(parts.hostname or "")
+        right = right and parts.username is None and parts.port != 0
+    except ValueError:
+        right = False
+    if right:
+        return []
+    return [Finding("config.url", ("address",), "expected http://host:port or https://host:port")]
 
 
 def _token_findings(tokens: tuple[Token, ...]) -> list[Finding]:

@@ -6,8 +6,9 @@ from typing import Final
 from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.controller.evidence import Evidence
+from roundsman.controller.membership import Membership
 from roundsman.controller.planner import Planner
-from roundsman.ledger.interface import Ledger, LedgerUnavailableError
+from roundsman.ledger.interface import Ledger, LedgerUnavailableError, NotLeadingError
 
 log = logs.get(__name__)
 
@@ -21,9 +22,16 @@ class Retention:
     """Keeps evidence and history within the bounds that are configured."""
 
     def __init__(
-        self, *, planner: Planner, ledger: Ledger, evidence: Evidence, clock: Clock
+        self,
+        *,
+        planner: Planner,
+        ledger: Ledger,
+        membership: Membership,
+        evidence: Evidence,
+        clock: Clock,
     ) -> None:
         """Look at the planner's configuration each time anew."""
+        self._membership = membership
         self._ledger = ledger
         self._planner = planner
         self._evidence = evidence
@@ -37,15 +45,23 @@ class Retention:
             await self._until_next()
 
     async def prune_history(self) -> None:
-        """Take away the runs that are too old or too many, few at a time: claims go between."""
+        """Take away the runs that are too old or too many, few at a time: claims go between.
+
+        Done by the controller that leads, for all.
+        """
         bounds = self._planner.configuration.controller.history
         before = self._clock.now() - bounds.days * _DAY
         total = 0
         try:
-            while removed := await self._ledger.prune(
-                before=before, most=bounds.runs, limit=AT_ONCE
-            ):
+            while (term := self._membership.term) is not None:
+                removed = await self._ledger.prune(
+                    before=before, most=bounds.runs, limit=AT_ONCE, term=term
+                )
                 total += removed
+                if not removed:
+                    break
+        except NotLeadingError as error:
+            log.info("history.not_pruned", reason=error.text)
         except LedgerUnavailableError as error:  # it is tried again
             log.error("history.not_pruned", reason=error.text)
         if total:

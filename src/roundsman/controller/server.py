@@ -5,12 +5,13 @@ import contextlib
 import resource
 import socket
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from typing import Final
 
 import uvicorn
 
 from roundsman import logs
-from roundsman.config.records import Listen
+from roundsman.config.records import ControllerSettings, Listen
 from roundsman.config.settings import is_loopback
 from roundsman.controller.api.access_log import AccessLog
 from roundsman.controller.api.app import build_app
@@ -100,7 +101,7 @@ async def serve(
     make_room()
     with _bind(listen) as bound:
         try:
-            await controller.open()
+            await controller.open(address=_address(controller.configuration.controller, bound))
             await _serve(controller, listen, bound, stop=stop, ready=ready)
         finally:
             await controller.close()
@@ -174,6 +175,17 @@ def _bind(listen: Listen) -> socket.socket:
     # without it an answer of two writes waits 40 ms for the other side's delayed acknowledgement.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return bound
+
+
+def _address(settings: ControllerSettings, bound: socket.socket) -> str:
+    """Where other controllers reach this one: as configured, or else where it listens."""
+    if settings.address is not None:
+        return settings.address
+    url = _url(settings.listen, bound)
+    host, port = bound.getsockname()[:2]
+    if not ip_address(host).is_unspecified:
+        return url
+    return f"{url.partition(':')[0]}://{socket.gethostname()}:{port}"
 
 
 def _url(listen: Listen, bound: socket.socket) -> str:

@@ -20,6 +20,7 @@ from roundsman.controller.fleet import Fleet
 from roundsman.controller.history import History
 from roundsman.controller.inspection import Inspection
 from roundsman.controller.intake import Intake, Turns
+from roundsman.controller.membership import Membership
 from roundsman.controller.operations import Operations
 from roundsman.controller.planner import Planner
 from roundsman.controller.process_batches import ProcessBatches
@@ -66,6 +67,7 @@ class Controller:
         self.archive = archive
         self.clock = clock
         self.planner = Planner(configuration)
+        self.membership = Membership(ledger=ledger, clock=clock, data=data)
         self.access = Access(configuration.controller.tokens)
         self.audit = Audit(ledger=ledger, clock=clock)
         self.fleet = Fleet(ledger=ledger, audit=self.audit, clock=clock)
@@ -105,13 +107,22 @@ class Controller:
             turns=turns,
         )
         self.reloading = Reloading(
-            planner=self.planner, ledger=ledger, access=self.access, clock=clock, load=load
+            planner=self.planner,
+            ledger=ledger,
+            membership=self.membership,
+            access=self.access,
+            clock=clock,
+            load=load,
         )
         self.inspection = Inspection(
             planner=self.planner, ledger=ledger, workers=self.workers, clock=clock
         )
         self.retention = Retention(
-            planner=self.planner, ledger=ledger, evidence=self.evidence, clock=clock
+            planner=self.planner,
+            ledger=ledger,
+            membership=self.membership,
+            evidence=self.evidence,
+            clock=clock,
         )
         self._loops: list[asyncio.Task[None]] = []
         self.history = History(ledger=ledger, evidence=self.evidence, fleet=self.fleet, clock=clock)
@@ -126,16 +137,22 @@ class Controller:
         """The configuration in force."""
         return self.planner.configuration
 
-    async def open(self) -> None:
-        """Open ledger, archive and spool, and bring the slots in line with the configuration."""
+    async def open(self, *, address: str | None = None) -> None:
+        """Open ledger, archive and spool, and bring the slots in line with the configuration.
+
+        `address` is the URL at which other controllers reach this one.
+        """
         await self.ledger.open()
+        await self.membership.open(address)
         await self.archive.open()
         self.spool.open()
         await self.access.refresh_workers(self.ledger)
         await self.attendance.open()
-        await self.reloading.sync()
+        await self.reloading.open()
         await self.batches.open()
         self._loops = [
+            asyncio.create_task(self.membership.run()),
+            asyncio.create_task(self.reloading.run()),
             asyncio.create_task(self.retention.run()),
             asyncio.create_task(self.audit.run()),
             asyncio.create_task(self.attendance.run()),
@@ -151,6 +168,7 @@ class Controller:
         if self._loops:
             await self.audit.run_once()
             await self.attendance.close()
+        await self.membership.close()
         await self.archive.close()
         await self.ledger.close()
 

@@ -22,6 +22,9 @@ The laws, tested for each driver by `roundsman.testing.ledger_conformance`:
    probe time on; and what a person asked for. Leases run to their end.
 8. **Harmless repeats.** Finishing again with the digest of the run that ended that lease answers
    `REPEATED` and changes nothing.
+9. **One leader.** Of the controllers that share a ledger at most one leads at a time, until an
+   instant that it moves on; each time that another one takes over the term is raised. What is
+   written under a term is written while that is the term, or not at all.
 
 Instants are Unix seconds; the caller passes `now`. Every method may raise `LedgerUnavailableError`.
 """
@@ -33,7 +36,7 @@ from enum import IntEnum, StrEnum
 import msgspec
 
 from roundsman.config.records import TagLimits
-from roundsman.errors import UnavailableError
+from roundsman.errors import ConflictError, UnavailableError
 from roundsman.wire.accounts import DaySum
 from roundsman.wire.audit import AuditEntry
 from roundsman.wire.audit import AuditQuery as AuditQuery  # noqa: PLC0414  # a word of the ledger's too
@@ -56,6 +59,12 @@ class LedgerUnavailableError(UnavailableError):
     """The database cannot be reached, or cannot write."""
 
     code = "ledger.unavailable"
+
+
+class NotLeadingError(ConflictError):
+    """Another controller leads by now; nothing was written."""
+
+    code = "ledger.not_leading"
 
 
 class Priority(IntEnum):
@@ -400,6 +409,44 @@ class ProcessQuery(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 100
 
 
+class RegisteredController(msgspec.Struct, frozen=True, kw_only=True):
+    """A controller as it enters itself into the register."""
+
+    controller_id: str
+    """UUID, another one after each start."""
+    home: str
+    """UUID of its data folder, the same after each start."""
+    address: str | None
+    """URL at which others reach it; none: they cannot."""
+    version: str
+    """Release that it runs."""
+    started_at: float
+    seen_at: float
+    """When it last entered itself."""
+    configuration: str = ""
+    """Digest of the configuration that it has in force; empty: not known yet."""
+    calls: int = 0
+    """How many calls to read the configuration anew it has followed (`Leadership.calls`)."""
+    synced: SyncSummary | None = None
+    """What became of the slots when, as the leader, it followed the last of them."""
+    problem: str | None = None
+    """Why it could not follow it; none: it did."""
+
+
+class Leadership(msgspec.Struct, frozen=True, kw_only=True):
+    """Who leads."""
+
+    term: int
+    """Raised each time that another one takes over; 0: nobody ever led."""
+    controller_id: str
+    until: float
+    """Until then nobody else takes over; 0: it let go."""
+    calls: int
+    """How often all controllers were called upon to read their configuration anew."""
+    salt: str
+    """A random text of this ledger's, for digests that nobody else can compare with."""
+
+
 class ProcessChange(msgspec.Struct, frozen=True, kw_only=True):
     """A process' new state, as its worker told it."""
 
@@ -449,8 +496,12 @@ class Ledger(ABC):
     # slots and leases
 
     @abstractmethod
-    async def sync_slots(self, planned: Sequence[PlannedSlot], now: float) -> SyncSummary:
+    async def sync_slots(
+        self, planned: Sequence[PlannedSlot], now: float, *, term: int | None = None
+    ) -> SyncSummary:
         """Make the slots those of the configuration, in one transaction.
+
+        With a `term`, raises `NotLeadingError` unless it is the current one.
 
         New pairs are added, planned from `now` on. A changed `plan` sets the due time to
         `first_due`, unless the slot is leased: then that lease's due time stays, and the first time
@@ -578,8 +629,10 @@ class Ledger(ABC):
     # what is kept no longer
 
     @abstractmethod
-    async def prune(self, *, before: float, most: int, limit: int) -> int:
+    async def prune(self, *, before: float, most: int, limit: int, term: int | None = None) -> int:
         """Take away the oldest runs that were recorded before an instant or are beyond `most`.
+
+        With a `term`, raises `NotLeadingError` unless it is the current one.
 
         At most `limit` of them; how many. They are added to the sums of their days (`daily`), and
         due times up to their last are accounted for by those alone from then on. Who was there
@@ -641,6 +694,33 @@ class Ledger(ABC):
     @abstractmethod
     async def remove_worker(self, worker_id: str) -> bool:
         """Forget a worker and its token; its history stays. False when unknown."""
+
+    # controllers
+
+    @abstractmethod
+    async def note_controller(self, controller: RegisteredController) -> None:
+        """Enter a controller into the register, or what it says of itself now."""
+
+    @abstractmethod
+    async def controllers(self) -> list[RegisteredController]:
+        """Every controller that has not signed off, by when it started."""
+
+    @abstractmethod
+    async def remove_controller(self, controller_id: str) -> None:
+        """Strike a controller off the register; if it leads, it does so no more."""
+
+    @abstractmethod
+    async def lead(
+        self, controller_id: str, *, term: int | None, now: float, until: float
+    ) -> Leadership:
+        """Who leads after this: the caller, if it leads in this term or nobody does at `now`.
+
+        Then until that instant, which is never moved back.
+        """
+
+    @abstractmethod
+    async def call_to_reload(self) -> int:
+        """Call upon all controllers to read their configuration anew; which call that is."""
 
     # processes
 

@@ -28,10 +28,12 @@ from roundsman.ledger.interface import (
     IdempotencyKey,
     KeptBatch,
     KeptResult,
+    Leadership,
     LeasedSlot,
     Ledger,
     LedgerUnavailableError,
     LostLease,
+    NotLeadingError,
     Page,
     Pause,
     PauseKind,
@@ -41,6 +43,7 @@ from roundsman.ledger.interface import (
     Priority,
     ProcessChange,
     ProcessQuery,
+    RegisteredController,
     ResultKey,
     ResumedSlot,
     Resumption,
@@ -195,6 +198,8 @@ class MemoryLedger(Ledger):
         self._batch_work: dict[str, BatchWork] = {}
         self._batch_keys: dict[tuple[str, str], KeptBatch] = {}  # by credential and key
         self._audit: list[AuditEntry] = []
+        self._controllers: dict[str, RegisteredController] = {}
+        self._leadership = Leadership(term=0, controller_id="", until=0, calls=0, salt=str(uuid4()))
 
     # life
 
@@ -213,8 +218,11 @@ class MemoryLedger(Ledger):
 
     # slots and leases
 
-    async def sync_slots(self, planned: Sequence[PlannedSlot], now: float) -> SyncSummary:
+    async def sync_slots(
+        self, planned: Sequence[PlannedSlot], now: float, *, term: int | None = None
+    ) -> SyncSummary:
         self._must_be_open()
+        self._must_be_term(term)
         wanted = {(slot.device, slot.job): slot for slot in planned}
         removed = [pair for pair in self._slots if pair not in wanted]
         for pair in removed:
@@ -691,7 +699,8 @@ class MemoryLedger(Ledger):
 
     # what is kept no longer
 
-    async def prune(self, *, before: float, most: int, limit: int) -> int:
+    async def prune(self, *, before: float, most: int, limit: int, term: int | None = None) -> int:
+        self._must_be_term(term)
         self._must_be_open()
         ordered = sorted(self._runs, key=lambda run: run.recorded_at)
         if len(ordered) > most:
@@ -834,6 +843,48 @@ class MemoryLedger(Ledger):
             digest: owner for digest, owner in self._tokens.items() if owner != worker_id
         }
         return self._workers.pop(worker_id, None) is not None
+
+    # controllers
+
+    async def note_controller(self, controller: RegisteredController) -> None:
+        self._must_be_open()
+        self._controllers[controller.controller_id] = controller
+
+    async def controllers(self) -> list[RegisteredController]:
+        self._must_be_open()
+        return sorted(
+            self._controllers.values(), key=lambda each: (each.started_at, each.controller_id)
+        )
+
+    async def remove_controller(self, controller_id: str) -> None:
+        self._must_be_open()
+        self._controllers.pop(controller_id, None)
+        if self._leadership.controller_id == controller_id:
+            self._leadership = msgspec.structs.replace(self._leadership, until=0)
+
+    async def lead(
+        self, controller_id: str, *, term: int | None, now: float, until: float
+    ) -> Leadership:
+        self._must_be_open()
+        before = self._leadership
+        if (before.controller_id, before.term) == (controller_id, term):
+            self._leadership = msgspec.structs.replace(before, until=max(before.until, until))
+        elif before.until <= now:
+            self._leadership = msgspec.structs.replace(
+                before, term=before.term + 1, controller_id=controller_id, until=until
+            )
+        return self._leadership
+
+    def _must_be_term(self, term: int | None) -> None:
+        if term is not None and term != self._leadership.term:
+            raise NotLeadingError(f"expected to lead in term {term}, and another controller does")
+
+    async def call_to_reload(self) -> int:
+        self._must_be_open()
+        self._leadership = msgspec.structs.replace(
+            self._leadership, calls=self._leadership.calls + 1
+        )
+        return self._leadership.calls
 
     # processes
 

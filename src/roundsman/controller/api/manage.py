@@ -10,6 +10,7 @@ from roundsman.controller.api import (
     manage_accounts,
     manage_archive,
     manage_audit,
+    manage_controllers,
     manage_history,
     manage_inventory,
     manage_lfs,
@@ -40,6 +41,7 @@ ROUTES: Final = Router(
     "/api/v1",
     route_handlers=[
         get_overview,
+        manage_controllers.ROUTES,
         manage_workers.ROUTES,
         manage_inventory.ROUTES,
         manage_results.ROUTES,

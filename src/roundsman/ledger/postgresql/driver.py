@@ -22,6 +22,7 @@ from roundsman.ledger.interface import (
     IdempotencyKey,
     KeptBatch,
     KeptResult,
+    Leadership,
     LeasedSlot,
     Ledger,
     LedgerUnavailableError,
@@ -32,6 +33,7 @@ from roundsman.ledger.interface import (
     Presence,
     ProcessChange,
     ProcessQuery,
+    RegisteredController,
     ResultKey,
     ResumedSlot,
     Resumption,
@@ -47,6 +49,7 @@ from roundsman.ledger.postgresql import (
     accounts,
     batches,
     claims,
+    controllers,
     holds,
     lists,
     pauses,
@@ -171,10 +174,14 @@ class PostgresqlLedger(Ledger):
 
     # slots and leases
 
-    async def sync_slots(self, planned: Sequence[PlannedSlot], now: float) -> SyncSummary:
-        return await self._database.transact(
-            lambda c: sync.sync(c, planned, now=now, new_id=self._new_id), seconds=SYNC_SECONDS
-        )
+    async def sync_slots(
+        self, planned: Sequence[PlannedSlot], now: float, *, term: int | None = None
+    ) -> SyncSummary:
+        async def apply(link: Link) -> SyncSummary:
+            await controllers.must_be_term(link, term)
+            return await sync.sync(link, planned, now=now, new_id=self._new_id)
+
+        return await self._database.transact(apply, seconds=SYNC_SECONDS)
 
     async def claim(
         self,
@@ -290,11 +297,16 @@ class PostgresqlLedger(Ledger):
 
     # what is kept no longer
 
-    async def prune(self, *, before: float, most: int, limit: int) -> int:
+    async def prune(self, *, before: float, most: int, limit: int, term: int | None = None) -> int:
         beyond = await self._do(lambda c: retention.beyond(c, most))
         if beyond is not None:  # those recorded at that very instant are beyond it too
             before = max(before, math.nextafter(beyond, math.inf))
-        return await self._transact(lambda c: retention.prune(c, before=before, limit=limit))
+
+        async def take_away(link: Link) -> int:
+            await controllers.must_be_term(link, term)
+            return await retention.prune(link, before=before, limit=limit)
+
+        return await self._transact(take_away)
 
     async def accounted_since(self) -> int:
         return await self._do(retention.kept_since)
@@ -344,6 +356,27 @@ class PostgresqlLedger(Ledger):
 
     async def remove_worker(self, worker_id: str) -> bool:
         return await self._do(lambda c: workers.remove(c, worker_id))
+
+    # controllers
+
+    async def note_controller(self, controller: RegisteredController) -> None:
+        await self._do(lambda c: controllers.note(c, controller))
+
+    async def controllers(self) -> list[RegisteredController]:
+        return await self._do(controllers.every)
+
+    async def remove_controller(self, controller_id: str) -> None:
+        await self._transact(lambda c: controllers.remove(c, controller_id))
+
+    async def lead(
+        self, controller_id: str, *, term: int | None, now: float, until: float
+    ) -> Leadership:
+        return await self._transact(
+            lambda c: controllers.lead(c, controller_id, term=term, now=now, until=until)
+        )
+
+    async def call_to_reload(self) -> int:
+        return await self._do(controllers.call_to_reload)
 
     # processes
 

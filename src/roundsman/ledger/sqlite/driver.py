@@ -22,6 +22,7 @@ from roundsman.ledger.interface import (
     IdempotencyKey,
     KeptBatch,
     KeptResult,
+    Leadership,
     LeasedSlot,
     Ledger,
     LedgerUnavailableError,
@@ -32,6 +33,7 @@ from roundsman.ledger.interface import (
     Presence,
     ProcessChange,
     ProcessQuery,
+    RegisteredController,
     ResultKey,
     ResumedSlot,
     Resumption,
@@ -48,6 +50,7 @@ from roundsman.ledger.sqlite import (
     accounts,
     batches,
     claims,
+    controllers,
     holds,
     lists,
     pauses,
@@ -170,13 +173,18 @@ class SqliteLedger(Ledger):
 
     # slots and leases
 
-    async def sync_slots(self, planned: Sequence[PlannedSlot], now: float) -> SyncSummary:
+    async def sync_slots(
+        self, planned: Sequence[PlannedSlot], now: float, *, term: int | None = None
+    ) -> SyncSummary:
         async with self._sync:
             differences = await self._readers.do(lambda c: sync.compare(c, planned))
             if differences:
-                await self._writer.do(
-                    lambda c: sync.apply(c, self._lanes, differences, now=now, new_id=self._new_id)
-                )
+
+                def apply(connection: sqlite3.Connection) -> None:
+                    controllers.must_be_term(connection, term)
+                    sync.apply(connection, self._lanes, differences, now=now, new_id=self._new_id)
+
+                await self._writer.do(apply)
             return differences.summary
 
     async def claim(
@@ -283,11 +291,16 @@ class SqliteLedger(Ledger):
 
     # what is kept no longer
 
-    async def prune(self, *, before: float, most: int, limit: int) -> int:
+    async def prune(self, *, before: float, most: int, limit: int, term: int | None = None) -> int:
         beyond = await self._readers.do(lambda c: retention.beyond(c, most))
         if beyond is not None:  # those recorded at that very instant are beyond it too
             before = max(before, math.nextafter(beyond, math.inf))
-        return await self._writer.do(lambda c: retention.prune(c, before=before, limit=limit))
+
+        def take_away(connection: sqlite3.Connection) -> int:
+            controllers.must_be_term(connection, term)
+            return retention.prune(connection, before=before, limit=limit)
+
+        return await self._writer.do(take_away)
 
     async def accounted_since(self) -> int:
         return await self._readers.do(retention.kept_since)
@@ -337,6 +350,27 @@ class SqliteLedger(Ledger):
 
     async def remove_worker(self, worker_id: str) -> bool:
         return await self._writer.do(lambda c: workers.remove(c, worker_id))
+
+    # controllers
+
+    async def note_controller(self, controller: RegisteredController) -> None:
+        await self._writer.do(lambda c: controllers.note(c, controller))
+
+    async def controllers(self) -> list[RegisteredController]:
+        return await self._readers.do(controllers.every)
+
+    async def remove_controller(self, controller_id: str) -> None:
+        await self._writer.do(lambda c: controllers.remove(c, controller_id))
+
+    async def lead(
+        self, controller_id: str, *, term: int | None, now: float, until: float
+    ) -> Leadership:
+        return await self._writer.do(
+            lambda c: controllers.lead(c, controller_id, term=term, now=now, until=until)
+        )
+
+    async def call_to_reload(self) -> int:
+        return await self._writer.do(controllers.call_to_reload)
 
     # processes
 

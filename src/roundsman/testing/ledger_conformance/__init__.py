@@ -16,6 +16,7 @@ from roundsman.testing.ledger_conformance.audit import AuditLines
 from roundsman.testing.ledger_conformance.batches import Batches
 from roundsman.testing.ledger_conformance.breakers import Breakers
 from roundsman.testing.ledger_conformance.claims import Claims
+from roundsman.testing.ledger_conformance.controllers import Controllers
 from roundsman.testing.ledger_conformance.helpers import (
     EVERY_RUN,
     EVERYTHING,
@@ -88,6 +89,7 @@ class LedgerConformance(
     Pauses,
     Lists,
     Workers,
+    Controllers,
     Processes,
     Batches,
     AuditLines,

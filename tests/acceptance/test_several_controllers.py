@@ -1,0 +1,174 @@
+"""Three controllers on one database, as processes: one of them leads, and another when it dies."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from roundsman.testing.postgresql_server import PASSWORD
+from tests.acceptance.controllers import ControllerProcess, controller_process
+
+NUMBER = 3
+SECONDS = 120
+
+
+def document(folder: Path, url: str, devices: int) -> dict[str, object]:
+    return {
+        "controller": {
+            "data": str(folder / "data"),
+            "listen": {"port": 0},
+            "ledger": {"url": url, "pass": f"file:{folder.parent / 'password'}"},
+            "archive": {
+                "remotes": {"shared": {"url": str(folder.parent / "shared.git")}},
+                "acknowledge": "pushed",
+            },
+        },
+        "jobs": {
+            "show": {
+                "schedule": {"duration": "1 hour"},
+                "command": {"inline": ["show running-config"]},
+                "prompt": {"ends_with": "#"},
+            }
+        },
+        "device_generics": {"default": {"credentials": {"user": "u", "pass": "p"}}},
+        "devices": {f"edge{number}": {"jobs": ["show"]} for number in range(devices)},
+    }
+
+
+class Site:
+    """Controllers with a folder each, and what they say."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        self._url = url
+        self.processes: list[ControllerProcess] = []
+
+    @contextlib.asynccontextmanager
+    async def started(self) -> AsyncIterator["Site"]:
+        (self.folder / "password").write_text(PASSWORD.reveal())
+        subprocess.run(
+            ["git", "init", "--quiet", "--bare", str(self.folder / "shared.git")], check=True
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            for number in range(NUMBER):
+                own = self.folder / str(number)
+                own.mkdir()
+                process = controller_process(own, document(own, self._url, 2))
+                self.processes.append(await stack.enter_async_context(process))
+            await asyncio.gather(*(process.start() for process in self.processes))
+            yield self
+
+    def configure(self, number: int, devices: int) -> None:
+        own = self.folder / str(number)
+        text = msgspec.json.encode(document(own, self._url, devices))
+        (own / "roundsman.json").write_bytes(text)
+
+    async def get(self, number: int, path: str) -> Any:
+        url = f"{self.processes[number].url}/api/v1{path}"
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
+
+    async def reload(self, number: int) -> tuple[int, Any]:
+        url = f"{self.processes[number].url}/api/v1/reload"
+        async with aiohttp.ClientSession() as http, http.post(url) as response:
+            return response.status, await response.json()
+
+    async def controllers(self, number: int) -> dict[str, Any]:
+        """By address, as one of them tells."""
+        items = (await self.get(number, "/controllers"))["items"]
+        return {item["address"]: item for item in items}
+
+    async def leading(self, number: int) -> int | None:
+        """Which of them leads, as one of them tells; none: one that is gone."""
+        known = await self.controllers(number)
+        urls = [process.url for process in self.processes]
+        leaders = [url for url, item in known.items() if item["leading"]]
+        return urls.index(leaders[0]) if leaders and leaders[0] in urls else None
+
+    async def slots(self, number: int) -> int:
+        return len((await self.get(number, "/slots"))["items"])
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Ask over and over, since nobody tells from outside of a process."""
+    async with asyncio.timeout(SECONDS):
+        while not await condition():  # noqa: ASYNC110  # likewise
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def site(tmp_path: Path, postgresql_url: str) -> AsyncIterator[Site]:
+    async with Site(tmp_path, postgresql_url).started() as site:
+        yield site
+
+
+async def test_one_of_three_leads_whatever_becomes_of_it(site: Site) -> None:
+    known = await site.controllers(0)
+    assert len(known) == NUMBER
+    assert {item["in_step"] for item in known.values()} == {True}
+    assert len({item["configuration"] for item in known.values()}) == 1
+    assert len({await site.leading(number) for number in range(NUMBER)}) == 1
+    await a_paused_leader_that_wakes_writes_nothing(site)
+    await another_leads_when_the_leader_is_killed(site)
+
+
+async def another_leads_when_the_leader_is_killed(site: Site) -> None:
+    first = await site.leading(0)
+    assert first is not None
+    one, other = [number for number in range(NUMBER) if number != first]
+    await site.processes[first].signal(signal.SIGKILL)
+    site.configure(one, 5)
+    site.configure(other, 5)
+
+    async def another_leads() -> bool:
+        return await site.leading(one) in (one, other)
+
+    await until(another_leads)
+    # Asked of one, the configuration is read anew by all that are left, and planned by the leader.
+    status, answer = await site.reload(one)
+    assert (status, answer["slots"]) == (200, 5), answer
+    assert await site.slots(other) == 5
+
+    async def in_step() -> bool:
+        known = await site.controllers(one)
+        alive = [item for item in known.values() if item["address"] != site.processes[first].url]
+        return all(item["in_step"] for item in alive)
+
+    await until(in_step)
+
+
+async def a_paused_leader_that_wakes_writes_nothing(site: Site) -> None:
+    first = await site.leading(0)
+    assert first is not None
+    one, other = [number for number in range(NUMBER) if number != first]
+    site.configure(first, 1)
+    os.kill(site.processes[first].pid, signal.SIGSTOP)
+    # Heard when it wakes, as the leader that it takes itself for.
+    os.kill(site.processes[first].pid, signal.SIGHUP)
+
+    async def another_leads() -> bool:
+        return await site.leading(one) in (one, other)
+
+    await until(another_leads)
+    assert await site.slots(one) == 2
+    os.kill(site.processes[first].pid, signal.SIGCONT)
+
+    async def has_woken() -> bool:
+        known = (await site.controllers(one))[site.processes[first].url]
+        return known["alive"] and not known["in_step"]
+
+    await until(has_woken)  # it has read its file, and others know that it is not theirs
+    assert await site.slots(one) == 2
+    assert await site.leading(first) in (one, other)
+    status, answer = await site.reload(first)
+    assert (status, answer["code"]) == (409, "configuration.out_of_step"), answer
+    assert await site.slots(one) == 2
