@@ -138,7 +138,7 @@ async def test_a_heartbeat_renews_what_is_held_and_names_what_is_lost(site: Site
     other = {"device": "nowhere", "job": "show", "epoch": 1}
     site.clock.advance(100)
     said = await beat(site, enrolled, key, old, other)
-    assert said == {"expires_at": START + 3700 + 120, "lost": [old, other]}
+    assert said == {"expires_at": START + 3700 + 120, "seconds": 120, "lost": [old, other]}
     slot = (await site.get("/slots/edge2/show")).json()
     assert slot["state"] == "leased"
     assert slot["lease_expires_at"] == START + 3700 + 120

@@ -133,7 +133,7 @@ async def test_an_element_is_device_job_timestamp_and_lease(two: Served) -> None
                 "prompt": {"ends_with": "#"},
             },
             "timestamp": DUE,
-            "lease": {"epoch": 1, "expires_at": DUE + 900.0},
+            "lease": {"epoch": 1, "expires_at": DUE + 900.0, "seconds": 900.0},
         }
     ]
 

@@ -148,7 +148,7 @@ class FakeController:
         assert worker_id == request.match_info["worker_id"]
         self.beats.append(said)
         lost, self.lost = self.lost, []
-        return web.json_response({"expires_at": 0.0, "lost": lost})
+        return web.json_response({"expires_at": 0.0, "seconds": 120.0, "lost": lost})
 
     async def _next(self, request: web.Request) -> web.StreamResponse:
         if self._worker_of(request) is None:

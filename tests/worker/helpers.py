@@ -10,6 +10,7 @@ from roundsman.client import ControllerClient
 from roundsman.clock import Clock
 from roundsman.secret import Secret
 from roundsman.wire.execution import Execution
+from roundsman.worker.deadline import NO_DEADLINE, LeaseDeadline
 from roundsman.worker.heartbeat import Heartbeat
 from roundsman.worker.identity import Enrolment
 from roundsman.worker.lease_loop import LeaseLoop
@@ -39,7 +40,9 @@ class FakeRunner:
         async with self._changed:
             await self._changed.wait_for(lambda: self.running >= running)
 
-    async def run(self, execution: Execution, result: ResultFile) -> None:
+    async def run(
+        self, execution: Execution, result: ResultFile, _: LeaseDeadline = NO_DEADLINE
+    ) -> None:
         self.begun.append(execution)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
@@ -79,7 +82,11 @@ def element(
             **job_fields,
         },
         "timestamp": timestamp,
-        "lease": {"epoch": epoch, "expires_at": timestamp + lease_seconds},
+        "lease": {
+            "epoch": epoch,
+            "expires_at": timestamp + lease_seconds,
+            "seconds": lease_seconds,
+        },
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from roundsman import logs
 from roundsman.secret import Secret
 from roundsman.wire.execution import Execution
+from roundsman.worker.deadline import NO_DEADLINE, LeaseDeadline
 from roundsman.worker.runners.interface import ResultFile
 from roundsman.worker.service import WorkerService, run_until_signalled
 from roundsman.worker.settings import WorkerSettings
@@ -20,7 +21,9 @@ CONTENT = b"interface eth0\n" * 100_000
 class SayingRunner:
     """Writes `CONTENT`; on a device called `slow…`, for ever."""
 
-    async def run(self, execution: Execution, result: ResultFile) -> None:
+    async def run(
+        self, execution: Execution, result: ResultFile, _: LeaseDeadline = NO_DEADLINE
+    ) -> None:
         print("begun", execution.device.name, flush=True)
         result.write(CONTENT)
         if execution.device.name.startswith("slow"):

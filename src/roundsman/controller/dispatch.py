@@ -74,27 +74,29 @@ class Dispatch:
         horizon = min(wanted.seconds, limits.seconds_ahead)
         tags = TagFilter(any_of=wanted.tags or None, within=principal.tags)
         self._attendance.heard(tags, principal.worker_id)
+        leases = self._planner.configuration.controller.leases
+        seconds = leases.seconds if principal.worker_id else leases.seconds_without_heartbeat
         deadline = self._clock.monotonic() + SKIPPING_SECONDS
         offers: list[Offer] = []
         while len(offers) < room and self._clock.monotonic() < deadline:
-            leased = await self._claim(tags, room - len(offers), horizon, principal.worker_id)
+            limit = room - len(offers)
+            leased = await self._claim(tags, limit, horizon, seconds, principal.worker_id)
             if not leased:
                 break
-            offers += await self._offer(leased)
+            offers += await self._offer(leased, seconds)
         return offers
 
     async def _claim(
-        self, tags: TagFilter, limit: int, horizon: int, worker_id: str | None
+        self, tags: TagFilter, limit: int, horizon: int, seconds: float, worker_id: str | None
     ) -> list[LeasedSlot]:
-        controller = self._planner.configuration.controller
-        leases, ceilings = controller.leases, controller.limits
+        ceilings = self._planner.configuration.controller.limits
         now = self._clock.now()
         return await self._ledger.claim(
             tags,
             limit=limit,
             horizon=now + horizon,
             now=now,
-            lease_seconds=leases.seconds if worker_id else leases.seconds_without_heartbeat,
+            lease_seconds=seconds,
             worker_id=worker_id,
             limits=ClaimLimits(
                 sessions_per_device=ceilings.sessions_per_device,
@@ -103,7 +105,7 @@ class Dispatch:
             ),
         )
 
-    async def _offer(self, leased: Sequence[LeasedSlot]) -> list[Offer]:
+    async def _offer(self, leased: Sequence[LeasedSlot], seconds: float) -> list[Offer]:
         """What of it can be handed out; what came too late is finished without a run."""
         now = self._clock.now()
         offers: list[Offer] = []
@@ -116,7 +118,7 @@ class Dispatch:
             elif is_too_late(lease, slot.job, now):
                 late.append((lease, slot))
             else:
-                offers.append(self._encode(lease, slot))
+                offers.append(self._encode(lease, slot, seconds))
         if late:
             await self._skip(late, now)
         return offers
@@ -130,12 +132,12 @@ class Dispatch:
         await self._ledger.finish(finishes, now)
         log.info("dispatch.skipped", count=len(late))
 
-    def _encode(self, lease: LeasedSlot, slot: ConfiguredSlot) -> Offer:
+    def _encode(self, lease: LeasedSlot, slot: ConfiguredSlot, seconds: float) -> Offer:
         return Offer(
             device=self._planner.encoded(slot.device),
             job=self._planner.encoded(slot.job),
             timestamp=lease.due,
-            lease=Lease(epoch=lease.epoch, expires_at=lease.expires_at),
+            lease=Lease(epoch=lease.epoch, expires_at=lease.expires_at, seconds=seconds),
         )
 
 

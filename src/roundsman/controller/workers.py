@@ -108,12 +108,13 @@ class Workers:
         if not await self._ledger.touch_worker(worker_id, now=now, address=address):
             raise WorkerNotFoundError(worker_id)
         self._attendance.alive(worker_id)
-        until = now + self._planner.configuration.controller.leases.seconds
+        seconds = self._planner.configuration.controller.leases.seconds
+        until = now + seconds
         held = await self._ledger.renew(request.leases, worker_id=worker_id, now=now, until=until)
         lost = tuple(key for key, kept in zip(request.leases, held, strict=True) if not kept)
         if lost:
             log.warning("worker.leases_lost", worker_id=worker_id, count=len(lost))
-        return HeartbeatAnswer(expires_at=until, lost=lost)
+        return HeartbeatAnswer(expires_at=until, seconds=seconds, lost=lost)
 
     async def all(self) -> list[Worker]:
         """Every worker, by name."""

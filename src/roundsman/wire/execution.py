@@ -12,7 +12,9 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     """Counts the leases of this slot; a result with an older epoch is stale."""
     expires_at: float
-    """Unix seconds. Renewed by the worker's heartbeat."""
+    """Unix seconds, by the controller's clock. Renewed by the worker's heartbeat."""
+    seconds: float
+    """For how long it holds at least, counted from the question: for a worker's own clock."""
 
 
 class LeaseKey(msgspec.Struct, frozen=True, kw_only=True):

@@ -65,6 +65,8 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the leases."""
 
     expires_at: float
-    """Until when the leases still held were renewed, Unix seconds."""
+    """Until when the leases still held were renewed, Unix seconds, by the controller's clock."""
+    seconds: float
+    """For how long they hold at least, counted from when this was asked."""
     lost: tuple[LeaseKey, ...] = ()
     """Those no longer held: stop these runs and drop their results."""

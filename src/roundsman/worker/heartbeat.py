@@ -58,6 +58,7 @@ class Heartbeat:
         """One beat: a call for each thousand leases, at least one."""
         self._hurried = False
         for keys in _portions(self._leases.keys()):
+            asked_at = self._clock.monotonic()
             try:
                 answer = await self._client.worker.heartbeat(
                     self._enrolment.worker_id, HeartbeatRequest(leases=keys)
@@ -67,6 +68,8 @@ class Heartbeat:
                 return
             for key in self._leases.lose(answer.lost):
                 log.warning("lease.lost", device=key.device, job=key.job, epoch=key.epoch)
+            # Those that were lost are held no more.
+            self._leases.renewed(keys, asked_at + answer.seconds)
 
     async def _failed(self, error: ControllerError) -> None:
         # Forbidden too: the token is another's, which is not what the kept identity says.

@@ -21,6 +21,7 @@ from roundsman.clock import Clock
 from roundsman.wire.execution import Execution
 from roundsman.wire.run import FailureClass
 from roundsman.worker import executions, running
+from roundsman.worker.deadline import NO_DEADLINE, LeaseDeadline, LeaseExpiredError
 from roundsman.worker.executions import Ticket, UnreadableExecutionError
 from roundsman.worker.heartbeat import Heartbeat
 from roundsman.worker.leases import HeldLeases
@@ -116,6 +117,7 @@ class LeaseLoop:
         room = self._room()
         if room == 0:
             return None
+        asked_at = self._clock.monotonic()
         try:
             elements = await self._client.worker.next(
                 limit=room, seconds=LOOK_AHEAD_SECONDS, tags=self._settings.tags
@@ -124,7 +126,7 @@ class LeaseLoop:
             return self._pause_after(error)
         self._failures = 0
         for element in elements:
-            self._begin(element, group)
+            self._begin(element, asked_at, group)
         if len(elements) >= room:
             return BUSY_SECONDS
         return self._chance.uniform(IDLE_SECONDS / 2, IDLE_SECONDS)
@@ -155,7 +157,7 @@ class LeaseLoop:
         log.warning("lease.not_asked", reason=str(error), retry_in_seconds=round(wait, 1))
         return wait
 
-    def _begin(self, element: msgspec.Raw, group: asyncio.TaskGroup) -> None:
+    def _begin(self, element: msgspec.Raw, asked_at: float, group: asyncio.TaskGroup) -> None:
         """Give one element of the answer its place, whatever it is."""
         try:
             execution = executions.read(element)
@@ -163,16 +165,22 @@ class LeaseLoop:
             if error.ticket is None:
                 log.error("execution.unreadable", reason=error.text)
             else:
-                self._hold(error.ticket, partial(self._refuse, error.ticket, error.text), group)
+                refuse = partial(self._refuse, error.ticket, error.text)
+                self._hold(error.ticket, refuse, NO_DEADLINE, group)
         else:
             self._on_execution(execution)
             ticket = executions.ticket_of(execution)
-            self._hold(ticket, partial(self._serve, ticket, execution), group)
+            deadline = NO_DEADLINE
+            if ticket.lease is not None:
+                deadline = LeaseDeadline(self._clock, asked_at + ticket.lease.seconds)
+            serve = partial(self._serve, ticket, execution, deadline)
+            self._hold(ticket, serve, deadline, group)
 
     def _hold(
         self,
         ticket: Ticket,
         work: Callable[[], Coroutine[Any, Any, bool]],
+        deadline: LeaseDeadline,
         group: asyncio.TaskGroup,
     ) -> None:
         key = ticket.key
@@ -182,9 +190,9 @@ class LeaseLoop:
         task = group.create_task(work(), name=f"{ticket.job} on {ticket.device}")
         self._waiting.add(task)
         if ticket.lease is not None and key is not None:
-            # The lease runs from the due time on, for one that lies ahead.
-            length = ticket.lease.expires_at - max(self._clock.now(), ticket.timestamp)
-            self._leases.hold(key, seconds=length, on_lost=task.cancel)
+            self._leases.hold(
+                key, seconds=ticket.lease.seconds, deadline=deadline, on_lost=task.cancel
+            )
         task.add_done_callback(partial(self._let_go, ticket))
 
     def _let_go(self, ticket: Ticket, task: asyncio.Task[bool]) -> None:
@@ -194,14 +202,14 @@ class LeaseLoop:
             self._leases.settle(key)
         self._changed.set()
 
-    async def _serve(self, ticket: Ticket, execution: Execution) -> bool:
+    async def _serve(self, ticket: Ticket, execution: Execution, deadline: LeaseDeadline) -> bool:
         """Wait for its time, run it, keep how it ended; whether that was kept."""
         await self._wait_until(ticket)
         async with self._places.take() as place:
 
             def work(spool: Spool) -> Coroutine[Any, Any, Ending]:
                 spool.result.on_received = place.received
-                return running.run(self._runner, execution, spool.result, self._clock)
+                return running.run(self._runner, execution, spool.result, self._clock, deadline)
 
             return await self._carry_out(ticket, execution.job.max_bytes, work)
 
@@ -250,6 +258,9 @@ class LeaseLoop:
                 await self._keep(ticket, spool, started, ending)
             finally:
                 self._outbox.discard(spool)
+        except LeaseExpiredError as error:
+            log.warning("lease.expired", device=ticket.device, job=ticket.job, reason=error.text)
+            return False
         except OSError as error:
             log.error("run.not_kept", device=ticket.device, job=ticket.job, reason=str(error))
             return False

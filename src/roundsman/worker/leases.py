@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from roundsman.wire.execution import LeaseKey
+from roundsman.worker.deadline import LeaseDeadline
 
 
 class _Held(NamedTuple):
     seconds: float
+    deadline: LeaseDeadline | None
     on_lost: Callable[[], object] | None
 
 
@@ -25,20 +27,35 @@ class HeldLeases:
         return key in self._held
 
     def hold(
-        self, key: LeaseKey, *, seconds: float, on_lost: Callable[[], object] | None = None
+        self,
+        key: LeaseKey,
+        *,
+        seconds: float,
+        deadline: LeaseDeadline | None = None,
+        on_lost: Callable[[], object] | None = None,
     ) -> None:
-        """Hold a lease of that length; `on_lost` is called once if it turns out to be lost."""
-        self._held[key] = _Held(seconds, on_lost)
+        """Hold a lease of that length; `on_lost` is called once if it turns out to be lost.
+
+        `deadline` is moved when it is renewed.
+        """
+        self._held[key] = _Held(seconds, deadline, on_lost)
         self.changed.set()
 
     def outlive_run(self, key: LeaseKey) -> None:
         """Its run is over, its result on disk: losing it from now on ends nothing here."""
         if key in self._held:
-            self._held[key] = _Held(self._held[key].seconds, None)
+            self._held[key] = _Held(self._held[key].seconds, None, None)
 
     def settle(self, key: LeaseKey) -> None:
         """Hold it no longer: its result is kept, refused or given up. Harmless when not held."""
         self._held.pop(key, None)
+
+    def renewed(self, keys: Iterable[LeaseKey], until: float) -> None:
+        """The controller says that these hold until then, by the monotonic clock here."""
+        for key in keys:
+            held = self._held.get(key)
+            if held is not None and held.deadline is not None:
+                held.deadline.move(until)
 
     def lose(self, keys: Iterable[LeaseKey]) -> list[LeaseKey]:
         """The controller says that these are lost; those which were still held here."""

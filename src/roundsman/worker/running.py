@@ -9,6 +9,7 @@ from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.wire.execution import Execution
 from roundsman.wire.run import FailureClass, SecretFinding
+from roundsman.worker.deadline import NO_DEADLINE, LeaseDeadline
 from roundsman.worker.runners.interface import DeviceRunner, ResultFile, RunFailedError
 from roundsman.worker.waiting import wait_for_task
 
@@ -37,26 +38,49 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run(
-    runner: DeviceRunner, execution: Execution, result: ResultFile, clock: Clock
+    runner: DeviceRunner,
+    execution: Execution,
+    result: ResultFile,
+    clock: Clock,
+    deadline: LeaseDeadline = NO_DEADLINE,
 ) -> Ending:
     """Have it run within the job's `session_timeout`; however it goes, there is an ending.
 
     When this is cancelled, the runner is, and no ending matters any more. In either case this
     returns within seconds, whatever the runner and its peer do; `result` is to be closed then.
+    Raises `LeaseExpiredError` when the lease ended before the run did.
     """
+    deadline.check()
     limit = execution.job.session_timeout
-    task = asyncio.create_task(runner.run(execution, result), name=f"run {execution.title}")
+    task = asyncio.create_task(
+        runner.run(execution, result, deadline), name=f"run {execution.title}"
+    )
     try:
-        in_time = await wait_for_task(task, clock, limit)
+        in_time = await _within(task, clock, limit, deadline)
     finally:
         if not task.done():
             await _end(task, clock)
+    if not _succeeded(task):
+        deadline.check()  # what it failed of does not matter then
     if in_time or _says_more(task):
         return _ending_of(task, execution, result)
     return Ending(
         failure=f"the run took longer than the {limit} seconds that its session may take",
         failure_class=FailureClass.TIMED_OUT,
     )
+
+
+async def _within(
+    task: asyncio.Task[None], clock: Clock, limit: float, deadline: LeaseDeadline
+) -> bool:
+    """Wait until it has ended, its time is up, or its lease, which may be renewed meanwhile."""
+    until = clock.monotonic() + limit
+    while not task.done():
+        left = min(until, deadline.at) - clock.monotonic()
+        if left <= 0:
+            break
+        await wait_for_task(task, clock, left)
+    return task.done()
 
 
 async def _end(task: asyncio.Task[None], clock: Clock) -> None:
@@ -71,6 +95,10 @@ def _forget(task: asyncio.Task[None]) -> None:
     _left_to_themselves.discard(task)
     if not task.cancelled():
         task.exception()  # looked at, so that asyncio does not warn of it
+
+
+def _succeeded(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 def _says_more(task: asyncio.Task[None]) -> bool:

@@ -15,6 +15,7 @@ from roundsman.wire.device import Credentials, Device, Prompt, Protocol, Ssh
 from roundsman.wire.execution import Execution
 from roundsman.wire.job import Command, CommandSet, File, FileSet, Job, JobType, Schedule
 from roundsman.wire.run import FailureClass, SecretFinding
+from roundsman.worker.deadline import NO_DEADLINE, LeaseDeadline
 from roundsman.worker.runners.device import SessionRunner, TimeLimits
 from roundsman.worker.runners.interface import ResultFile, RunFailedError
 from roundsman.worker.sessions.events import Event
@@ -53,6 +54,7 @@ class Bench:
         *,
         max_bytes: int = 1 << 30,
         runner: SessionRunner | None = None,
+        deadline: LeaseDeadline = NO_DEADLINE,
     ) -> bytes:
         """The result; what a failed run leaves is in `evidence`."""
         if isinstance(device, SimulatedDevice):
@@ -64,7 +66,8 @@ class Bench:
             result = ResultFile(file, max_bytes=max_bytes, scratch_folder=self.folder)
             result.on_received = self.received.append
             try:
-                await runner.run(Execution(device=device, job=job, timestamp=0), result)
+                execution = Execution(device=device, job=job, timestamp=0)
+                await runner.run(execution, result, deadline)
             except RunFailedError:
                 file.seek(0)
                 self.evidence = file.read()

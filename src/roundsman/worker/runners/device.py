@@ -13,6 +13,7 @@ from roundsman.wire.device import Credentials, Device, ProtocolType
 from roundsman.wire.execution import Execution
 from roundsman.wire.job import Command, Job, JobType
 from roundsman.wire.run import FailureClass
+from roundsman.worker.deadline import NO_DEADLINE, LeaseDeadline
 from roundsman.worker.patterns import PatternError
 from roundsman.worker.runners.files import fetch_files
 from roundsman.worker.runners.interface import ResultFile, RunFailedError
@@ -98,9 +99,12 @@ class SessionRunner:
         self._access.close()
         self._netmiko.close()
 
-    async def run(self, execution: Execution, result: ResultFile) -> None:
+    async def run(
+        self, execution: Execution, result: ResultFile, deadline: LeaseDeadline = NO_DEADLINE
+    ) -> None:
         """See `DeviceRunner`."""
         job, device = execution.job, execution.device
+        access = self._access.until(deadline)
         title = f"{job.name} on {device.name} ({device.host})"
         keeper = Keeper(
             title,
@@ -133,7 +137,7 @@ class SessionRunner:
                 on_growth=result.on_received,
             )
             try:
-                spans = await session.speak(self._access, transcript)
+                spans = await session.speak(access, transcript)
             except SessionError as error:
                 session.give_up()
                 failure = await keeper.failure(error, transcript, result)

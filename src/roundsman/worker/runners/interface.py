@@ -8,6 +8,7 @@ from typing import IO, BinaryIO, Final, Protocol, cast
 from roundsman.errors import RoundsmanError
 from roundsman.wire.execution import Execution
 from roundsman.wire.run import FailureClass, SecretFinding
+from roundsman.worker.deadline import NO_DEADLINE, LeaseDeadline
 
 IN_MEMORY_BYTES: Final = 1 << 16
 """Up to so many bytes an intermediate file stays in memory: opening one on disk takes 0.2 ms, a
@@ -120,8 +121,12 @@ class ResultFile:
 class DeviceRunner(Protocol):
     """Runs an execution against its device. One object serves all sessions of a worker at once."""
 
-    async def run(self, execution: Execution, result: ResultFile) -> None:
+    async def run(
+        self, execution: Execution, result: ResultFile, deadline: LeaseDeadline = NO_DEADLINE
+    ) -> None:
         """Log in, do the job, write the scrubbed result, log out.
+
+        Nothing is sent to the device without a look at `deadline` before it.
 
         Returning means: proven complete, and `result` is the new version. Everything foreseen that
         goes wrong is a `RunFailedError`; any other exception counts as a fault of the worker

@@ -17,7 +17,6 @@ from roundsman.worker.runners.steps import Step, check
 from roundsman.worker.sessions import tcp
 from roundsman.worker.sessions.access import Access
 from roundsman.worker.sessions.errors import AuthenticationError, PlatformError
-from roundsman.worker.sessions.host_keys import HostKeyStore
 from roundsman.worker.sessions.transcript import Span, Transcript
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ class NetmikoRun:
         """A session that is logged in, by the first of the credentials that is accepted."""
         tried = access.credentials.ordered(self._device) or (None,)
         for credentials in tried:
-            session = self._session = await self._made(make, access.host_keys, credentials)
+            session = self._session = await self._made(make, access, credentials)
             try:
                 await self._in_thread(session.open)
             except AuthenticationError:
@@ -123,11 +122,12 @@ class NetmikoRun:
     async def _made(
         self,
         make: "type[NetmikoSession]",
-        host_keys: HostKeyStore,
+        access: Access,
         credentials: Credentials | None,
     ) -> "NetmikoSession":
         device, loop = self._device, asyncio.get_running_loop()
         ssh = device.protocol.ssh
+        host_keys, deadline = access.host_keys, access.deadline
 
         def check_key(shown: asyncssh.SSHKey) -> None:
             """The store belongs to the event loop: ask there."""
@@ -144,12 +144,13 @@ class NetmikoRun:
         connected = None
         if device.protocol.type is ProtocolType.SSH:
             connected = await tcp.connect(
-                device.host, ssh.port, device.protocol, seconds=self._connect_seconds
+                device.host, ssh.port, device.protocol, deadline, seconds=self._connect_seconds
             )
         return make(
             device,
             credentials,
             connected,
+            deadline,
             known_keys=host_keys.known(device.host, ssh.port, ssh.host_keys),
             check_key=check_key,
             connect_seconds=self._connect_seconds,

@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import copy
 from pathlib import Path
 
 from roundsman.wire.device import Device
+from roundsman.worker.deadline import NO_DEADLINE, LeaseDeadline
 from roundsman.worker.sessions import telnet
 from roundsman.worker.sessions.credentials import CredentialOrder
 from roundsman.worker.sessions.host_keys import HostKeyStore
@@ -34,17 +36,25 @@ class Access:
         """The keys that devices and jump hosts may show."""
         self.credentials = CredentialOrder()
         """What to log in with first."""
+        self.deadline = NO_DEADLINE
+        """Looked at before anything is sent."""
         self._client = SshClient(host_keys=host_keys, credentials=self.credentials, agent=agent)
         self._login_seconds = login_seconds
         self._jump_hosts = JumpHosts(
             self._client, connect_seconds=connect_seconds, login_seconds=login_seconds
         )
 
+    def until(self, deadline: LeaseDeadline) -> "Access":
+        """The same access, for one run with this deadline."""
+        limited = copy(self)
+        limited.deadline = deadline
+        return limited
+
     @asynccontextmanager
     async def ssh(self, device: Device) -> AsyncIterator[SshConnection]:
         """Log in over SSH; on leaving disconnect, or abort when leaving by an error."""
         async with (
-            self._jump_hosts.way_to(device) as route,
+            self._jump_hosts.way_to(device, self.deadline) as route,
             self._client.connect(device, route, login_seconds=self._login_seconds) as connection,
         ):
             yield connection
@@ -53,7 +63,7 @@ class Access:
     async def telnet(self, device: Device) -> AsyncIterator[TelnetChannel]:
         """Connect by Telnet; on leaving, disconnect. To log in is the shell's work."""
         async with (
-            self._jump_hosts.way_to(device) as route,
+            self._jump_hosts.way_to(device, self.deadline) as route,
             telnet.connect(device, route) as channel,
         ):
             yield channel

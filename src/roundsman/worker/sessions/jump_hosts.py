@@ -14,6 +14,7 @@ import asyncssh
 
 from roundsman.wire.device import Device, JumpHost
 from roundsman.wire.device import Protocol as ProtocolSettings
+from roundsman.worker.deadline import NO_DEADLINE, LeaseDeadline
 from roundsman.worker.sessions.errors import (
     AuthenticationError,
     ClosedEarlyError,
@@ -22,6 +23,7 @@ from roundsman.worker.sessions.errors import (
     UnreachableError,
     quote,
 )
+from roundsman.worker.sessions.limited import LimitedSession
 from roundsman.worker.sessions.route import Route, Straight
 from roundsman.worker.sessions.ssh import SshClient
 from roundsman.worker.sessions.ssh_channel import PACKET, RECEIVE_WINDOW
@@ -59,9 +61,9 @@ class JumpHosts:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def way_to(self, device: Device) -> AsyncIterator[Route]:
-        """The route to a device, for as long as the session lasts."""
-        async with self._way(device.jump_hosts, device.protocol) as route:
+    async def way_to(self, device: Device, deadline: LeaseDeadline) -> AsyncIterator[Route]:
+        """The route to a device, for as long as the session lasts, and `deadline` at the most."""
+        async with self._way(device.jump_hosts, device.protocol, deadline) as route:
             yield route
 
     def close(self) -> None:
@@ -70,11 +72,13 @@ class JumpHosts:
             task.cancel()
 
     @asynccontextmanager
-    async def _way(self, chain: _Chain, settings: ProtocolSettings) -> AsyncIterator[Route]:
+    async def _way(
+        self, chain: _Chain, settings: ProtocolSettings, deadline: LeaseDeadline
+    ) -> AsyncIterator[Route]:
         if not chain:
-            yield Straight(settings, connect_seconds=self._connect_seconds)
+            yield Straight(settings, deadline, connect_seconds=self._connect_seconds)
             return
-        route = _Through(self, chain, self._connect_seconds)
+        route = _Through(self, chain, deadline, self._connect_seconds)
         try:
             yield route
         except ClosedEarlyError as error:
@@ -119,7 +123,8 @@ class JumpHosts:
         *before, hop = chain
         try:
             async with (
-                self._way(tuple(before), hop.protocol) as route,
+                # Shared by many runs, of which each has a deadline of its own.
+                self._way(tuple(before), hop.protocol, NO_DEADLINE) as route,
                 self._client.connect(
                     hop, route, login_seconds=self._login_seconds, on_lost=shared.lost
                 ) as connection,
@@ -200,9 +205,16 @@ class _Shared:
 class _Through:
     """The way through jump hosts, for one session."""
 
-    def __init__(self, jump_hosts: JumpHosts, chain: _Chain, connect_seconds: float) -> None:
+    def __init__(
+        self,
+        jump_hosts: JumpHosts,
+        chain: _Chain,
+        deadline: LeaseDeadline,
+        connect_seconds: float,
+    ) -> None:
         self._jump_hosts = jump_hosts
         self._chain = chain
+        self._deadline = deadline
         self._connect_seconds = connect_seconds
         self._shared: _Shared | None = None
 
@@ -210,14 +222,21 @@ class _Through:
         self, session_factory: Callable[[], Any], host: str, port: int
     ) -> tuple[Any, Any]:
         """See `Route`."""
+        self._deadline.check()
         where = f"{host} port {port}, from jump host {self._chain[-1].name!r},"
         for last in (False, True):
             shared, used_before = await self._share()
             try:
+                hop: Any = shared.ready.result()  # its types know no session around another
                 async with asyncio.timeout(self._connect_seconds):
-                    return await shared.ready.result().create_connection(
-                        session_factory, host, port, window=RECEIVE_WINDOW, max_pktsize=PACKET
+                    channel, limited = await hop.create_connection(
+                        lambda: LimitedSession(session_factory(), self._deadline),
+                        host,
+                        port,
+                        window=RECEIVE_WINDOW,
+                        max_pktsize=PACKET,
                     )
+                    return channel, limited.above
             except TimeoutError:
                 raise UnreachableError(
                     f"{where} did not answer within {self._connect_seconds:g} s"

@@ -35,6 +35,7 @@ from netmiko.exceptions import (
 from netmiko.netmiko_globals import MAX_BUFFER
 
 from roundsman.wire.device import Credentials, Device, ProtocolType
+from roundsman.worker.deadline import LeaseDeadline
 from roundsman.worker.sessions.errors import (
     AuthenticationError,
     ClosedEarlyError,
@@ -90,6 +91,7 @@ class NetmikoSession:
         device: Device,
         credentials: Credentials | None,
         connected: socket.socket | None,
+        deadline: LeaseDeadline,
         *,
         known_keys: Sequence[asyncssh.SSHKey],
         check_key: CheckKey,
@@ -101,7 +103,8 @@ class NetmikoSession:
     ) -> None:
         """Describe it. Over SSH, `connected` leads to the device; over Telnet it connects itself.
 
-        `known_keys` are the host keys that the device may show, if known.
+        Nothing is typed once `deadline` is over. `known_keys` are the host keys that the device may
+        show, if known.
 
         More than `max_bytes` from the device is a `TooLargeError`; the last `tail_bytes` of what it
         said can be taken. `on_received` hears, in the session's thread, how many bytes came.
@@ -115,6 +118,7 @@ class NetmikoSession:
         self._heard = _Heard(max_bytes, tail_bytes, on_received)
         self._credentials = credentials
         self._socket = connected
+        self._deadline = deadline
         self._connection: BaseConnection | None = None
         self._prompt = ""
 
@@ -139,6 +143,7 @@ class NetmikoSession:
                 **(self._telnet_settings() if telnet else self._ssh_settings()),
                 **self._settings(kind),
             )
+            self._limit(connection)
             if not telnet:
                 connection.key_policy = _AskStore(self._check_key)
                 connection.sock = self._socket
@@ -187,6 +192,16 @@ class NetmikoSession:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._socket.close()
+
+    def _limit(self, connection: Any) -> None:
+        """Look at the deadline before a driver types; over Telnet its socket is not ours."""
+        write = connection.write_channel
+
+        def write_in_time(out_data: str) -> None:
+            self._deadline.check()
+            write(out_data)
+
+        connection.write_channel = write_in_time
 
     def _driver_type(self) -> str:
         """Over Telnet the driver has a name of its own."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from roundsman.wire.device import Protocol as ProtocolSettings
+from roundsman.worker.deadline import LeaseDeadline
 from roundsman.worker.sessions import tcp
 from roundsman.worker.sessions.gathering import Gathering
 
@@ -24,16 +25,21 @@ class Route(Protocol):
 class Straight:
     """The way of which every step is the network's."""
 
-    def __init__(self, settings: ProtocolSettings, *, connect_seconds: float) -> None:
-        """Connect within so many seconds, as the settings say."""
+    def __init__(
+        self, settings: ProtocolSettings, deadline: LeaseDeadline, *, connect_seconds: float
+    ) -> None:
+        """Connect within so many seconds, as the settings say; send nothing after `deadline`."""
         self._settings = settings
+        self._deadline = deadline
         self._connect_seconds = connect_seconds
 
     async def create_connection(
         self, session_factory: Callable[[], _P], host: str, port: int
     ) -> tuple[asyncio.BaseTransport, _P]:
         """See `Route`."""
-        connected = await tcp.connect(host, port, self._settings, seconds=self._connect_seconds)
+        connected = await tcp.connect(
+            host, port, self._settings, self._deadline, seconds=self._connect_seconds
+        )
         loop = asyncio.get_running_loop()
         above = session_factory()
         transport, _ = await loop.create_connection(lambda: Gathering(above), sock=connected)

@@ -8,7 +8,9 @@ from typing import Any, Final
 import aiohappyeyeballs
 
 from roundsman.wire.device import Protocol
+from roundsman.worker.deadline import LeaseDeadline
 from roundsman.worker.sessions.errors import RefusedError, SessionError, UnreachableError
+from roundsman.worker.sessions.limited import LimitedSocket
 
 KEEPALIVE_COUNT: Final = 3
 """So many keep-alives may stay without an answer."""
@@ -17,10 +19,13 @@ _NEXT_ADDRESS_SECONDS: Final = 0.25
 """Until the next address of a name is tried beside the one before (RFC 8305)."""
 
 
-async def connect(host: str, port: int, settings: Protocol, *, seconds: float) -> socket.socket:
+async def connect(
+    host: str, port: int, settings: Protocol, deadline: LeaseDeadline, *, seconds: float
+) -> socket.socket:
     """Connect, within so many seconds; raises `UnreachableError` or `RefusedError`.
 
-    Of the addresses that a name has, IPv6 and IPv4, the first to answer is taken.
+    Of the addresses that a name has, IPv6 and IPv4, the first to answer is taken. The socket sends
+    nothing once `deadline` is over.
     """
     where = f"{host} port {port}"
     local = settings.local_address
@@ -30,6 +35,7 @@ async def connect(host: str, port: int, settings: Protocol, *, seconds: float) -
                 await _addresses(host, port),
                 local_addr_infos=await _addresses(local, 0) if local else None,
                 happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
+                socket_factory=lambda address: LimitedSocket.of(address, deadline),
             )
     except OSError as error:
         raise _explain(error, where, local, seconds) from None

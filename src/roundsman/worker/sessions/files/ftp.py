@@ -13,6 +13,7 @@ import aioftp
 from aioftp.common import SSLSessionBoundContext
 
 from roundsman.wire.device import Device, Protocol
+from roundsman.worker.deadline import LeaseDeadline
 from roundsman.worker.sessions import tcp
 from roundsman.worker.sessions.errors import (
     AuthenticationError,
@@ -37,14 +38,19 @@ _GONE: Final = (ConnectionError, EOFError, ssl.SSLError)
 
 @asynccontextmanager
 async def open_files(
-    device: Device, connect_seconds: float, login_seconds: float, *, tls: bool = False
+    device: Device,
+    deadline: LeaseDeadline,
+    connect_seconds: float,
+    login_seconds: float,
+    *,
+    tls: bool = False,
 ) -> AsyncIterator["FtpFiles"]:
     """Connect and log in; on leaving, close."""
     host, port = device.host, device.protocol.ftp.port
     where = f"{host} port {port}"
     context = client_context(device.protocol.tls) if tls else None
     implicit = tls and port == _IMPLICIT_PORT
-    client = _Client(device.protocol, connect_seconds, context if implicit else None)
+    client = _Client(device.protocol, deadline, connect_seconds, context if implicit else None)
     try:
         try:
             async with asyncio.timeout(connect_seconds + login_seconds):
@@ -93,10 +99,15 @@ class _Client(aioftp.Client):
     """
 
     def __init__(
-        self, settings: Protocol, connect_seconds: float, implicit: ssl.SSLContext | None
+        self,
+        settings: Protocol,
+        deadline: LeaseDeadline,
+        connect_seconds: float,
+        implicit: ssl.SSLContext | None,
     ) -> None:
         super().__init__(ssl=implicit)
         self._settings = settings
+        self._deadline = deadline
         self._connect_seconds = connect_seconds
         self._implicit = implicit
 
@@ -108,7 +119,9 @@ class _Client(aioftp.Client):
     async def _open_connection(
         self, host: str, port: int
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        connected = await tcp.connect(host, port, self._settings, seconds=self._connect_seconds)
+        connected = await tcp.connect(
+            host, port, self._settings, self._deadline, seconds=self._connect_seconds
+        )
         context = None if self.is_connected else self._implicit
         return await asyncio.open_connection(
             sock=connected, ssl=context, server_hostname=host if context else None

@@ -12,6 +12,7 @@ import aiohttp
 from yarl import URL
 
 from roundsman.wire.device import Credentials, Device
+from roundsman.worker.deadline import LeaseDeadline
 from roundsman.worker.sessions.errors import (
     AuthenticationError,
     ClosedEarlyError,
@@ -22,6 +23,7 @@ from roundsman.worker.sessions.errors import (
 from roundsman.worker.sessions.files.connecting import explain
 from roundsman.worker.sessions.files.interface import Write
 from roundsman.worker.sessions.files.tls import client_context
+from roundsman.worker.sessions.limited import LimitedSocket
 
 _BLOCK: Final = 1 << 18
 _REDIRECTS: Final = 5
@@ -30,7 +32,7 @@ _REDIRECTED: Final = frozenset({301, 302, 303, 307, 308})
 
 @asynccontextmanager
 async def open_files(
-    device: Device, connect_seconds: float, *, tls: bool = False
+    device: Device, deadline: LeaseDeadline, connect_seconds: float, *, tls: bool = False
 ) -> AsyncIterator["HttpFiles"]:
     """A client for this device alone; it connects when a file is asked for."""
     settings = device.protocol
@@ -40,6 +42,7 @@ async def open_files(
         connector=aiohttp.TCPConnector(
             ssl=client_context(settings.tls),
             limit=1,
+            socket_factory=lambda address: LimitedSocket.of(address, deadline),
             local_addr=(settings.local_address, 0) if settings.local_address else None,
         ),
         cookie_jar=aiohttp.CookieJar(unsafe=True),  # of this device alone, for this run

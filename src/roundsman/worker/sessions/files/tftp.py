@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from roundsman.wire.device import Device
+from roundsman.worker.deadline import LeaseDeadline
 from roundsman.worker.sessions.errors import ClosedEarlyError, FileError, UnreachableError
 from roundsman.worker.sessions.files.connecting import explain
 from roundsman.worker.sessions.files.interface import Write, check_length
@@ -51,7 +52,8 @@ _WITHOUT_OPTIONS: Final = frozenset({0, 4, 8})
 class TftpFiles:
     """`Files` over TFTP: each is a conversation of its own."""
 
-    def __init__(self, device: Device, connect_seconds: float) -> None:
+    def __init__(self, device: Device, deadline: LeaseDeadline, connect_seconds: float) -> None:
+        self._deadline = deadline
         self._host = device.host
         self._port = device.protocol.tftp.port
         self._local_address = device.protocol.local_address
@@ -83,7 +85,14 @@ class TftpFiles:
         except OSError as error:
             raise explain(error, where, self._connect_seconds) from None
         try:
-            yield _Conversation(transport, protocol, address, name, self._connect_seconds)
+            yield _Conversation(
+                transport,
+                protocol,
+                address,
+                name,
+                deadline=self._deadline,
+                connect_seconds=self._connect_seconds,
+            )
         finally:
             transport.close()
 
@@ -117,8 +126,11 @@ class _Conversation:
         received: _Received,
         server: tuple[Any, ...],
         name: str,
+        *,
+        deadline: LeaseDeadline,
         connect_seconds: float,
     ) -> None:
+        self._deadline = deadline
         self._transport = transport
         self._received = received
         self._server = server
@@ -147,7 +159,9 @@ class _Conversation:
                 packet = await self._next(_Kind.DATA, _Kind.ERROR)
             await self._receive(packet, write)
         except BaseException:
-            self._transport.sendto(struct.pack("!HH", _Kind.ERROR, 0) + b"given up\0", self._server)
+            if not self._deadline.is_over:
+                given_up = struct.pack("!HH", _Kind.ERROR, 0) + b"given up\0"
+                self._transport.sendto(given_up, self._server)
             raise
         return True
 
@@ -201,6 +215,7 @@ class _Conversation:
 
     def _send(self, data: bytes) -> None:
         self._last = data
+        self._deadline.check()
         self._transport.sendto(data, self._server)
 
     async def _next(self, *kinds: _Kind) -> _Packet:
@@ -242,6 +257,7 @@ class _Conversation:
         if source[0] != self._address or len(data) < 4:
             return None
         if self._answered and source != self._server[:2]:
+            self._deadline.check()
             error = struct.pack("!HH", _Kind.ERROR, _UNKNOWN_PORT) + b"unknown transfer\0"
             self._transport.sendto(error, source)
             return None

@@ -41,15 +41,15 @@ def open_files(
         case Transfer.SCP:
             return nullcontext(ScpFiles(device, access))
         case Transfer.TFTP:
-            return nullcontext(TftpFiles(device, connect_seconds))
+            return nullcontext(TftpFiles(device, access.deadline, connect_seconds))
         case Transfer.FTP:
-            return ftp.open_files(device, connect_seconds, login_seconds)
+            return ftp.open_files(device, access.deadline, connect_seconds, login_seconds)
         case Transfer.FTPS:
-            return ftp.open_files(device, connect_seconds, login_seconds, tls=True)
+            return ftp.open_files(device, access.deadline, connect_seconds, login_seconds, tls=True)
         case Transfer.HTTP:
-            return http.open_files(device, connect_seconds)
+            return http.open_files(device, access.deadline, connect_seconds)
         case Transfer.HTTPS:
-            return http.open_files(device, connect_seconds, tls=True)
+            return http.open_files(device, access.deadline, connect_seconds, tls=True)
 
 
 async def fetch(files: Files, file: File, write: Write) -> None:
