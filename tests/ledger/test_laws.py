@@ -277,14 +277,24 @@ class Laws(RuleBasedStateMachine):
             )
         )
 
+    @precondition(lambda self: self.held)
+    @rule(pick=st.integers(0, 99), seconds=st.sampled_from([1, 60, 900]))
+    def postpone(self, pick: int, seconds: int) -> None:
+        """As what a window keeps from starting."""
+        lease = self.held.pop(pick % len(self.held)).lease
+        again = max(self.now, lease.due) + seconds
+        self.end(
+            Finish(run=None, key=key_of(lease), next_due=None, plan=lease.plan, retry_at=again)
+        )
+
     @rule(device=DEVICES)
     def release(self, device: str) -> None:
         self.do(self.ledger.close_breaker(device, self.now))
 
-    @rule(device=DEVICES, job=NAMES)
-    def run_now(self, device: str, job: str) -> None:
+    @rule(device=DEVICES, job=NAMES, beside=st.booleans())
+    def run_now(self, *, device: str, job: str, beside: bool) -> None:
         try:
-            self.do(self.ledger.run_now(device, job, self.now))
+            self.do(self.ledger.run_now(device, job, self.now, beside=beside))
         except NotFoundError:
             return
 

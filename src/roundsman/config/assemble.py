@@ -31,6 +31,7 @@ from roundsman.config.platforms import (
 from roundsman.config.records import Configuration, ConfiguredSlot, ControllerSettings
 from roundsman.config.secrets import Secrets
 from roundsman.config.settings import build_settings, clash_findings
+from roundsman.config.windows import WindowsOfSlots
 from roundsman.documents.problems import Finding, Path, and_more, did_you_mean, one_of
 from roundsman.wire.device import Device
 from roundsman.wire.job import DetectedSecrets, Job
@@ -73,6 +74,7 @@ class Assembly:
         self._jobs: dict[str, Expanded] = {}
         self._templates: dict[tuple[str, bytes], JobTemplate] = {}
         self._platform_jobs = PlatformJobs(platforms)
+        self._windows = WindowsOfSlots({})
         self._unfit: dict[Finding, list[str]] = {}
         self._unset: dict[_Unset, list[str]] = {}
         self._values_seen: set[str] = set()
@@ -94,6 +96,9 @@ class Assembly:
             self._place(
                 self._devices.add_jump_host(name, present), (Layer(("jump_hosts", name), says),)
             )
+        self._windows = WindowsOfSlots(self._section("windows"))
+        for finding in self._windows.findings:
+            self.findings[finding] = None
         devices: dict[str, Device] = {}
         slots: dict[tuple[str, str], ConfiguredSlot] = {}
         said = self._document.get("devices") or {}
@@ -123,6 +128,7 @@ class Assembly:
             controller=controller,
             warnings=(
                 *driver_warnings([d.name for d in devices.values() if d.netmiko is not None]),
+                *self._windows.warnings(),
                 *capital_warnings("devices", devices),
                 *capital_warnings("jobs", jobs),
             ),
@@ -203,6 +209,7 @@ class Assembly:
                     priority=template.priority,
                     retries=template.retries,
                     shrink_guard=template.shrink_guard,
+                    windows=self._windows.of(device, job),
                 )
 
     def _build_slot(

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from roundsman.schedules.interface import Schedule
+from roundsman.schedules.windows import ALWAYS, Windows
 from roundsman.secret import Secret
 from roundsman.wire.device import Device
 from roundsman.wire.job import DetectedSecrets, Job
@@ -296,6 +297,67 @@ class ShrinkGuard(_FromFile, frozen=True, kw_only=True):
     """What had fewer lines than this may lose any of them."""
 
 
+class Day(StrEnum):
+    """A day of the week."""
+
+    MONDAY = "mon"
+    TUESDAY = "tue"
+    WEDNESDAY = "wed"
+    THURSDAY = "thu"
+    FRIDAY = "fri"
+    SATURDAY = "sat"
+    SUNDAY = "sun"
+
+
+class WeeklyTime(_FromFile, frozen=True, kw_only=True):
+    """A part of some days of the week."""
+
+    days: tuple[Day, ...] = ()
+    """On which days it starts. Default: on every day."""
+    start: str = "00:00"
+    """Time of the day."""
+    end: str = "24:00"
+    """Time of the day; where it is not later than the start, of the next day."""
+
+
+class OneTime(_FromFile, frozen=True, kw_only=True):
+    """One time only."""
+
+    start: str
+    """Date and time, such as `2026-12-20T18:00`."""
+    end: str
+    """Likewise, later."""
+
+
+class WindowKind(StrEnum):
+    """What a window means to scheduled runs."""
+
+    BLACKOUT = "blackout"
+    """None is started in it."""
+    ALLOWED = "allowed"
+    """None is started out of it; where there are several, out of all of them."""
+
+
+class WindowSettings(_FromFile, frozen=True, kw_only=True):
+    """Times at which scheduled runs may be started, or may not."""
+
+    kind: WindowKind = WindowKind.BLACKOUT
+    """`blackout`: no scheduled run is started in it. `allowed`: none is started out of it, and of
+    all others of that kind that are for the same device and job."""
+    weekly: tuple[WeeklyTime, ...] = ()
+    """Each week; parts of days."""
+    once: tuple[OneTime, ...] = ()
+    """From an instant to another."""
+    timezone: str | None = None
+    """IANA time zone of these times. Default: UTC."""
+    devices: tuple[str, ...] = ()
+    """For these devices alone. Default: for all."""
+    tags: tuple[str, ...] = ()
+    """For devices with any of these tags alone. Default: for all."""
+    jobs: tuple[str, ...] = ()
+    """For these jobs alone. Default: for all."""
+
+
 class ConfiguredSlot(msgspec.Struct, frozen=True, kw_only=True):
     """One (device, job) pair."""
 
@@ -313,6 +375,8 @@ class ConfiguredSlot(msgspec.Struct, frozen=True, kw_only=True):
     """How often it is tried again."""
     shrink_guard: ShrinkGuard = ShrinkGuard()
     """When a result that shrank is not believed at once."""
+    windows: Windows = ALWAYS
+    """When its scheduled runs may be started; shared by all that are under the same."""
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from roundsman.config.records import ControllerSettings, Priority
+from roundsman.config.records import ControllerSettings, Priority, WindowSettings
 from roundsman.wire.device import ProtocolType
 from roundsman.wire.job import (
     Compression,
@@ -361,5 +361,7 @@ class Document(_Record):
     """What jobs have in common, by name of the generic."""
     jump_hosts: dict[str, JumpHost | None] | None = None
     """Hosts on the way to devices, by the name by which devices refer to them."""
+    windows: dict[str, WindowSettings | None] | None = None
+    """When scheduled runs may be started, and when not, by name of the window."""
     controller: ControllerSettings | None = None
     """The controller's own settings."""

@@ -12,9 +12,11 @@ from roundsman.clock import Clock
 from roundsman.controller.attendance import Attendance
 from roundsman.controller.causes import Facts, cause_at
 from roundsman.controller.paging import page_of
+from roundsman.controller.planner import Planner
 from roundsman.errors import InvalidError
 from roundsman.ledger.interface import AccountQuery, Ledger, Presence, SlotAccount
 from roundsman.schedules.plans import times_of
+from roundsman.schedules.windows import ALWAYS
 from roundsman.wire.accounts import (
     Balance,
     DaySum,
@@ -60,8 +62,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 class Accounts:
     """Reads the ledger's accounts and adds them up; nothing is changed."""
 
-    def __init__(self, *, ledger: Ledger, attendance: Attendance, clock: Clock) -> None:
+    def __init__(
+        self, *, planner: Planner, ledger: Ledger, attendance: Attendance, clock: Clock
+    ) -> None:
         """Nothing is read yet."""
+        self._planner = planner
         self._ledger = ledger
         self._attendance = attendance
         self._clock = clock
@@ -144,26 +149,27 @@ class Accounts:
         presences = await self._attendance.between(now, now)
         # In a thread: there are thousands of schedules to count.
         items = await asyncio.to_thread(
-            lambda: tuple(_audit(account, query, now, presences) for account in page.items)
+            lambda: tuple(self._audit(each, query, now, presences) for each in page.items)
         )
         return Page(items=items, next=page.next)
+
+    def _audit(
+        self, account: SlotAccount, query: AccountQuery, now: float, presences: list[Presence]
+    ) -> SlotAudit:
+        slot = self._planner.find(account.device, account.job)
+        windows = ALWAYS if slot is None else slot.windows
+        return SlotAudit(
+            device=account.device,
+            job=account.job,
+            tags=account.tags,
+            balance=balance_of(account, query, now),
+            waits_for=_waits_for(account, now, Facts(account.tags, presences, windows=windows)),
+        )
 
 
 def _place(each: DaySum) -> tuple[str, str]:
     kind = f"{each.job}\n{each.outcome}\n{each.cause or ''}\n{each.on_demand:d}"
     return f"{each.day:012}", kind
-
-
-def _audit(
-    account: SlotAccount, query: AccountQuery, now: float, presences: list[Presence]
-) -> SlotAudit:
-    return SlotAudit(
-        device=account.device,
-        job=account.job,
-        tags=account.tags,
-        balance=balance_of(account, query, now),
-        waits_for=_waits_for(account, now, presences),
-    )
 
 
 def balance_of(account: SlotAccount, query: AccountQuery, now: float) -> Balance:
@@ -241,7 +247,7 @@ def _state(account: SlotAccount, due: int, now: float) -> OpenState:
     return OpenState.HELD if account.state is SlotState.HELD else OpenState.DUE
 
 
-def _waits_for(account: SlotAccount, now: float, presences: list[Presence]) -> Cause | None:
+def _waits_for(account: SlotAccount, now: float, facts: Facts) -> Cause | None:
     if account.open_due is None or account.open_due > now:
         return None
     if account.state is SlotState.PAUSED:
@@ -249,7 +255,9 @@ def _waits_for(account: SlotAccount, now: float, presences: list[Presence]) -> C
     if account.state is SlotState.HELD:
         return Cause.BREAKER_OPEN
     if account.state is SlotState.DUE:
-        return cause_at(now, Facts(account.tags, presences))
+        return cause_at(now, facts)
+    if account.state is SlotState.WAITING and facts.windows.closed_by(now):
+        return Cause.OUTSIDE_WINDOW
     return None
 
 

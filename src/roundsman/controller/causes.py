@@ -12,6 +12,7 @@ import msgspec
 
 from roundsman.ledger.interface import LeasedSlot, LostLease, Presence, Span
 from roundsman.schedules.interface import Schedule, newest_due_times
+from roundsman.schedules.windows import ALWAYS, Windows
 from roundsman.wire.run import Cause
 
 WORDS: Final = {
@@ -36,17 +37,21 @@ class Facts(NamedTuple):
     was_held: bool = False
     """Whether the device's breaker had the slot offered late."""
     paused_since: float | None = None
+    windows: Windows = ALWAYS
+    """When the slot's scheduled runs may be started."""
 
 
-def facts_of(lease: LeasedSlot, presences: Sequence[Presence]) -> Facts:
+def facts_of(lease: LeasedSlot, presences: Sequence[Presence], windows: Windows) -> Facts:
     """What a lease, beside who was there, tells of the time before it."""
-    return Facts(lease.tags, presences, lost=lease.lost, was_held=lease.was_held)
+    return Facts(lease.tags, presences, lost=lease.lost, was_held=lease.was_held, windows=windows)
 
 
 def cause_at(instant: float, facts: Facts) -> Cause:
     """Why a slot that was due then was not run."""
     if facts.paused_since is not None and instant >= facts.paused_since:
         return Cause.PAUSED
+    if facts.windows.closed_by(instant):
+        return Cause.OUTSIDE_WINDOW
     there = [each for each in facts.presences if each.since <= instant <= each.until]
     if not any(each.asked is None for each in there):
         return Cause.CONTROLLER_DOWN
@@ -87,6 +92,7 @@ def _stretches(span: Span, facts: Facts) -> list[int]:
         changes |= {math.ceil(facts.lost.since), math.floor(facts.lost.until) + 1}
     if facts.paused_since is not None:
         changes.add(math.ceil(facts.paused_since))
+    changes.update(facts.windows.changes(span.first_due, span.last_due))
     inside = (int(at) for at in changes if span.first_due < at <= span.last_due)
     return [span.first_due, *sorted(inside)]
 

@@ -1,6 +1,7 @@
 """Hands out what is due: `GET /worker/next`."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,7 +13,7 @@ from roundsman.config.records import ConfiguredSlot
 from roundsman.controller.access import Principal
 from roundsman.controller.attendance import Attendance
 from roundsman.controller.causes import all_explained, facts_of
-from roundsman.controller.planner import Planner, after_too_late, is_too_late
+from roundsman.controller.planner import Planner, after_closed, after_too_late, is_too_late
 from roundsman.ledger.interface import (
     ClaimLimits,
     Finish,
@@ -22,13 +23,19 @@ from roundsman.ledger.interface import (
     TagFilter,
 )
 from roundsman.schedules.plans import times_of
+from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import Lease, LeaseKey
+from roundsman.wire.job import MissedPolicy
 
 log = logs.get(__name__)
 
 SKIPPING_SECONDS: Final = 1.0
 """A call goes on skipping what policy has missed for about so long: a client of the published
 contract gives up after 3 s, and with it would go what it was handed."""
+POSTPONED_SECONDS: Final = 900
+"""What its windows keep from starting is looked at again so often: they may be changed."""
+
+_Pair = tuple[LeasedSlot, ConfiguredSlot]
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +116,8 @@ class Dispatch:
         """What of it can be handed out; what came too late is finished without a run."""
         now = self._clock.now()
         offers: list[Offer] = []
-        late: list[tuple[LeasedSlot, ConfiguredSlot]] = []
+        late: list[_Pair] = []
+        closed: list[_Pair] = []
         for lease in leased:
             slot = self._planner.find(lease.device, lease.job)
             if slot is None:
@@ -117,13 +125,24 @@ class Dispatch:
                 log.info("dispatch.not_configured", device=lease.device, job=lease.job)
             elif is_too_late(lease, slot.job, now):
                 late.append((lease, slot))
+            elif not lease.on_demand and slot.windows.closed_by(_start(lease, now)):
+                (late if slot.job.missed is MissedPolicy.NONE else closed).append((lease, slot))
             else:
                 offers.append(self._encode(lease, slot, seconds))
         if late:
             await self._skip(late, now)
+        if closed:
+            await self._postpone(closed, now)
         return offers
 
-    async def _skip(self, late: Sequence[tuple[LeasedSlot, ConfiguredSlot]], now: float) -> None:
+    async def _postpone(self, closed: Sequence[_Pair], now: float) -> None:
+        """Offer again what is kept from starting, when it may be started."""
+        held = {breaker.device: breaker for breaker in await self._ledger.open_breakers()}
+        finishes = [_postponed(*pair, now, held.get(pair[0].device)) for pair in closed]
+        await self._ledger.finish(finishes, now)
+        log.info("dispatch.postponed", count=len(closed))
+
+    async def _skip(self, late: Sequence[_Pair], now: float) -> None:
         presences = await self._attendance.between(min(lease.due for lease, _ in late), now)
         # In a thread: after a long outage there is much to count.
         finishes = await asyncio.to_thread(
@@ -141,15 +160,44 @@ class Dispatch:
         )
 
 
+def _start(lease: LeasedSlot, now: float) -> float:
+    """When a worker that is handed it now would start it."""
+    return max(now, lease.due)
+
+
+def _postponed(lease: LeasedSlot, slot: ConfiguredSlot, now: float, held: Breaker | None) -> Finish:
+    start = math.ceil(_start(lease, now))
+    opens_at, look_at = slot.windows.opens_at(start), start + POSTPONED_SECONDS
+    again = look_at if opens_at is None else min(opens_at, look_at)
+    if held is not None:  # else another of the device's slots would be its probe, and another
+        held = msgspec.structs.replace(held, probe_at=max(again, held.probe_at or 0))
+    return Finish(
+        run=None,
+        key=_key(lease),
+        next_due=None,
+        plan=lease.plan,
+        retry_at=again,
+        breaker=held,
+    )
+
+
+def _key(lease: LeasedSlot) -> LeaseKey:
+    return LeaseKey(device=lease.device, job=lease.job, epoch=lease.epoch)
+
+
 def _missed(
     lease: LeasedSlot, slot: ConfiguredSlot, now: float, presences: Sequence[Presence]
 ) -> Finish:
     times = times_of(lease.plan)
-    following = after_too_late(lease, times, slot.job, now)
+    if is_too_late(lease, slot.job, now):
+        following = after_too_late(lease, times, slot.job, now)
+    else:
+        closed_by = slot.windows.closed_by(_start(lease, now))
+        following = after_closed(lease, times, slot.job, now, closed_by)
     return Finish(
         run=None,
-        key=LeaseKey(device=lease.device, job=lease.job, epoch=lease.epoch),
+        key=_key(lease),
         next_due=following.due,
         plan=lease.plan,
-        spans=all_explained(following.spans, times, facts_of(lease, presences)),
+        spans=all_explained(following.spans, times, facts_of(lease, presences, slot.windows)),
     )

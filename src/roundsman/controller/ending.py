@@ -75,7 +75,7 @@ class Ending:
         if not following.spans:
             return following
         presences = await self._attendance.between(lease.due, now)
-        facts = facts_of(lease, presences)
+        facts = facts_of(lease, presences, slot.windows)
         return Next(following.due, all_explained(following.spans, times, facts))
 
     async def _finish(

@@ -7,6 +7,7 @@ from roundsman.controller.acceptance import RunNotFoundError
 from roundsman.controller.evidence import Evidence
 from roundsman.controller.fleet import Fleet
 from roundsman.controller.intake import SlotNotFoundError
+from roundsman.controller.planner import Planner
 from roundsman.errors import NotFoundError
 from roundsman.ledger.interface import Ledger, ProcessQuery, RunQuery, SlotQuery
 from roundsman.wire.page import Page
@@ -29,8 +30,11 @@ class RecordingNotFoundError(NotFoundError):
 class History:
     """Reads the ledger, and what failed runs left behind."""
 
-    def __init__(self, *, ledger: Ledger, evidence: Evidence, fleet: Fleet, clock: Clock) -> None:
+    def __init__(
+        self, *, planner: Planner, ledger: Ledger, evidence: Evidence, fleet: Fleet, clock: Clock
+    ) -> None:
         """Nothing is read yet."""
+        self._planner = planner
         self._fleet = fleet
         self._ledger = ledger
         self._evidence = evidence
@@ -57,15 +61,19 @@ class History:
             after=after,
             limit=limit,
         )
-        return await self._ledger.slots(query, self._clock.now())
+        now = self._clock.now()
+        page = await self._ledger.slots(query, now)
+        items = tuple(self._planner.with_windows(slot, now) for slot in page.items)
+        return Page(items=items, next=page.next)
 
     async def slot(self, device: str, job: str) -> Slot:
         """One slot. Raises `SlotNotFoundError`."""
         query = SlotQuery(device=device, job=job, limit=1)
-        found = (await self._ledger.slots(query, self._clock.now())).items
+        now = self._clock.now()
+        found = (await self._ledger.slots(query, now)).items
         if not found:
             raise SlotNotFoundError(f"no device {device!r} has a job {job!r}")
-        return found[0]
+        return self._planner.with_windows(found[0], now)
 
     async def runs(
         self,

@@ -159,10 +159,14 @@ class Inspection:
 
     async def _jobs_of(self, device: str, most: int) -> tuple[DeviceJob, ...]:
         query = SlotQuery(device=device, limit=max(1, most))
-        slots = await self._ledger.slots(query, self._clock.now())
+        now = self._clock.now()
+        slots = await self._ledger.slots(query, now)
         return tuple(
             [
-                DeviceJob(slot=slot, last_run=await self._last_run(slot.device, slot.job))
+                DeviceJob(
+                    slot=self._planner.with_windows(slot, now),
+                    last_run=await self._last_run(slot.device, slot.job),
+                )
                 for slot in slots.items
             ]
         )

@@ -41,9 +41,13 @@ class Operations:
 
     async def run_now(self, device: str, job: str, *, by: Principal) -> RunNowAnswer:
         """Make a slot due now. Raises `SlotNotFoundError`, `PausedError`."""
-        if self._planner.find(device, job) is None:
+        slot = self._planner.find(device, job)
+        if slot is None:
             raise SlotNotFoundError(f"no device {device!r} has a job {job!r}")
-        result = await self._ledger.run_now(device, job, int(self._clock.now()))
+        now = int(self._clock.now())
+        # What its windows keep from starting stays for when they let it.
+        closed = bool(slot.windows.closed_by(now))
+        result = await self._ledger.run_now(device, job, now, beside=closed)
         log.info("slot.run_now", device=device, job=job, result=result.value, by=by.name)
         if result is RunNow.PAUSED:
             raise PausedError(

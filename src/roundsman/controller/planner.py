@@ -30,7 +30,7 @@ from roundsman.schedules.plans import times_of
 from roundsman.wire import codec
 from roundsman.wire.device import Device
 from roundsman.wire.job import Job, MissedPolicy
-from roundsman.wire.run import Outcome
+from roundsman.wire.run import Outcome, Slot
 
 LONG_OVERDUE_SECONDS: Final = 3600
 """Beyond this, working out what was missed is kept off the event loop."""
@@ -105,6 +105,16 @@ def after_too_late(leased: LeasedSlot, schedule: Schedule, job: Job, now: float)
     return _pass_over(schedule, leased.planned_since, leased.due, latest_missed, kind)
 
 
+def after_closed(
+    leased: LeasedSlot, schedule: Schedule, job: Job, now: float, closed_by: Sequence[str]
+) -> Next:
+    """What a slot does whose due time is missed, because nothing is started now."""
+    reason = given_up(f"closed by {', '.join(closed_by)}", leased.attempts)
+    latest_missed = math.ceil(now - job.missed_grace_seconds) - 1
+    kind = kind_of(Outcome.MISSED, reason)
+    return _pass_over(schedule, leased.planned_since, leased.due, latest_missed, kind)
+
+
 def after_pause(slot: ResumedSlot, schedule: Schedule, now: float) -> Next:
     """What a slot does when it is set free: what fell due in the meantime was missed."""
     if slot.due is None or max(slot.due, slot.ready or 0) > now:
@@ -145,6 +155,15 @@ class Planner:
         """The slot of that device and job, none when it is not configured."""
         return self.configuration.slots.get((device, job))
 
+    def with_windows(self, slot: Slot, now: float) -> Slot:
+        """The slot, with the windows that keep its scheduled runs from starting now."""
+        configured = self.find(slot.device, slot.job)
+        closed_by = () if configured is None else configured.windows.closed_by(now)
+        if configured is None or not closed_by:
+            return slot
+        opens_at = configured.windows.opens_at(now)
+        return msgspec.structs.replace(slot, closed_by=closed_by, opens_at=opens_at)
+
     def encoded(self, part: Device | Job) -> msgspec.Raw:
         """A configured device or job as JSON, secrets in the clear; encoded once.
 
@@ -166,7 +185,12 @@ class Planner:
                 continue
             times = times_of(slot.plan)
             following = after_pause(slot, times, now)
-            facts = Facts(configured.device.tags, held.before, paused_since=held.since)
+            facts = Facts(
+                configured.device.tags,
+                held.before,
+                paused_since=held.since,
+                windows=configured.windows,
+            )
             resumptions.append(
                 Resumption(
                     device=slot.device,

@@ -125,9 +125,17 @@ class Controller:
             clock=clock,
         )
         self._loops: list[asyncio.Task[None]] = []
-        self.history = History(ledger=ledger, evidence=self.evidence, fleet=self.fleet, clock=clock)
+        self.history = History(
+            planner=self.planner,
+            ledger=ledger,
+            evidence=self.evidence,
+            fleet=self.fleet,
+            clock=clock,
+        )
         self.results = Results(planner=self.planner, archive=archive, clock=clock)
-        self.accounts = Accounts(ledger=ledger, attendance=self.attendance, clock=clock)
+        self.accounts = Accounts(
+            planner=self.planner, ledger=ledger, attendance=self.attendance, clock=clock
+        )
         self.operations = Operations(
             planner=self.planner, ledger=ledger, attendance=self.attendance, clock=clock
         )

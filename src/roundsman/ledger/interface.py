@@ -257,7 +257,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     spans: tuple[Span, ...] = ()
     """Due times that this run stands for, or that were missed."""
     retry_at: int | None = None
-    """When given, the due time is not done with: it stays, and is offered again from then on."""
+    """When given, the due time is not done with: it stays, and is offered again from then on. A run
+    beside it was an attempt, which is counted; without one nothing was tried."""
     breaker: Breaker | None = None
     """What the device's failures have come to with this one; none: as before."""
     answered: bool = False
@@ -571,11 +572,12 @@ class Ledger(ABC):
         """
 
     @abstractmethod
-    async def run_now(self, device: str, job: str, now: int) -> RunNow:
+    async def run_now(self, device: str, job: str, now: int, *, beside: bool = False) -> RunNow:
         """Make the slot due at `now`, beside its schedule. `NotFoundError` for an unknown slot.
 
         One whose due time has come, but which waits for another attempt or is held back by its
-        device's breaker, is offered at once, with the due time that it has.
+        device's breaker, is offered at once, with the due time that it has; but with `beside` that
+        stays for later, as one does that lies ahead.
         """
 
     # pauses

@@ -108,8 +108,8 @@ class _Row:
         self.due, self.on_demand, self.resume_due = due, False, None
         self.ready, self.attempts, self.was_held = due, 0, False
 
-    def try_again(self, at: int) -> None:
-        self.ready, self.attempts = at, self.attempts + 1
+    def try_again(self, at: int, *, tried: bool) -> None:
+        self.ready, self.attempts = at, self.attempts + tried
 
     def offered_at(self, now: float, horizon: float) -> bool:
         if self.due is None or self.ready is None:
@@ -421,7 +421,7 @@ class MemoryLedger(Ledger):
             if finish.retry_at is None:
                 row.set_due(next_due)
             else:
-                row.try_again(finish.retry_at)
+                row.try_again(finish.retry_at, tried=run is not None)
             row.result = finish.result or row.result
             self._hold({row.device}, now)
             return FinishAnswer.KEPT
@@ -481,7 +481,7 @@ class MemoryLedger(Ledger):
                 return True
         return False
 
-    async def run_now(self, device: str, job: str, now: int) -> RunNow:
+    async def run_now(self, device: str, job: str, now: int, *, beside: bool = False) -> RunNow:
         self._must_be_open()
         row = self._slots.get((device, job))
         if row is None:
@@ -490,7 +490,7 @@ class MemoryLedger(Ledger):
             return RunNow.RUNNING
         if self._paused(row):
             return RunNow.PAUSED
-        if row.due is not None and row.due <= now:
+        if row.due is not None and row.due <= now and (row.on_demand or not beside):
             if row.ready is not None and row.ready <= now:
                 return RunNow.ALREADY_DUE
             row.ready = now

@@ -6,15 +6,14 @@ change is `wall`'s business (docs/adr/0006-cron-engine.md).
 
 import copy
 import re
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import date, datetime, time, timedelta
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
 from roundsman.schedules.bounds import LAST, whole_seconds
 from roundsman.schedules.interface import ScheduleError, due_times
-from roundsman.schedules.wall import instant_of, wall_reached
+from roundsman.schedules.wall import instant_of, wall_reached, zone_of
 
 _FIELDS: Final = ("second", "minute", "hour", "day of month", "month", "day of week")
 _SIZES: Final = (60, 60, 24, 31, 12, 7)
@@ -39,7 +38,7 @@ class Cron:
 
     def __init__(self, expression: str, timezone: str | None = None) -> None:
         """Read an expression, in an IANA time zone (default: UTC). Raises `ScheduleError`."""
-        self._zone = _zone(timezone)
+        self._zone = zone_of(timezone)
         self._engine = _engine(expression)
         if _next_wall(self._engine, _START) is None:
             raise ScheduleError(f'cron "{expression}": there is no such day, it would never be due')
@@ -134,14 +133,3 @@ def _explain(error: str, names: tuple[str, ...], fields: list[str]) -> str:
     if name not in names:
         return error
     return f'{name} "{fields[names.index(name)]}" is not allowed'
-
-
-def _zone(name: str | None) -> tzinfo:
-    if name is None or name == "UTC":
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # unknown, or no name at all
-        raise ScheduleError(
-            f'timezone "{name}": expected a name of the IANA database, such as Europe/Berlin'
-        ) from None

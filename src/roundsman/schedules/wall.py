@@ -9,9 +9,24 @@ instant, and a schedule may be searched in wall-clock time alone.
 from bisect import bisect_left
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from roundsman.schedules.interface import ScheduleError
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - wall-clock times have no zone, on purpose
 _SECOND: Final = timedelta(seconds=1)
+
+
+def zone_of(name: str | None) -> tzinfo:
+    """The time zone of that name, default UTC. Raises `ScheduleError`."""
+    if name is None or name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # unknown, or no name at all
+        raise ScheduleError(
+            f'timezone "{name}": expected a name of the IANA database, such as Europe/Berlin'
+        ) from None
 
 
 def instant_of(wall: datetime, zone: tzinfo) -> int:

@@ -206,6 +206,10 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     """Who holds it, when known."""
     lease_expires_at: float | None = None
     """Until when it is held, Unix seconds."""
+    closed_by: tuple[str, ...] = ()
+    """Names of the windows that keep its scheduled runs from starting now."""
+    opens_at: int | None = None
+    """When they may be started again, Unix seconds; none: they may now, or never again."""
 
 
 class RunNow(StrEnum):

@@ -276,7 +276,7 @@ def _columns(keys: Sequence[LeaseKey]) -> dict[str, object]:
     }
 
 
-async def run_now(link: Link, device: str, job: str, now: int) -> RunNow | None:
+async def run_now(link: Link, device: str, job: str, now: int, *, beside: bool) -> RunNow | None:
     """Make a slot due now, beside its schedule; none when there is no such slot."""
     row = await SQL["slot_for_run_now"].row(link, device=device, job=job)
     if row is None:
@@ -286,7 +286,8 @@ async def run_now(link: Link, device: str, job: str, now: int) -> RunNow | None:
     if row["paused"]:
         return RunNow.PAUSED
     change = "run_now"
-    if row["due"] is not None and row["due"] <= now:
+    has_come = row["due"] is not None and row["due"] <= now
+    if has_come and (row["on_demand"] or not beside):
         if row["ready"] is not None and row["ready"] <= now:
             return RunNow.ALREADY_DUE
         change = "attempt_now"

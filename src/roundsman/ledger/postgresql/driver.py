@@ -244,8 +244,8 @@ class PostgresqlLedger(Ledger):
             lambda c: results.accept(c, run_id, version=version, changed=changed, by=by, now=now)
         )
 
-    async def run_now(self, device: str, job: str, now: int) -> RunNow:
-        done = await self._transact(lambda c: claims.run_now(c, device, job, now))
+    async def run_now(self, device: str, job: str, now: int, *, beside: bool = False) -> RunNow:
+        done = await self._transact(lambda c: claims.run_now(c, device, job, now, beside=beside))
         if done is None:
             raise NotFoundError(f"job {job} on device {device} is not configured")
         return done

@@ -68,6 +68,7 @@ async def _end(
                 "epoch": ending.key.epoch,
                 "next_due": ending.next_due,
                 "retry_at": ending.retry_at,
+                "tried": int(ending.run is not None),
                 "plan": ending.plan,
                 "result": results.encode(ending.result),
             }
@@ -132,7 +133,8 @@ async def _move(link: Link, slot_id: int, ending: Finish) -> bool:
         "result": results.encode(ending.result),
     }
     if ending.retry_at is not None:
-        await SQL["try_again"].rows(link, retry_at=ending.retry_at, **known)
+        tried = int(ending.run is not None)
+        await SQL["try_again"].rows(link, retry_at=ending.retry_at, tried=tried, **known)
         return True
     moved = await SQL["move_on"].row(link, next_due=ending.next_due, plan=ending.plan, **known)
     return moved is not None

@@ -273,6 +273,7 @@ def _move(
             "plan": plan,
             "next_due": next_due,
             "retry_at": ending.retry_at,
+            "tried": ending.run is not None,
             "result": results.encode(ending.result),
         },
     ).fetchone()
@@ -296,18 +297,18 @@ def _key_of(key: LeaseKey) -> dict[str, object]:
 
 
 def run_now(
-    connection: sqlite3.Connection, lanes: Lanes, device: str, job: str, now: int
+    connection: sqlite3.Connection, lanes: Lanes, device: str, job: str, now: int, *, beside: bool
 ) -> RunNow | None:
     """Make a slot due now, beside its schedule; none when there is no such slot."""
     row = connection.execute(SQL["slot_for_run_now"], {"device": device, "job": job}).fetchone()
     if row is None:
         return None
-    slot_id, urgent, lane_id, due, ready, paused, expires_at = row
+    slot_id, urgent, lane_id, due, ready, paused, on_demand, expires_at = row
     if expires_at is not None and expires_at > now:
         return RunNow.RUNNING
     if paused:
         return RunNow.PAUSED
-    if due is not None and due <= now:
+    if due is not None and due <= now and (on_demand or not beside):
         if ready is not None and ready <= now:
             return RunNow.ALREADY_DUE
         connection.execute(SQL["attempt_now"], {"now": now, "slot_id": slot_id})

@@ -241,8 +241,10 @@ class SqliteLedger(Ledger):
             lambda c: results.accept(c, run_id, version=version, changed=changed, by=by, now=now)
         )
 
-    async def run_now(self, device: str, job: str, now: int) -> RunNow:
-        done = await self._writer.do(lambda c: claims.run_now(c, self._lanes, device, job, now))
+    async def run_now(self, device: str, job: str, now: int, *, beside: bool = False) -> RunNow:
+        done = await self._writer.do(
+            lambda c: claims.run_now(c, self._lanes, device, job, now, beside=beside)
+        )
         if done is None:
             raise NotFoundError(f"job {job} on device {device} is not configured")
         return done

@@ -1,5 +1,7 @@
 """Several attempts at one due time."""
 
+import msgspec
+
 from roundsman.ledger.interface import (
     FinishAnswer,
     LeasedSlot,
@@ -63,6 +65,16 @@ class Attempts:
         await self._retried(ledger, NOW + 60)
         assert names(await claim(ledger, now=NOW + 59, ahead=3600)) == ["e"]
         assert names(await claim(ledger, now=NOW + 60)) == ["d"]
+
+    async def test_what_was_postponed_waits_and_was_not_tried(self, ledger: Ledger) -> None:
+        await ledger.sync_slots([planned("d", due=NOW - 9)], NOW)
+        (leased,) = await claim(ledger)
+        later = msgspec.structs.replace(end_of(leased), run=None, retry_at=NOW + 60)
+        assert await ledger.finish([later], NOW) == [FinishAnswer.KEPT]
+        assert await claim(ledger, now=NOW + 59, ahead=3600) == []
+        (leased,) = await claim(ledger, now=NOW + 60)
+        assert (leased.due, leased.epoch, leased.attempts) == (NOW - 9, 2, 0)
+        assert await history(ledger) == []
 
     async def test_an_attempt_waits_again_when_the_clock_is_set_back(self, ledger: Ledger) -> None:
         await ledger.sync_slots([planned("d")], NOW)

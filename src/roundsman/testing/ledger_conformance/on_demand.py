@@ -49,6 +49,16 @@ class OnDemand:
         assert await ledger.run_now("d", "backup", NOW + LEASE) is RunNow.ALREADY_DUE
         assert (await slot_of(ledger, "d")).on_demand is False
 
+    async def test_what_has_come_may_be_left_for_later(self, ledger: Ledger) -> None:
+        await ledger.sync_slots([planned("d", due=NOW - 5)], NOW)
+        assert await ledger.run_now("d", "backup", NOW, beside=True) is RunNow.QUEUED
+        assert await ledger.run_now("d", "backup", NOW, beside=True) is RunNow.ALREADY_DUE
+        (leased,) = await claim(ledger)
+        assert (leased.due, leased.on_demand, leased.resume_due) == (NOW, True, NOW - 5)
+        await ledger.finish([end_of(leased, next_due=leased.resume_due)], NOW)
+        (leased,) = await claim(ledger)
+        assert (leased.due, leased.on_demand) == (NOW - 5, False)
+
     async def test_a_paused_slot_is_left_alone(self, ledger: Ledger) -> None:
         await ledger.sync_slots([planned("d", due=NOW + 60)], NOW)
         await ledger.pause(Pause(kind=PauseKind.JOB, name="backup", since=NOW, by="alice"))

@@ -164,7 +164,7 @@ SELECT place FROM held
 
 -- name: slot_for_run_now
 -- Where a slot stands, for somebody who wants it now.
-SELECT slots.slot_id, due, ready, paused, expires_at FROM slots LEFT JOIN leases USING (slot_id)
+SELECT slots.slot_id, due, ready, paused, on_demand, expires_at FROM slots LEFT JOIN leases USING (slot_id)
 WHERE device = :device AND job = :job
 FOR UPDATE OF slots
 

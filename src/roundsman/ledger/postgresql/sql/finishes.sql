@@ -3,7 +3,7 @@
 -- whose failures are counted, and slots whose plan was replaced meanwhile, are left alone.
 WITH ending AS MATERIALIZED (
     SELECT * FROM json_to_recordset(:endings::json) AS ending (
-        place integer, device text, job text, epoch bigint, next_due bigint, retry_at bigint, plan text, result text
+        place integer, device text, job text, epoch bigint, next_due bigint, retry_at bigint, tried integer, plan text, result text
     )
 ),
 held AS MATERIALIZED (
@@ -20,7 +20,7 @@ moved AS (
     UPDATE slots SET
         due = CASE WHEN retry_at IS NULL THEN next_due ELSE due END,
         ready = coalesce(retry_at, next_due),
-        attempts = CASE WHEN retry_at IS NULL THEN 0 ELSE attempts + 1 END,
+        attempts = CASE WHEN retry_at IS NULL THEN 0 ELSE attempts + tried END,
         was_held = retry_at IS NOT NULL AND was_held,
         on_demand = retry_at IS NOT NULL AND on_demand,
         resume_due = CASE WHEN retry_at IS NOT NULL THEN resume_due END,
@@ -71,5 +71,5 @@ SELECT plan, planned_since FROM slots WHERE slot_id = :slot_id
 
 -- name: try_again
 -- The slot keeps its due time for another attempt.
-UPDATE slots SET ready = :retry_at, attempts = attempts + 1, epoch = :epoch, result = coalesce(:result, result)
+UPDATE slots SET ready = :retry_at, attempts = attempts + :tried::integer, epoch = :epoch, result = coalesce(:result, result)
 WHERE slot_id = :slot_id

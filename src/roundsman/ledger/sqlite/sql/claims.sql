@@ -55,13 +55,13 @@ SELECT plan, planned_since FROM slots WHERE slot_id = :slot_id
 
 -- name: try_again
 -- The slot keeps its due time for another attempt.
-UPDATE slots SET ready = :retry_at, attempts = attempts + 1, epoch = :epoch, result = coalesce(:result, result)
+UPDATE slots SET ready = :retry_at, attempts = attempts + :tried, epoch = :epoch, result = coalesce(:result, result)
 WHERE slot_id = :slot_id
 RETURNING lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS queue, due, ready, paused
 
 -- name: slot_for_run_now
 -- Where a slot stands, for somebody who wants it now.
-SELECT slot_id, lane_id * 4, lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS queue, due, ready, paused, expires_at FROM slots LEFT JOIN leases USING (slot_id)
+SELECT slot_id, lane_id * 4, lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS queue, due, ready, paused, on_demand, expires_at FROM slots LEFT JOIN leases USING (slot_id)
 WHERE device = :device AND job = :job
 
 -- name: run_now
