@@ -19,6 +19,8 @@ from roundsman.ledger.interface import (
     FinishAnswer,
     LeasedSlot,
     LedgerUnavailableError,
+    Pause,
+    PauseKind,
     RunQuery,
     SlotQuery,
 )
@@ -293,23 +295,27 @@ async def test_a_standby_is_not_taken(postgresql_url: str, tmp_path: Path) -> No
 
 
 async def test_claims_begin_at_the_water_and_nothing_stays_below(
-    postgresql_ledger: PostgresqlLedger,
+    postgresql_url: str, tmp_path: Path
 ) -> None:
-    ledger = postgresql_ledger
-    slots = [planned(f"d{i}", due=NOW - 100 + i) for i in range(10)]
-    await ledger.sync_slots(slots, NOW)
-    leased = await claim(ledger, 4)
-    await raise_water(ledger, NOW)
-    assert names(await claim(ledger, 2)) == ["d4", "d5"]
-    # A lease runs out, an older due time is set, a pause ends: each lowers the water.
-    await ledger.finish([end_of(leased[0], next_due=NOW - 200)], NOW)
-    assert names(await claim(ledger, 1)) == ["d0"]
-    await raise_water(ledger, NOW)
-    assert names(await claim(ledger, 4, now=NOW + LEASE)) == ["d0", "d1", "d2", "d3"]
-
-
-async def raise_water(ledger: PostgresqlLedger, now: float) -> None:
-    await ledger._database.transact(lambda link: queue.raise_water(link, now, from_start=False))
+    """Two controllers, each of which knows where it may begin, and puts something before that."""
+    async with (
+        opened(postgresql_url, tmp_path / "1") as one,
+        opened(postgresql_url, tmp_path / "2") as two,
+    ):
+        await one.sync_slots([planned(f"d{i}", due=NOW - 100 + i) for i in range(12)], NOW)
+        leased = await claim(one, 4)
+        await two._database.transact(lambda link: queue.raise_water(link, NOW))
+        assert names(await claim(two, 2)) == ["d4", "d5"]
+        assert names(await claim(one, 2)) == ["d6", "d7"]
+        # A lease runs out, an older due time is set, a pause ends: each is told to both.
+        await two.finish([end_of(leased[0], next_due=NOW - 200)], NOW)
+        assert names(await claim(one, 1)) == ["d0"]
+        assert await two.pause(Pause(kind=PauseKind.DEVICE, name="d8", since=NOW, by="ann"))
+        assert names(await claim(one, 1)) == ["d9"]
+        assert await two.resume(PauseKind.DEVICE, "d8", [], NOW)
+        assert names(await claim(one, 1)) == ["d8"]
+        late = await claim(one, 4, now=NOW + LEASE)
+        assert names(late) == ["d0", "d1", "d2", "d3"]
 
 
 async def test_what_a_device_sent_may_hold_nul(postgresql_ledger: PostgresqlLedger) -> None:

@@ -43,7 +43,7 @@ class Running:
 
 
 class Gate:
-    """What one claim may take, while it takes."""
+    """What claims that are served together may take, while they take."""
 
     def __init__(
         self,
@@ -51,13 +51,11 @@ class Gate:
         running: Running,
         buckets: Mapping[str, Bucket],
         *,
-        worker_id: str | None,
         now: float,
     ) -> None:
         """Begin with what runs, and what each limited tag has left."""
         self._limits = limits
         self._running = running
-        self._worker_id = worker_id
         self._now = now
         self._left: dict[str, float] = {}
         self._tokens: dict[str, float] = {}
@@ -69,12 +67,12 @@ class Gate:
                 left = min(left, math.floor(self._tokens[tag]))
             self._left[tag] = left
 
-    def room(self, limit: int) -> int:
-        """How many of `limit` the claimer may have."""
+    def room(self, limit: int, worker_id: str | None) -> int:
+        """How many of `limit` this claimer may have."""
         most = self._limits.sessions_per_worker
-        if most is None or self._worker_id is None:
+        if most is None or worker_id is None:
             return limit
-        return max(0, min(limit, most - self._running.workers[self._worker_id]))
+        return max(0, min(limit, most - self._running.workers[worker_id]))
 
     def lets(self, tags: Tags) -> bool:
         """Whether there is room for one more with these tags."""

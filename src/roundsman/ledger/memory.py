@@ -317,7 +317,7 @@ class MemoryLedger(Ledger):
     ) -> list[LeasedSlot]:
         self._must_be_open()
         running = self._running(now)
-        gate = Gate(limits, running, self._buckets, worker_id=worker_id, now=now)
+        gate = Gate(limits, running, self._buckets, now=now)
         lanes: dict[tuple[Tags, Priority], _Lane] = {}
         free = {
             row.rank: row
@@ -332,7 +332,7 @@ class MemoryLedger(Ledger):
             lanes.setdefault(row.lane, _Lane(*row.lane, [])).ranks.append(rank)
         by_tags = [lanes[key] for key in sorted(lanes)]
         taken: list[_Row] = []
-        room = gate.room(limit)
+        room = gate.room(limit, worker_id)
         while chosen := self._turns.choose(tags, by_tags, _Offers(gate), room - len(taken)):
             for rank in chosen:
                 row = free[int(rank[0]), rank[1]]

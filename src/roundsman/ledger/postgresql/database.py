@@ -39,6 +39,7 @@ _SETTINGS: Final = {
     # Every statement here is served by an index but the few that are about whole tables. Plans made
     # once, and without a look at how full tables are just now, do not change their minds.
     "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_material": "off",

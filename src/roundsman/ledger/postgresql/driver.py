@@ -65,6 +65,7 @@ from roundsman.ledger.postgresql import (
 from roundsman.ledger.postgresql import (
     audit as audit_lines,
 )
+from roundsman.ledger.postgresql.claiming import Claim, Claimer
 from roundsman.ledger.postgresql.clock import DatabaseClock
 from roundsman.ledger.postgresql.database import Database, connect
 from roundsman.ledger.postgresql.finishes import finish as finish_all
@@ -85,10 +86,6 @@ from roundsman.wire.worker import Worker
 T = TypeVar("T")
 
 SYNC_SECONDS: Final = 600.0
-SWEEP_SECONDS: Final = 1.0
-"""Leases that ran out are looked for at least so often, those of other controllers too."""
-LATE_SECONDS: Final = 10.0
-"""How much longer ago than the last look one is looked for that was passed over then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +116,7 @@ class PostgresqlLedger(Ledger):
         self._folder = folder
         self._new_id = new_id
         self._opened: _Opened | None = None
-        self._turns = Turns()
-        self._claims = asyncio.Lock()
-        self._swept_at = -math.inf
+        self._claimer = Claimer(lambda: self._database, Turns())
         self.clock = DatabaseClock(clock)
         """The database's clock; from it comes the `now` that callers pass."""
 
@@ -136,8 +131,8 @@ class PostgresqlLedger(Ledger):
         except BaseException:
             lock.release()
             raise
-        self._swept_at = -math.inf
-        task = asyncio.create_task(upkeep.look_after(database, self.clock))
+        self._claimer.forget()
+        task = asyncio.create_task(upkeep.look_after(database, self.clock, self._claimer.lines))
         self._opened = _Opened(database, lock, task)
 
     def _lock(self) -> FolderLock:
@@ -152,6 +147,7 @@ class PostgresqlLedger(Ledger):
 
     async def close(self) -> None:
         if self._opened is not None:
+            await self._claimer.close()
             opened, self._opened = self._opened, None
             await upkeep.stop(opened.upkeep)
             await opened.database.close()
@@ -181,7 +177,9 @@ class PostgresqlLedger(Ledger):
             await controllers.must_be_term(link, term)
             return await sync.sync(link, planned, now=now, new_id=self._new_id)
 
-        return await self._database.transact(apply, seconds=SYNC_SECONDS)
+        summary = await self._database.transact(apply, seconds=SYNC_SECONDS)
+        self._claimer.lines.forget()
+        return summary
 
     async def claim(
         self,
@@ -194,29 +192,9 @@ class PostgresqlLedger(Ledger):
         worker_id: str | None,
         limits: ClaimLimits = UNLIMITED,
     ) -> list[LeasedSlot]:
-        async with self._claims:
-            await self._sweep(now)
-            return await self._transact(
-                lambda c: claims.claim(
-                    c,
-                    self._turns,
-                    tags,
-                    limit=limit,
-                    horizon=horizon,
-                    now=now,
-                    lease_seconds=lease_seconds,
-                    worker_id=worker_id,
-                    limits=limits,
-                )
-            )
-
-    async def _sweep(self, now: float) -> None:
-        """Offer again what is under leases that ran out, if there may be any."""
-        if self._swept_at <= now < self._swept_at + SWEEP_SECONDS:
-            return
-        after = self._swept_at - LATE_SECONDS if self._swept_at <= now else -math.inf
-        await self._do(lambda c: claims.sweep(c, after=after, now=now))
-        self._swept_at = now
+        return await self._claimer.claim(
+            Claim(tags, limit, horizon, now, lease_seconds, worker_id, limits)
+        )
 
     async def renew(
         self, keys: Sequence[LeaseKey], *, worker_id: str | None, now: float, until: float

@@ -76,13 +76,15 @@ async def _end(
         of_it = _runs_of(ending, now, new_id)
         written += of_it
         places_of_runs += [place] * len(of_it)
-    return await SQL["finish"].column(
+    ended: list[int] = await SQL["finish"].column(
         link,
         endings=msgspec.json.encode(endings).decode(),
         runs=runs.as_json(written),
         places=places_of_runs,
         old_before=queue.old_before(now),
     )
+    await queue.let_in(link, sorted({finishes[place].key.device for place in ended}), now)
+    return ended
 
 
 def _runs_of(ending: Finish, now: float, new_id: NewId) -> list[Run]:
@@ -119,6 +121,7 @@ async def _finish(link: Link, ending: Finish, now: float, new_id: NewId) -> Fini
         next_due = times_of(plan).next_after(since)
         await _move(link, slot_id, msgspec.structs.replace(ending, plan=plan, next_due=next_due))
     await queue.requeue(link, [slot_id], now)
+    await queue.let_in(link, [key.device], now)
     if not ending.answered:
         await holds.hold(link, key.device, now)
     await runs.add(link, _runs_of(ending, now, new_id))

@@ -8,16 +8,15 @@ from roundsman.ledger.postgresql.statements import Link, load
 
 SQL = load("queue")
 
-OLD_SECONDS: Final = 2
-"""What is put into the queue with a time so long ago holds its line, as raising the water does."""
-WATER_SECONDS: Final = 5
-"""The water stays so far behind now: further than a transaction is under way, but for one that is
-stuck. What such a one left below the water is found when that is looked at from the start."""
+SOON_SECONDS: Final = 4
+"""Who puts something into the queue that is due, or will be so soon, writes the row of its line in
+`waters`: so all who know where the line begins look again. It is longer than a transaction is
+under way, but for one that is stuck. What such a one left is found when all is looked at."""
 
 
 def old_before(now: float) -> int:
-    """What is put into the queue with a time before this is old."""
-    return math.floor(now) - OLD_SECONDS
+    """What is put into the queue with a time before this is told."""
+    return math.floor(now) + SOON_SECONDS
 
 
 async def lock(link: Link, slot_ids: Sequence[int]) -> None:
@@ -35,15 +34,25 @@ async def requeue(link: Link, slot_ids: Sequence[int], now: float) -> None:
     await SQL["requeue"].rows(link, slot_ids=slot_ids, old_before=old_before(now))
 
 
-async def raise_water(link: Link, now: float, *, from_start: bool) -> None:
-    """Let claims begin at the first slot of each line; in a transaction of its own.
+async def let_in(link: Link, devices: Sequence[str], now: float) -> None:
+    """Offer what was set aside of devices of which a lease has ended.
+
+    In a statement after the one that ended it: only so it sees what was set aside meanwhile.
+    """
+    if devices:
+        await SQL["let_in"].rows(link, devices=devices, old_before=old_before(now))
+
+
+async def let_in_all(link: Link, now: float, *, whatever_runs: bool) -> None:
+    """Offer what was set aside of all devices, or of those of which no lease runs."""
+    devices = await SQL["devices_aside"].column(link, now=now, whatever_runs=whatever_runs)
+    await let_in(link, devices, now)
+
+
+async def raise_water(link: Link, now: float) -> None:
+    """Write where each line begins, for who knows nothing; in a transaction of its own.
 
     What was claimed before that is not walked over any more, though it may still lie there.
     """
     lines = await SQL["hold_water"].column(link)
-    await SQL["raise_water"].rows(
-        link,
-        lines=lines,
-        old_before=math.floor(now) - WATER_SECONDS,
-        from_start=from_start,
-    )
+    await SQL["raise_water"].rows(link, lines=lines, now=math.floor(now))

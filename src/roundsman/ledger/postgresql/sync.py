@@ -149,6 +149,7 @@ async def _apply(link: Link, found: Differences, now: float, new_id: NewId) -> N
     await holds.SQL["forget_breakers_without_slots"].rows(link)
     devices = {slot.device for slot in touched.values()}
     devices.update(plan.device for plan in found.added)
+    await queue.let_in(link, sorted(devices), now)
     await holds.hold_those_among(link, sorted(devices), now)
 
 

@@ -9,6 +9,7 @@ from roundsman.ledger.interface import LedgerUnavailableError
 from roundsman.ledger.postgresql import claims, queue
 from roundsman.ledger.postgresql.clock import DatabaseClock
 from roundsman.ledger.postgresql.database import Database
+from roundsman.ledger.postgresql.lines import Lines
 from roundsman.ledger.postgresql.statements import load
 
 ROUND_SECONDS: Final = 0.5
@@ -16,23 +17,28 @@ ROUNDS_FROM_START: Final = 120
 """Every so many rounds, a minute, everything is looked at from the start."""
 
 
-async def look_after(database: Database, clock: DatabaseClock) -> None:
+async def look_after(database: Database, clock: DatabaseClock, lines: Lines) -> None:
     """Round after round until cancelled; what is away now is looked after when it is back."""
     number = 0
     while True:
         with suppress(LedgerUnavailableError):
-            await one_round(database, clock, from_start=number % ROUNDS_FROM_START == 0)
+            await one_round(database, clock, lines, from_start=number % ROUNDS_FROM_START == 0)
         number += 1
         await clock.sleep(ROUND_SECONDS)
 
 
-async def one_round(database: Database, clock: DatabaseClock, *, from_start: bool) -> None:
+async def one_round(
+    database: Database, clock: DatabaseClock, lines: Lines, *, from_start: bool
+) -> None:
     """Look after everything once. Raises `LedgerUnavailableError`."""
     clock.set(await database.do(load("life")["clock"].value))
     now = clock.now()
+    await database.do(lines.refresh)
     if from_start:
         await database.do(lambda link: claims.sweep(link, after=-math.inf, now=now))
-    await database.transact(lambda link: queue.raise_water(link, now, from_start=from_start))
+        await database.do(lambda link: queue.let_in_all(link, now, whatever_runs=False))
+        await database.transact(lambda link: queue.raise_water(link, now))
+        lines.forget_starts()
 
 
 async def stop(task: "asyncio.Task[None]") -> None:

@@ -58,9 +58,9 @@ def claim(
     lanes.bound_devices(limits.sessions_per_device)
     matching = lanes.matching(connection, tags)
     open_lanes = [lane for lane in matching if lane.bound[0] <= horizon]
-    gate = Gate(limits, lanes.running, _buckets(connection, limits), worker_id=worker_id, now=now)
+    gate = Gate(limits, lanes.running, _buckets(connection, limits), now=now)
     offers = DueOffers(lanes, gate, horizon=horizon, worker_id=worker_id)
-    ranks = turns.choose(tags, open_lanes, offers, gate.room(limit))
+    ranks = turns.choose(tags, open_lanes, offers, gate.room(limit, worker_id))
     leased = _chosen(connection, lanes, ranks, _Terms(now, lease_seconds, worker_id))
     connection.executemany(
         SQL["lease"],

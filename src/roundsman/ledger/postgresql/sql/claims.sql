@@ -1,34 +1,21 @@
 -- name: heads
--- The first slots of each line that matches, as far as they are due and their devices have room.
-WITH line AS (
-    SELECT lanes.tags, waters.line, waters.ready, waters.slot_id
-    FROM lanes CROSS JOIN generate_series(0, 3) AS priority JOIN waters ON waters.line = lanes.lane_id * 4 + priority
-    WHERE (:any_of::text[] IS NULL OR tags && :any_of) AND (:within::text[] IS NULL OR tags && :within)
-),
-share AS (
-    SELECT greatest(:least_share::bigint, 12 * :room::bigint / greatest(count(*), 1)) AS most FROM line
-)
-SELECT line.tags, line.line % 4 AS priority, first.ready, first.slot_id, first.device, first.running,
-    (SELECT most FROM share) AS most
-FROM line CROSS JOIN LATERAL (
-    SELECT * FROM (
-        SELECT queue.ready, queue.slot_id, slots.device,
-            CASE WHEN :per_device::bigint IS NULL THEN 0 ELSE (
-                SELECT count(*) FROM slots AS other
-                WHERE other.device = slots.device AND coalesce(
-                    (SELECT expires_at > :now FROM leases WHERE leases.slot_id = other.slot_id), false
-                )
-            ) END AS running
-        FROM queue JOIN slots USING (slot_id)
-        WHERE queue.line = line.line AND (queue.ready, queue.slot_id) >= (line.ready, line.slot_id)
-            AND queue.ready <= :horizon::bigint AND (NOT queue.delayed OR queue.ready <= :due_by::bigint)
-            AND coalesce((SELECT expires_at FROM leases WHERE leases.slot_id = queue.slot_id) <= :now::double precision, true)
-    ) AS free
-    WHERE :per_device IS NULL OR running < :per_device
-    ORDER BY ready, slot_id
-    LIMIT (SELECT most FROM share)
+-- The first slots of lines, as far as they are due: from where the caller knows that a line begins, unless somebody has put
+-- something into it since, that may stand before.
+SELECT known.line, waters.xmin::text::bigint AS version, first.ready, first.slot_id, first.device
+FROM unnest(:lines::int[], :versions::bigint[], :readies::bigint[], :slot_ids::bigint[]) AS known (line, version, ready, slot_id)
+JOIN waters ON waters.line = known.line
+CROSS JOIN LATERAL (
+    SELECT queue.ready, queue.slot_id, slots.device
+    FROM queue JOIN slots USING (slot_id)
+    WHERE queue.line = known.line
+        AND (queue.ready, queue.slot_id) >= (
+            CASE WHEN waters.xmin::text::bigint = known.version THEN known.ready ELSE waters.ready END,
+            CASE WHEN waters.xmin::text::bigint = known.version THEN known.slot_id ELSE waters.slot_id END
+        )
+        AND queue.ready <= :horizon::bigint AND (NOT queue.delayed OR queue.ready <= :due_by::bigint)
+    ORDER BY queue.ready, queue.slot_id
+    LIMIT :share::bigint
 ) AS first
-ORDER BY line.tags, priority, first.ready DESC, first.slot_id DESC
 
 -- name: running_of_worker
 -- How many leases of a worker run.
@@ -51,10 +38,20 @@ INSERT INTO buckets (tag, tokens, at) VALUES (:tag, :tokens, :at)
 ON CONFLICT (tag) DO UPDATE SET tokens = excluded.tokens, at = excluded.at
 
 -- name: take
--- Lease what was chosen, but for slots that somebody else is just changing.
+-- Lease what was chosen, but for slots that somebody else is just changing, or whose device has no room: those come without an
+-- epoch. Of one device so many are chosen before this one (place).
 WITH chosen AS MATERIALIZED (
-    SELECT free.*
-    FROM unnest(:slot_ids::bigint[], :readies::bigint[]) AS candidate (slot_id, ready) CROSS JOIN LATERAL (
+    SELECT free.*, candidate.now, candidate.seconds, candidate.worker_id,
+        :per_device::bigint IS NULL OR candidate.place + (
+            SELECT count(*) FROM slots AS other
+            WHERE other.device = free.device AND coalesce(
+                (SELECT expires_at > candidate.now FROM leases WHERE leases.slot_id = other.slot_id), false
+            )
+        ) < :per_device AS fits
+    FROM unnest(
+        :slot_ids::bigint[], :readies::bigint[], :places::int[], :nows::double precision[], :seconds::double precision[], :worker_ids::text[]
+    ) AS candidate (slot_id, ready, place, now, seconds, worker_id)
+    CROSS JOIN LATERAL (
         SELECT slots.slot_id, slots.device, slots.job, slots.due, slots.ready, slots.epoch, slots.on_demand, slots.resume_due,
             slots.attempts, slots.was_held, slots.plan, slots.planned_since
         FROM queue JOIN slots ON slots.slot_id = queue.slot_id
@@ -64,9 +61,9 @@ WITH chosen AS MATERIALIZED (
 ),
 granted AS MATERIALIZED (
     SELECT chosen.slot_id, chosen.device, chosen.job, chosen.due, chosen.ready, chosen.on_demand,
-        chosen.resume_due, chosen.attempts, chosen.was_held, chosen.plan, chosen.planned_since,
+        chosen.resume_due, chosen.attempts, chosen.was_held, chosen.plan, chosen.planned_since, chosen.now, chosen.worker_id,
         greatest(coalesce(before.epoch, chosen.epoch) + 1, (SELECT first_epoch FROM incarnation)) AS epoch,
-        greatest(:now::double precision, chosen.due) + :lease_seconds AS expires_at,
+        greatest(chosen.now, chosen.due) + chosen.seconds AS expires_at,
         CASE WHEN before.slot_id IS NOT NULL THEN json_build_object(
             'since', coalesce((before.lost ->> 'since')::double precision, before.claimed_at),
             'until', before.expires_at,
@@ -76,13 +73,14 @@ granted AS MATERIALIZED (
     FROM chosen LEFT JOIN LATERAL (
         SELECT * FROM leases WHERE leases.slot_id = chosen.slot_id OFFSET 0
     ) AS before ON true
+    WHERE chosen.fits AND coalesce(before.expires_at <= chosen.now, true)
 ),
 taken AS (
-    DELETE FROM queue USING chosen WHERE queue.slot_id = chosen.slot_id
+    DELETE FROM queue USING granted WHERE queue.slot_id = granted.slot_id
 ),
 leased AS (
     INSERT INTO leases (slot_id, epoch, expires_at, check_at, worker_id, claimed_at, lost)
-    SELECT slot_id, epoch, expires_at, expires_at, :worker_id, :now, lost FROM granted
+    SELECT slot_id, epoch, expires_at, expires_at, worker_id, now, lost FROM granted
     ON CONFLICT (slot_id) DO UPDATE SET
         epoch = excluded.epoch,
         expires_at = excluded.expires_at,
@@ -91,12 +89,15 @@ leased AS (
         claimed_at = excluded.claimed_at,
         lost = excluded.lost
 )
-SELECT * FROM granted ORDER BY ready, slot_id
+SELECT slot_id, device, job, due, ready, on_demand, resume_due, attempts, was_held, plan, planned_since, epoch, expires_at, lost
+FROM granted
+UNION ALL
+SELECT slot_id, device, NULL, NULL, ready, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM chosen WHERE NOT fits
 
 -- name: sweep
--- Offer again what is under leases that have run out.
+-- Offer again what is under leases that have run out; their devices.
 WITH over AS MATERIALIZED (
-    SELECT leases.slot_id, leases.expires_at, lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS line, slots.due, slots.ready, slots.paused
+    SELECT leases.slot_id, slots.device, leases.expires_at, lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS line, slots.due, slots.ready, slots.paused
     FROM leases JOIN slots USING (slot_id)
     WHERE check_at > :after::double precision AND check_at <= :now::double precision
     ORDER BY leases.slot_id
@@ -114,12 +115,15 @@ offered AS (
 queued AS (
     INSERT INTO queue (slot_id, line, ready, delayed) SELECT slot_id, line, ready, delayed FROM offered
     ON CONFLICT DO NOTHING
+),
+lowered AS (
+    UPDATE waters SET
+        slot_id = CASE WHEN low.ready <= waters.ready THEN 0 ELSE waters.slot_id END,
+        ready = least(low.ready, waters.ready)
+    FROM (SELECT line, min(ready) AS ready FROM offered GROUP BY line) AS low
+    WHERE waters.line = low.line AND (low.ready <= waters.ready OR low.ready < :old_before::bigint)
 )
-UPDATE waters SET
-    slot_id = CASE WHEN low.ready <= waters.ready THEN 0 ELSE waters.slot_id END,
-    ready = least(low.ready, waters.ready)
-FROM (SELECT line, min(ready) AS ready FROM offered GROUP BY line) AS low
-WHERE waters.line = low.line AND (low.ready <= waters.ready OR low.ready < :old_before::bigint)
+SELECT DISTINCT device FROM over WHERE expires_at <= :now
 
 -- name: standing_leases
 -- The open leases of slots, each with the place at which its slot was asked for.

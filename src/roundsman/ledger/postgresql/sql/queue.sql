@@ -27,23 +27,75 @@ FROM (SELECT line, min(ready) AS ready FROM changed WHERE offered GROUP BY line)
 WHERE waters.line = low.line AND (low.ready <= waters.ready OR low.ready < :old_before::bigint)
 
 -- name: hold_water
--- Keep others from putting something old into these lines while their water is raised.
+-- Keep others from putting something old into these lines while it is looked where they begin.
 SELECT line FROM waters ORDER BY line FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: raise_water
--- To the first of each line, or as far as new rows are sure not to come. Seen from the start where that is said.
+-- To the first of each line, or as far as new rows are sure not to come. All of it is looked at, also what lies below the water.
 UPDATE waters SET ready = first.ready, slot_id = first.slot_id
 FROM (
     SELECT old.line,
-        CASE WHEN head.ready <= :old_before::bigint THEN head.ready ELSE :old_before END AS ready,
-        CASE WHEN head.ready <= :old_before THEN head.slot_id ELSE 0 END AS slot_id
+        CASE WHEN head.ready <= :now::bigint THEN head.ready ELSE :now END AS ready,
+        CASE WHEN head.ready <= :now THEN head.slot_id ELSE 0 END AS slot_id
     FROM waters AS old LEFT JOIN LATERAL (
-        SELECT ready, slot_id FROM queue
-        WHERE queue.line = old.line
-            AND (queue.ready, queue.slot_id) >= (CASE WHEN NOT :from_start THEN old.ready ELSE -9223372036854775808 END, old.slot_id)
-        ORDER BY queue.ready, queue.slot_id
-        LIMIT 1
+        SELECT ready, slot_id FROM queue WHERE queue.line = old.line ORDER BY queue.ready, queue.slot_id LIMIT 1
     ) AS head ON true
     WHERE old.line = ANY(:lines::int[])
 ) AS first
-WHERE waters.line = first.line AND (:from_start OR (first.ready, first.slot_id) > (waters.ready, waters.slot_id))
+WHERE waters.line = first.line AND (first.ready, first.slot_id) IS DISTINCT FROM (waters.ready, waters.slot_id)
+
+-- name: lanes
+-- Every lane.
+SELECT lane_id, tags FROM lanes
+
+-- name: lanes_there
+-- How many lanes there are, and the last that was made.
+SELECT count(*) AS number, coalesce(max(lane_id), 0) AS last FROM lanes
+
+-- name: set_aside
+-- Take slots out of their lines whose devices have leases that run. Those leases are held until this is committed: who ends one
+-- of them after that finds what waits for it.
+WITH met AS MATERIALIZED (
+    SELECT held.* FROM unnest(:slot_ids::bigint[]) AS asked (slot_id) CROSS JOIN LATERAL (
+        SELECT slots.slot_id, slots.device FROM slots JOIN queue USING (slot_id)
+        WHERE slots.slot_id = asked.slot_id AND queue.line >= 0
+        FOR UPDATE SKIP LOCKED
+    ) AS held
+),
+waiting AS MATERIALIZED (
+    SELECT met.slot_id FROM met CROSS JOIN LATERAL (
+        SELECT 1 FROM slots AS other JOIN leases USING (slot_id)
+        WHERE other.device = met.device AND leases.check_at IS NOT NULL AND leases.expires_at > :now::double precision
+        LIMIT 1
+        FOR SHARE OF leases SKIP LOCKED
+    ) AS lease
+)
+UPDATE queue SET line = -1 - line FROM waiting WHERE queue.slot_id = waiting.slot_id
+RETURNING queue.slot_id, queue.ready
+
+-- name: let_in
+-- Offer again what was set aside of devices of which a lease has ended.
+WITH aside AS MATERIALIZED (
+    SELECT slots.slot_id FROM slots
+    WHERE device = ANY(CASE WHEN EXISTS (SELECT 1 FROM queue WHERE line < 0) THEN :devices::text[] ELSE '{}' END)
+        AND EXISTS (SELECT 1 FROM queue WHERE queue.slot_id = slots.slot_id AND line < 0)
+    ORDER BY slots.slot_id
+    FOR UPDATE OF slots
+),
+offered AS (
+    UPDATE queue SET line = -1 - line FROM aside WHERE queue.slot_id = aside.slot_id AND line < 0
+    RETURNING line, ready
+)
+UPDATE waters SET
+    slot_id = CASE WHEN low.ready <= waters.ready THEN 0 ELSE waters.slot_id END,
+    ready = least(low.ready, waters.ready)
+FROM (SELECT line, min(ready) AS ready FROM offered GROUP BY line) AS low
+WHERE waters.line = low.line AND (low.ready <= waters.ready OR low.ready < :old_before::bigint)
+
+-- name: devices_aside
+-- The devices of which something is set aside: all, or those of which no lease runs.
+SELECT DISTINCT device FROM queue JOIN slots USING (slot_id)
+WHERE line < 0 AND (:whatever_runs::boolean OR NOT EXISTS (
+    SELECT 1 FROM slots AS other JOIN leases USING (slot_id)
+    WHERE other.device = slots.device AND leases.check_at IS NOT NULL AND leases.expires_at > :now::double precision
+))

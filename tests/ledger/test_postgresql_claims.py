@@ -1,0 +1,165 @@
+"""What a claim costs on PostgreSQL, in pages that are looked at: whatever waits beside it."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import msgspec
+from asyncpg import Record
+
+from roundsman.ledger.fairness import Turns
+from roundsman.ledger.interface import UNLIMITED, ClaimLimits, Finish, LeasedSlot, PlannedSlot
+from roundsman.ledger.postgresql.claiming import Claim, claim_all
+from roundsman.ledger.postgresql.driver import PostgresqlLedger
+from roundsman.ledger.postgresql.lines import Lines
+from roundsman.ledger.postgresql.statements import Link
+from roundsman.testing.ledger_conformance import (
+    EVERYTHING,
+    LEASE,
+    NOW,
+    claim,
+    end_of,
+    planned,
+    run_of,
+)
+from roundsman.testing.postgresql_server import PostgresqlServer
+
+ONE_EACH = ClaimLimits(sessions_per_device=1)
+ROOM = 50
+
+
+class CountingLink:
+    """A connection that has the server count the pages which each statement looks at."""
+
+    def __init__(self, link: Link) -> None:
+        """Count nothing yet."""
+        self._link = link
+        self.pages = 0
+
+    async def fetch(self, query: str, *args: object) -> list[Record]:
+        """Do it twice: once for the count, which is undone."""
+        await self._link.execute("SAVEPOINT counted")
+        text = await self._link.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", *args)
+        await self._link.execute("ROLLBACK TO counted")
+        [explained] = msgspec.json.decode(text)
+        plan = explained["Plan"]
+        self.pages += plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+        return await self._link.fetch(query, *args)
+
+    async def fetchrow(self, query: str, *args: object) -> Record | None:
+        """As `fetch`."""
+        return next(iter(await self.fetch(query, *args)), None)
+
+    async def fetchval(self, query: str, *args: object) -> Any:
+        """As `fetch`."""
+        row = await self.fetchrow(query, *args)
+        return None if row is None else row[0]
+
+    async def execute(self, query: str, *args: object) -> str:
+        """Not counted."""
+        return await self._link.execute(query, *args)
+
+    def transaction(self) -> AbstractAsyncContextManager[object]:
+        """The connection's own."""
+        return self._link.transaction()
+
+
+class Claims:
+    """Claims one after the other, and what each of them costs."""
+
+    def __init__(self, ledger: PostgresqlLedger) -> None:
+        """Claim from this ledger."""
+        self._ledger = ledger
+        self._lines = Lines()
+        self._turns = Turns()
+
+    async def pages(self, limits: ClaimLimits = ONE_EACH) -> tuple[int, list[LeasedSlot]]:
+        """How many pages one claim looks at, and what it gets."""
+        asked = Claim(EVERYTHING, ROOM, NOW, NOW, LEASE, None, limits)
+
+        async def counted(link: Link) -> tuple[int, list[LeasedSlot]]:
+            counting = CountingLink(link)
+            [leased], starts = await claim_all(counting, self._lines, self._turns, [asked])
+            self._lines.keep(starts)
+            return counting.pages, leased
+
+        return await self._ledger._database.transact(counted)
+
+
+def endings(leased: Sequence[LeasedSlot]) -> list[Finish]:
+    return [end_of(slot, run_of(slot, f"{slot.device} {slot.epoch}")) for slot in leased]
+
+
+def fleet(devices: int, jobs: int = 1) -> list[PlannedSlot]:
+    return [
+        planned(f"d{i:05}", f"j{job}", tags=[f"t{i % 10}"], due=NOW - 3600 + i % 3600)
+        for i in range(devices)
+        for job in range(jobs)
+    ]
+
+
+async def test_a_claim_looks_at_as_many_pages_whatever_the_fleet(
+    postgresql_ledger: PostgresqlLedger,
+) -> None:
+    await postgresql_ledger.sync_slots(fleet(200), NOW)
+    claims = Claims(postgresql_ledger)
+    await claims.pages()
+    small, leased = await claims.pages()
+    assert len(leased) == ROOM
+    await postgresql_ledger.sync_slots(fleet(8000), NOW)
+    claims = Claims(postgresql_ledger)
+    await claims.pages()
+    large, leased = await claims.pages()
+    print(f"{small} pages at 200 slots, {large} at 8,000")
+    assert len(leased) == ROOM
+    assert large <= 1.5 * small  # indexes are a level deeper
+
+
+async def test_what_waits_for_its_device_is_looked_at_once(
+    postgresql_ledger: PostgresqlLedger,
+) -> None:
+    """All slots of busy devices were looked at by each claim."""
+    await postgresql_ledger.sync_slots(fleet(1000), NOW)
+    alone, _ = await Claims(postgresql_ledger).pages()
+    await postgresql_ledger.sync_slots(fleet(1000, jobs=8), NOW)
+    taken = await claim(postgresql_ledger, 900, limits=ONE_EACH)
+    claims = Claims(postgresql_ledger)
+    await claims.pages()
+    beside, leased = await claims.pages()
+    print(f"{alone} pages when nothing waits, {beside} beside what waits")
+    assert len({slot.device for slot in [*taken, *leased]}) == len(taken) + len(leased)
+    assert leased == []
+    assert beside <= alone
+    await postgresql_ledger.finish(endings(taken[:ROOM]), NOW)
+    _, leased = await claims.pages()
+    assert {slot.device for slot in leased} == {slot.device for slot in taken[:ROOM]}
+
+
+@asynccontextmanager
+async def held_open(server: PostgresqlServer, url: str) -> AsyncIterator[None]:
+    """Nothing that is still seen by this transaction can be cleared away."""
+    connection = await server.connect(url.rpartition("/")[2])
+    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queue")
+    try:
+        yield
+    finally:
+        await connection.close()
+
+
+async def test_a_transaction_held_open_makes_claims_no_dearer(
+    postgresql_server: PostgresqlServer, postgresql_url: str, postgresql_ledger: PostgresqlLedger
+) -> None:
+    """Each claim walked over what was claimed since the last look of the upkeep."""
+    await postgresql_ledger.sync_slots(fleet(3000), NOW)
+    claims = Claims(postgresql_ledger)
+    await claims.pages(UNLIMITED)
+    before, _ = await claims.pages(UNLIMITED)
+    async with held_open(postgresql_server, postgresql_url):
+        ended: Sequence[LeasedSlot] = []
+        for _ in range(30):
+            _, ended = await claims.pages(UNLIMITED)
+            await postgresql_ledger.finish(endings(ended), NOW)
+        after, leased = await claims.pages(UNLIMITED)
+    print(f"{before} pages, {after} beside a transaction that is held open")
+    assert len(leased) == len(ended) == ROOM
+    assert after <= 2 * before
