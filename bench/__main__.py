@@ -23,6 +23,7 @@ BENCHMARKS: Final = {
     "worker_api": "executions leased and results kept, through HTTP",
     "large_results": "memory of worker and controller with eight large results at once",
     "fleet": "commands started and queried, through HTTP",
+    "crossing": "the same through a controller that is not the worker's",
     "many_workers": "many workers on one controller: memory, a command on all, a silent one",
     "sessions": "device sessions beside other programs",
     "memory": "a worker with a thousand sessions open",

@@ -29,7 +29,7 @@ Call = Callable[[], Awaitable[None]]
 
 
 @contextmanager
-def _worker(url: str, where: Path) -> Iterator[int]:
+def worker(url: str, where: Path) -> Iterator[int]:
     """Run one; its process id."""
     settings = where / "worker.yaml"
     settings.write_text(
@@ -53,7 +53,7 @@ def _worker(url: str, where: Path) -> Iterator[int]:
         process.wait(timeout=60)
 
 
-async def _connected(session: aiohttp.ClientSession) -> str:
+async def connected(session: aiohttp.ClientSession) -> str:
     """The id of the one worker, once its control channel is open."""
     while True:
         async with session.get("/api/v1/workers") as answer:
@@ -141,7 +141,7 @@ async def _processor_time(
 @asynccontextmanager
 async def _calls(url: str) -> AsyncIterator[dict[str, Call]]:
     async with aiohttp.ClientSession(url) as session:
-        worker_id = await _connected(session)
+        worker_id = await connected(session)
 
         async def post(path: str, body: dict[str, str], status: int) -> dict[str, str]:
             async with session.post(path, json=body) as answer:
@@ -171,10 +171,10 @@ async def _calls(url: str) -> AsyncIterator[dict[str, Call]]:
         yield {"bare": bare, "query": query, "running": query_running, "start": start}
 
 
-async def _output_delays(url: str) -> list[float]:
+async def output_delays(url: str) -> list[float]:
     """Milliseconds from when the worker read each line of a process to when a reader has it."""
     async with aiohttp.ClientSession(url) as session:
-        body = {"worker_id": await _connected(session), "command": "sh", "path": "ticks.sh"}
+        body = {"worker_id": await connected(session), "command": "sh", "path": "ticks.sh"}
         async with session.post("/start", json=body) as answer:
             process_id = (await answer.json())["job_id"]
         path = f"/api/v1/processes/{process_id}/output?follow=true&format=events"
@@ -203,10 +203,10 @@ def run(quick: bool) -> list[Row]:
     isolated, isolated_ms = _isolated_starts(seconds)
     with site.folder() as where:
         file = site.fleet_file(where, devices=1, jobs=1)
-        with site.controller(file) as running, _worker(running.url, where) as worker:
-            delays = asyncio.run(_output_delays(running.url))
+        with site.controller(file) as running, worker(running.url, where) as worker_pid:
+            delays = asyncio.run(output_delays(running.url))
             measured = asyncio.run(_measure(running.url, seconds))
-            pids = {"controller": running.pid, "worker": worker, "keeper": _keeper_of(where)}
+            pids = {"controller": running.pid, "worker": worker_pid, "keeper": _keeper_of(where)}
             used, of_true = asyncio.run(_processor_time(running.url, pids, seconds))
     rows = [
         Row(name="output, worker to reader, median", value=statistics.median(delays), unit="ms"),

@@ -34,6 +34,7 @@ CHANGE: Final = {Caller.ADMINISTRATOR}
 ENROL: Final = {Caller.WORKER, Caller.ADMINISTRATOR}
 LEASE: Final = {Caller.WORKER, Caller.OWN, Caller.OTHER, Caller.ADMINISTRATOR}
 OWN: Final = {Caller.OWN}
+PEERS: Final[set[Caller]] = set()  # other controllers, which show no token
 
 MATRIX: Final = {
     "GET /healthz": PUBLIC,
@@ -51,6 +52,7 @@ MATRIX: Final = {
     "POST /query": READ,
     "GET /api/v1": READ,
     "GET /api/v1/controllers": READ,
+    "GET /api/v1/peers/processes/{process_id}/output": PEERS,
     "GET /api/v1/workers": READ,
     "POST /api/v1/workers": ENROL,
     "GET /api/v1/workers/{worker_id}": READ,

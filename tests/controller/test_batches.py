@@ -216,6 +216,9 @@ async def test_the_same_key_starts_nothing_again(site: FleetSite) -> None:
         await end(one, message.process_id)
         await ended(site, first["batch_id"])
         assert await begin(site, **fields) == first
+        removed = await site.call(f"/api/v1/workers/{one.worker_id}", method="DELETE")
+        assert removed.status == 204
+        assert await begin(site, **fields) == first
         assert len((await site.controller.ledger.batches(BatchQuery())).items) == 1
 
 

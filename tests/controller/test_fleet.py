@@ -60,6 +60,7 @@ def be_impatient(site: FleetSite, seconds: float = LIMIT) -> None:
         ledger=controller.ledger,
         audit=controller.audit,
         clock=controller.clock,
+        controller_id=controller.membership.controller_id,
         answer_seconds=seconds,
     )
 

@@ -2,7 +2,7 @@
 
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -12,17 +12,15 @@ from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.controller.access import Principal
 from roundsman.controller.audit import Audit, asked
+from roundsman.controller.fleet_exchange import FleetExchange, NobodyHasItError
 from roundsman.controller.fleet_hub import FleetHub, Socket
-from roundsman.controller.fleet_link import (
-    WorkerLink,
-    WorkerNotConnectedError,
-    WorkerSilentError,
-)
+from roundsman.controller.fleet_link import WorkerNotConnectedError, WorkerSilentError
 from roundsman.errors import NotFoundError, RoundsmanError
-from roundsman.ledger.interface import Ledger, ProcessChange
-from roundsman.wire.audit import AuditAction, AuditOutcome
+from roundsman.ledger.crossing import OrderAnswer
+from roundsman.ledger.interface import Ledger, LedgerUnavailableError, ProcessChange
+from roundsman.wire.audit import AuditAction, AuditEntry, AuditOutcome
 from roundsman.wire.batch import StopReport
-from roundsman.wire.control import Bound, StartProcess, StopProcess
+from roundsman.wire.control import Bound, StartProcess, StopFinished, StopProcess
 from roundsman.wire.process import (
     OutputChunk,
     Process,
@@ -113,32 +111,55 @@ class Fleet:
         ledger: Ledger,
         audit: Audit,
         clock: Clock,
+        controller_id: str,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        """Keep processes in `ledger`; give a worker `answer_seconds` for each answer."""
+        """Keep processes in `ledger`; give a worker `answer_seconds` for each answer.
+
+        Where controllers share the ledger, this one is `controller_id` to the others.
+        """
         self._ledger = ledger
         self._audit = audit
         self._clock = clock
         self._answer_seconds = answer_seconds
         self._final: OrderedDict[tuple[str, str], QueryAnswer] = OrderedDict()  # old first
-        self._hub = FleetHub(ledger=ledger, audit=audit, clock=clock)
+        crossing = ledger.crossing(controller_id)
+        self._hub = FleetHub(ledger=ledger, audit=audit, clock=clock, crossing=crossing)
+        self.exchange: FleetExchange | None = None
+        """The way to workers at other controllers; none where one controller has all."""
+        if crossing is not None:
+            self.exchange = FleetExchange(crossing, controller_id, hub=self._hub, clock=clock)
 
     def is_connected(self, worker_id: str) -> bool:
-        """Whether a worker's control channel is open now."""
+        """Whether a worker's control channel to this very controller is open now."""
         return self._hub.link(worker_id) is not None
 
-    def bounds(self, worker_id: str) -> tuple[Bound, ...]:
-        """What a connected worker's machine gives processes, and what it lacks."""
-        link = self._hub.link(worker_id)
-        return () if link is None else link.bounds
+    async def connected(
+        self, worker_ids: Collection[str] | None = None
+    ) -> dict[str, tuple[Bound, ...]]:
+        """The workers that are connected, to whichever controller; of these, or of all.
+
+        With what the machine of each gives processes, and what it lacks.
+        """
+        if self.exchange is not None:
+            places = await self.exchange.connections(worker_ids)
+            return {worker_id: place.bounds for worker_id, place in places.items()}
+        return {
+            link.worker_id: link.bounds
+            for link in self._hub.ready()
+            if worker_ids is None or link.worker_id in worker_ids
+        }
 
     def disconnect(self, worker_id: str) -> None:
         """Close the control channel of a worker that was removed."""
         self._hub.disconnect(worker_id)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close every control channel; whoever waits for a worker is told so."""
         self._hub.close()
+        if self.exchange is not None:
+            with suppress(LedgerUnavailableError):  # it does not live: nobody counts on it
+                await self.exchange.crossing.leave()
 
     async def serve_worker(self, worker_id: str, socket: Socket, *, address: str | None) -> None:
         """Serve a worker's control connection until it ends."""
@@ -149,9 +170,6 @@ class Fleet:
 
         Raises `WorkerUnknownError`, and `WorkerNotConnectedError` where nothing was begun.
         """
-        link = await self._link(request.worker_id)
-        if link is None:
-            raise WorkerNotConnectedError
         process = Process(
             process_id=str(uuid.uuid4()),
             worker_id=request.worker_id,
@@ -169,21 +187,21 @@ class Fleet:
             process_id=process.process_id,
             asked=asked(request.command, (request.path,)),
         )
-        await self._ledger.add_process(process, [requested])
+        message = StartProcess(
+            process_id=process.process_id,
+            command=request.command,
+            path=request.path,
+            requested_by=by.name,
+            roles=(by.role.value,),
+        )
         try:
-            refusal = await link.start(
-                StartProcess(
-                    process_id=process.process_id,
-                    command=request.command,
-                    path=request.path,
-                    requested_by=by.name,
-                    roles=(by.role.value,),
-                ),
-                seconds=self._answer_seconds,
-            )
+            refusal = await self._start(process, requested, message)
+        except NobodyHasItError:
+            await self._check_known(request.worker_id)
+            raise
         except RoundsmanError as error:
             log.warning("fleet.not_started", process_id=process.process_id, reason=error.text)
-            self._hub.forgo(process.worker_id, process.process_id)
+            await self.forgo(process.worker_id, process.process_id)
             return Started(process.process_id, error)
         if refusal is not None:
             return Started(process.process_id, StartRefusedError(refusal))
@@ -195,6 +213,19 @@ class Fleet:
             by=by.name,
         )
         return Started(process.process_id)
+
+    async def _start(
+        self, process: Process, requested: AuditEntry, message: StartProcess
+    ) -> str | None:
+        """Keep it and have it started, wherever its worker is; why it was refused."""
+        seconds = self._answer_seconds
+        if self.exchange is not None:
+            return await self.exchange.start(process, [requested], message, seconds=seconds)
+        link = self._hub.link(process.worker_id)
+        if link is None:
+            raise NobodyHasItError
+        await self._ledger.add_process(process, [requested])
+        return await link.start(message, seconds=seconds)
 
     async def stop(self, request: ProcessRequest, *, by: Principal) -> None:
         """End a process with its whole group; returns when it is proven gone, and written so.
@@ -211,8 +242,8 @@ class Fleet:
         """The same of a process that is known, with `grace_seconds` from SIGTERM to SIGKILL."""
         if process.state in (ProcessState.REFUSED, ProcessState.SKIPPED):
             return
-        link = self._hub.link(process.worker_id)
-        if link is None:
+        here = self._hub.link(process.worker_id) is not None
+        if not here and not await self.connected([process.worker_id]):
             if process.done:
                 return
             raise WorkerNotConnectedError
@@ -225,7 +256,8 @@ class Fleet:
                 process_id=process.process_id,
             )
         )
-        answer = await link.stop(
+        answer = await self._stop(
+            process.worker_id,
             StopProcess(process_id=process.process_id, grace_seconds=grace_seconds),
             seconds=self._answer_seconds + (grace_seconds or 0.0),
         )
@@ -236,6 +268,16 @@ class Fleet:
             raise GroupLeftError(f"process group not gone: still there: {left}")
         log.info("fleet.stopped", process_id=process.process_id, by=by.name)
 
+    async def _stop(
+        self, worker_id: str, message: StopProcess, *, seconds: float
+    ) -> StopFinished | OrderAnswer:
+        link = self._hub.link(worker_id)
+        if link is not None:
+            return await link.stop(message, seconds=seconds)
+        if self.exchange is None:
+            raise WorkerNotConnectedError
+        return await self.exchange.stop(worker_id, message, seconds=seconds)
+
     async def query(self, request: ProcessRequest) -> QueryAnswer:
         """Whether a process has ended, and how, by the ledger.
 
@@ -243,7 +285,7 @@ class Fleet:
         """
         key = (request.worker_id, request.job_id)
         if (final := self._final.get(key)) is not None:
-            await self._link(request.worker_id)  # it may have been removed
+            await self._check_known(request.worker_id)  # it may have been removed
             return final
         process = await self._find(request)
         error_text = process.error_text
@@ -259,7 +301,18 @@ class Fleet:
     ) -> None:
         """Tell the id of each process that something was written of, and of who has connected."""
         self._hub.on_change = on_change
-        self._hub.on_connect = on_connect
+        if self.exchange is None:
+            self._hub.on_connect = on_connect
+            return
+        exchange = self.exchange
+
+        def on_connect_here(worker_id: str) -> None:
+            exchange.look()
+            on_connect(worker_id)
+
+        self._hub.on_connect = on_connect_here
+        exchange.on["process"] = on_change
+        exchange.on["connected"] = on_connect
 
     async def give(self, message: StartProcess, worker_id: str) -> None:
         """Have a worker start a process whose row says so; what it answers is in the row then.
@@ -267,30 +320,41 @@ class Fleet:
         Raises `WorkerNotConnectedError`, `WorkerSilentError`: it may run all the same.
         """
         link = self._hub.link(worker_id)
-        if link is None:
+        if link is not None:
+            await link.start(message, seconds=self._answer_seconds)
+        elif self.exchange is not None:
+            await self.exchange.give(worker_id, message, seconds=self._answer_seconds)
+        else:
             raise WorkerNotConnectedError
-        await link.start(message, seconds=self._answer_seconds)
 
-    def forgo(self, worker_id: str, process_id: str) -> None:
+    async def forgo(self, worker_id: str, process_id: str) -> None:
         """Nobody wants this process any more: have it stopped, now or when its worker is back."""
-        self._hub.forgo(worker_id, process_id)
+        if self.exchange is None or self._hub.link(worker_id) is not None:
+            self._hub.forgo(worker_id, process_id)
+        else:
+            with suppress(LedgerUnavailableError):  # who is not answered is stopped when it is back
+                await self.exchange.forgo(worker_id, process_id)
 
-    def as_known(self, process: Process) -> Process:
-        """With how old the knowledge of it is."""
-        if process.done or process.state is ProcessState.WAITING:
-            return process
+    async def as_known(self, processes: Iterable[Process]) -> list[Process]:
+        """The same, each with how old the knowledge of it is."""
+        processes = list(processes)
+        open_ones = {each.worker_id for each in processes if _may_change(each)}
+        connected = await self.connected(open_ones) if open_ones else {}
         now = self._clock.now()
-        if self._hub.link(process.worker_id) is not None:
-            return msgspec.structs.replace(process, last_seen_at=now, age_seconds=0.0)
-        since = process.last_seen_at or process.requested_at
-        return msgspec.structs.replace(process, age_seconds=max(0.0, now - since))
+        return [
+            _as_known(each, now, connected=each.worker_id in connected)
+            if _may_change(each)
+            else each
+            for each in processes
+        ]
 
     async def find(self, process_id: str) -> Process:
         """One process, with how old the knowledge of it is. Raises `ProcessNotFoundError`."""
         process = await self._ledger.process(process_id)
         if process is None:
             raise ProcessNotFoundError(f"no process has the id {process_id!r}")
-        return self.as_known(process)
+        [known] = await self.as_known([process])
+        return known
 
     async def stop_process(
         self, process_id: str, *, grace_seconds: float | None, by: Principal
@@ -334,17 +398,35 @@ class Fleet:
             raise WorkerNotConnectedError
         return link.read(process_id, after=after, follow=follow)
 
+    async def elsewhere(self, process_id: str) -> str | None:
+        """The other controller that has a process' worker; none: no other one has it."""
+        process = await self._ledger.process(process_id)
+        if process is None or self.exchange is None:
+            return None
+        place = (await self.exchange.connections([process.worker_id])).get(process.worker_id)
+        if place is None or place.controller_id == self.exchange.controller_id:
+            return None
+        return place.controller_id
+
     async def _find(self, request: ProcessRequest) -> Process:
         process = await self._ledger.process(request.job_id)
-        if process is not None and process.worker_id == request.worker_id:
-            await self._link(request.worker_id)
-            return process
-        await self._link(request.worker_id)
-        raise JobUnknownError
+        await self._check_known(request.worker_id)
+        if process is None or process.worker_id != request.worker_id:
+            raise JobUnknownError
+        return process
 
-    async def _link(self, worker_id: str) -> WorkerLink | None:
-        """The way to a worker, none when it is not connected. Raises `WorkerUnknownError`."""
-        link = self._hub.link(worker_id)
-        if link is None and await self._ledger.worker(worker_id) is None:
+    async def _check_known(self, worker_id: str) -> None:
+        """Raises `WorkerUnknownError`."""
+        if self._hub.link(worker_id) is None and await self._ledger.worker(worker_id) is None:
             raise WorkerUnknownError
-        return link
+
+
+def _may_change(process: Process) -> bool:
+    return not process.done and process.state is not ProcessState.WAITING
+
+
+def _as_known(process: Process, now: float, *, connected: bool) -> Process:
+    if connected:
+        return msgspec.structs.replace(process, last_seen_at=now, age_seconds=0.0)
+    since = process.last_seen_at or process.requested_at
+    return msgspec.structs.replace(process, age_seconds=max(0.0, now - since))

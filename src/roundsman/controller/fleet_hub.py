@@ -19,6 +19,7 @@ from roundsman.config.records import Role
 from roundsman.controller.access import Principal
 from roundsman.controller.audit import Audit
 from roundsman.controller.fleet_link import WorkerLink
+from roundsman.ledger.crossing import Crossing
 from roundsman.ledger.interface import (
     Ledger,
     LedgerUnavailableError,
@@ -57,6 +58,10 @@ _decoder: msgspec.json.Decoder[ToController] = msgspec.json.Decoder(ToController
 class Socket(Protocol):
     """The socket of a control connection, whatever framework holds it."""
 
+    async def accept(self) -> None:
+        """Let the worker in, whose first message comes after this."""
+        ...
+
     async def receive(self) -> str | None:
         """The next text message; none when the connection has ended."""
         ...
@@ -69,9 +74,12 @@ class Socket(Protocol):
 class FleetHub:
     """Holds a link for each connected worker."""
 
-    def __init__(self, *, ledger: Ledger, audit: Audit, clock: Clock) -> None:
+    def __init__(
+        self, *, ledger: Ledger, audit: Audit, clock: Clock, crossing: Crossing | None
+    ) -> None:
         """No worker is connected yet."""
         self._ledger = ledger
+        self._crossing = crossing
         self._audit = audit
         self._clock = clock
         self._closing = False
@@ -86,6 +94,14 @@ class FleetHub:
     def link(self, worker_id: str) -> WorkerLink | None:
         """The way to a worker; none when it is not connected."""
         return self._ready.get(worker_id)
+
+    def ready(self) -> list[WorkerLink]:
+        """The ways to all workers that are connected."""
+        return list(self._ready.values())
+
+    def links(self) -> list[WorkerLink]:
+        """All connections, also those whose worker has not said anything yet."""
+        return list(self._newest.values())
 
     def forgo(self, worker_id: str, process_id: str) -> None:
         """Nobody waits for this start any more: have it stopped, now or when the worker is back.
@@ -109,10 +125,21 @@ class FleetHub:
             link.close()
 
     async def serve(self, worker_id: str, socket: Socket, *, address: str | None) -> None:
-        """Serve a worker's connection until it ends, or is replaced by a newer one."""
+        """Serve a worker's connection until it ends, or is replaced by a newer one.
+
+        Its term is taken before the worker is let in: so what the worker says first is newer than
+        all that was said under earlier terms, also by a controller that stood still meanwhile.
+        """
+        try:
+            term = None if self._crossing is None else await self._crossing.connect(worker_id)
+        except LedgerUnavailableError as error:
+            log.warning("control.not_taken", worker_id=worker_id, reason=error.text)
+            await socket.accept()  # a worker that is not let in takes its token for refused
+            return
+        await socket.accept()
         if self._closing:
             return
-        link = WorkerLink(worker_id)
+        link = WorkerLink(worker_id, term)
         if (older := self._newest.get(worker_id)) is not None:
             log.warning("control.replaced", worker_id=worker_id, address=address)
             older.close()
@@ -123,6 +150,7 @@ class FleetHub:
             self._audit,
             self._clock,
             link,
+            crossing=self._crossing,
             forgone=forgone,
             address=address,
             on_change=self.on_change,
@@ -146,6 +174,9 @@ class FleetHub:
                     log.warning("control.failed", worker_id=worker_id, exc_info=outcome)
             await session.close()
             await session.note_seen()
+            if self._crossing is not None and term is not None:
+                with suppress(LedgerUnavailableError):  # looked after, since it does not live
+                    await self._crossing.disconnect(worker_id, term)
             log.info("control.disconnected", worker_id=worker_id)
 
     async def _receive(self, session: "_Session", socket: Socket, address: str | None) -> None:
@@ -164,7 +195,7 @@ class FleetHub:
         )
         link.bounds = hello.bounds
         await session.settle(hello)
-        if link.closed.is_set():
+        if link.closed.is_set() or not await session.make_ready():
             return
         self._ready[link.worker_id] = link
         for process_id in session.forgone:
@@ -186,11 +217,13 @@ class _Session:
         clock: Clock,
         link: WorkerLink,
         *,
+        crossing: Crossing | None,
         forgone: set[str],
         address: str | None,
         on_change: Callable[[str], None],
     ) -> None:
         self.link = link
+        self._crossing = crossing
         self._on_change = on_change
         self.forgone = forgone
         self._ledger = ledger
@@ -224,8 +257,11 @@ class _Session:
     async def settle(self, hello: Hello) -> None:
         """Bring ledger and worker together after a time apart."""
         reported = {change.process_id for change in hello.processes}
+        awaited = await self._awaited_elsewhere()
         unanswered = set()
         async for process in self._open_processes():
+            if process.process_id in awaited:
+                continue  # it is given, and answered, as soon as this worker is ready
             if process.process_id in reported:
                 # Whoever asked for it by itself was told that it did not start; a batch goes on.
                 if process.state is ProcessState.REQUESTED and process.batch_id is None:
@@ -243,6 +279,20 @@ class _Session:
                 self.link.send(StopProcess(process_id=change.process_id))
 
         await self.note_seen()
+
+    async def make_ready(self) -> bool:
+        """Say that the worker is here; false when a newer connection has taken its place."""
+        if self._crossing is None or self.link.term is None:
+            return True
+        return await self._crossing.make_ready(
+            self.link.worker_id, self.link.term, self.link.bounds
+        )
+
+    async def _awaited_elsewhere(self) -> set[str]:
+        """Processes of this worker whose start another controller waits for."""
+        if self._crossing is None:
+            return set()
+        return await self._crossing.ordered_starts(self.link.worker_id)
 
     async def note_seen(self) -> None:
         """Note that until now it was known how its processes stand."""
@@ -338,12 +388,14 @@ class _Session:
         self.link.stopped(answer)
 
     async def _end(self, process_id: str, state: ProcessState, error: str) -> None:
-        await self._keep(
-            ProcessChanged(process_id=process_id, state=state, at=self._clock.now(), error=error)
+        """Conclude how a process ended; the worker did not say it."""
+        change = ProcessChanged(
+            process_id=process_id, state=state, at=self._clock.now(), error=error
         )
+        await self._keep(change, term=self.link.term)
 
     async def _keep(
-        self, change: ProcessChanged, seen_at: float | None = None
+        self, change: ProcessChanged, *, seen_at: float | None = None, term: int | None = None
     ) -> ProcessState | None:
         """Write a report down, as often as it takes; how the process stands then.
 
@@ -359,6 +411,7 @@ class _Session:
             error=change.error,
             cause=change.cause,
             seen_at=seen_at,
+            term=term,
         )
         while True:
             try:

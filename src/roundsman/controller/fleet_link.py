@@ -97,13 +97,15 @@ class _Read:
 class WorkerLink:
     """The way to one connected worker."""
 
-    def __init__(self, worker_id: str) -> None:
+    def __init__(self, worker_id: str, term: int | None = None) -> None:
         """Nothing is sent yet: `outgoing` is read by whoever holds the socket."""
         self.worker_id = worker_id
+        self.term = term
+        """Of this connection (`Crossing`); none where one controller has all workers."""
         self.outgoing: asyncio.Queue[ToWorker] = asyncio.Queue(_MAX_QUEUED)
         self.closed = asyncio.Event()
         self.bounds: tuple[Bound, ...] = ()
-        self._starts: dict[str, asyncio.Future[str | None]] = {}
+        self._starts: dict[str, list[asyncio.Future[str | None]]] = {}
         self._stops: dict[str, list[asyncio.Future[StopFinished]]] = {}
         self._reads: dict[str, _Read] = {}
 
@@ -122,10 +124,11 @@ class WorkerLink:
         if self.closed.is_set():
             return
         self.closed.set()
-        for start in self._starts.values():
-            _fail(start, WorkerNotConnectedError("worker disconnected"))
-        for waiting in self._stops.values():
-            for stop in waiting:
+        for starts in self._starts.values():
+            for start in starts:
+                _fail(start, WorkerNotConnectedError("worker disconnected"))
+        for stops in self._stops.values():
+            for stop in stops:
                 _fail(stop, WorkerNotConnectedError("worker disconnected"))
         for read in self._reads.values():
             read.break_off()
@@ -138,21 +141,22 @@ class WorkerLink:
         Raises `WorkerSilentError` when the time is up; whether it runs is not known then.
         Raises `WorkerNotConnectedError`, and what keeping the worker's answer raised.
         """
-        self._check_open()
-        future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._starts[message.process_id] = future
-        try:
-            self.send(message)
-            return await _within(future, seconds)
-        finally:
-            del self._starts[message.process_id]
+        return await self._ask(self._starts, message, seconds)
 
     async def stop(self, message: StopProcess, *, seconds: float) -> StopFinished:
         """Have a process ended with all that it started. Raises as `start` does."""
+        return await self._ask(self._stops, message, seconds)
+
+    async def _ask(
+        self,
+        asked: "dict[str, list[asyncio.Future[T]]]",
+        message: StartProcess | StopProcess,
+        seconds: float,
+    ) -> T:
+        """Send a message, and wait for the answer beside all who wait for the same."""
         self._check_open()
-        process_id = message.process_id
-        future: asyncio.Future[StopFinished] = asyncio.get_running_loop().create_future()
-        waiting = self._stops.setdefault(process_id, [])
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        waiting = asked.setdefault(message.process_id, [])
         waiting.append(future)
         try:
             self.send(message)
@@ -160,17 +164,17 @@ class WorkerLink:
         finally:
             waiting.remove(future)
             if not waiting:
-                self._stops.pop(process_id, None)
+                asked.pop(message.process_id, None)
 
     def started(self, process_id: str, refusal: str | None) -> None:
         """The worker's answer to a start is kept."""
-        future = self._starts.get(process_id)
-        if future is not None and not future.done():
-            future.set_result(refusal)
+        for future in self._starts.get(process_id, ()):
+            if not future.done():
+                future.set_result(refusal)
 
     def start_failed(self, process_id: str, error: RoundsmanError) -> None:
         """The worker answered a start, but the answer could not be kept."""
-        if (future := self._starts.get(process_id)) is not None:
+        for future in self._starts.get(process_id, ()):
             _fail(future, error)
 
     def stopped(self, answer: StopFinished) -> None:

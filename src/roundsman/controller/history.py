@@ -152,4 +152,4 @@ class History:
             worker_id=worker_id, state=state, batch_id=batch_id, after=after, limit=limit
         )
         page = await self._ledger.processes(query)
-        return Page(items=tuple(map(self._fleet.as_known, page.items)), next=page.next)
+        return Page(items=tuple(await self._fleet.as_known(page.items)), next=page.next)

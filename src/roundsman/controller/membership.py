@@ -78,6 +78,10 @@ class Membership:
         """How many calls to read the configuration anew this controller has followed."""
         return self._me.calls
 
+    def introduce(self, *, peer_key: str, certificate: str | None) -> None:
+        """Say from now on by what other controllers know this one."""
+        self._me = msgspec.structs.replace(self._me, peer_key=peer_key, certificate=certificate)
+
     def listen(self, on_change: Callable[[], None]) -> None:
         """Call this when another one leads, or when there is a call to reload."""
         self._on_change = on_change

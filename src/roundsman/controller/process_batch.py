@@ -5,7 +5,7 @@ until something changes; a controller that starts anew goes on from the rows.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -43,6 +43,11 @@ def has_failed(process: Process) -> bool:
     return process.done and not (process.state is ProcessState.ENDED and process.exit_status == 0)
 
 
+def before_its_turn(reason: str) -> str:
+    """Why a worker was never given it, when the batch was stopped for this reason."""
+    return f"the batch ended before its turn: {reason}"
+
+
 class ProcessBatch:
     """Gives the workers of a batch their turns."""
 
@@ -71,9 +76,11 @@ class ProcessBatch:
         self._asked: set[str] = set()  # through the present connection of their worker
         self._giving: set[asyncio.Task[None]] = set()
         self._stirred = asyncio.Event()
+        self._look_at_all = False
         self._history: list[str] = []  # what changed, in order, for those who follow
         self._grown = asyncio.Event()
         self._ended = False
+        self._left = False
 
     # what others tell
 
@@ -81,6 +88,16 @@ class ProcessBatch:
         """Something was written of one of its processes."""
         self._changed.add(process_id)
         self._stirred.set()
+
+    def heard_of_all(self) -> None:
+        """Something may have been written of any of them, or of the batch itself."""
+        self._look_at_all = True
+        self._stirred.set()
+
+    def leave(self) -> None:
+        """Another controller carries it by now: whoever follows it here is to look elsewhere."""
+        self._left = True
+        self._tell()
 
     def connected(self, worker_id: str) -> None:
         """A worker is there, perhaps one of this batch."""
@@ -94,7 +111,10 @@ class ProcessBatch:
         await self._take_to(BatchState.STOPPING, reason)
 
     async def follow(self) -> AsyncIterator[Process]:
-        """Each process as it is, and again whenever it changed; until the batch has ended."""
+        """Each process as it is, and again whenever it changed.
+
+        Until the batch has ended, or another controller carries it.
+        """
         seen = len(self._history)  # before the first is told: much may happen until it is taken
         for process in list(self.processes.values()):
             yield process
@@ -104,7 +124,7 @@ class ProcessBatch:
                 process_id = self._history[seen]
                 seen += 1
                 yield self.processes[process_id]
-            if self._ended:
+            if self._ended or self._left:
                 return
             await grown.wait()
 
@@ -143,29 +163,40 @@ class ProcessBatch:
             reason = f"failed on {failed} of {len(self.processes)} workers"
             await self._take_to(BatchState.DRAINING, reason)
         if self.batch.state is BatchState.RUNNING:
-            await self._give_turns()
-        await self._see_to_requested()
+            await self._give_turns(await self._connected(ProcessState.WAITING))
+        await self._see_to_requested(await self._connected(ProcessState.REQUESTED))
 
     async def _look(self) -> None:
         """Read anew what changed."""
         lines: list[AuditEntry] = []
+        if self._look_at_all:
+            self.batch = await self._ledger.batch(self.batch.batch_id) or self.batch
+            for now in await self._ledger.batch_processes(self.batch.batch_id):
+                lines += self._take(now)
+            self._look_at_all = False
         while self._changed:
             process_id = self._changed.pop()
-            before = self.processes[process_id]
             try:
-                now = await self._ledger.process(process_id)
+                process = await self._ledger.process(process_id)
             except LedgerUnavailableError:
                 self._changed.add(process_id)
                 raise
-            if now is None or now == before:
-                continue
-            self.processes[process_id] = now
-            self._history.append(process_id)
-            if before.state in (ProcessState.WAITING, ProcessState.REQUESTED):
-                lines += self._outcome(now)
+            if process is not None:
+                lines += self._take(process)
         if lines:
             await self._audit.write(*lines)
         self._tell()
+
+    def _take(self, now: Process) -> list[AuditEntry]:
+        """How a process stands; the lines of the audit that follow from what changed."""
+        before = self.processes[now.process_id]
+        if now == before:
+            return []
+        self.processes[now.process_id] = now
+        self._history.append(now.process_id)
+        if before.state in (ProcessState.WAITING, ProcessState.REQUESTED):
+            return self._outcome(now)
+        return []
 
     def _tell(self) -> None:
         grown, self._grown = self._grown, asyncio.Event()
@@ -205,16 +236,21 @@ class ProcessBatch:
         )
         self.batch = changed or self.batch
         if state in (BatchState.DRAINING, BatchState.STOPPING):
-            await self._ledger.skip_processes(
-                self.batch.batch_id, f"the batch ended before its turn: {reason}"
-            )
+            await self._ledger.skip_processes(self.batch.batch_id, before_its_turn(reason or ""))
             for process in self.processes.values():
                 if process.state is ProcessState.WAITING:
                     self.heard(process.process_id)
 
     # turns
 
-    async def _give_turns(self) -> None:
+    async def _connected(self, state: ProcessState) -> Collection[str]:
+        """The workers that are there, of those on which it stands so."""
+        worker_ids = {
+            process.worker_id for process in self.processes.values() if process.state is state
+        }
+        return await self._fleet.connected(worker_ids) if worker_ids else ()
+
+    async def _give_turns(self, connected: Collection[str]) -> None:
         """To those who are there, in order, as many as there is room for."""
         room = self.batch.width - sum(
             process.state in _UNDER_WAY for process in self.processes.values()
@@ -227,7 +263,7 @@ class ProcessBatch:
             if process.state is not ProcessState.WAITING:
                 continue
             deadline = self._deadlines.setdefault(process.process_id, now + self.batch.time_to_live)
-            if self._fleet.is_connected(process.worker_id):
+            if process.worker_id in connected:
                 room -= 1
                 begun.append(process)
             elif now >= deadline:
@@ -250,7 +286,7 @@ class ProcessBatch:
         else:
             self.heard(process.process_id)
 
-    async def _see_to_requested(self) -> None:
+    async def _see_to_requested(self, connected: Collection[str]) -> None:
         """Ask those who were not asked since they connected; give up who does not answer."""
         now = self._clock.now()
         for process in self.processes.values():
@@ -258,16 +294,14 @@ class ProcessBatch:
             if stopping and process.state in _UNDER_WAY:
                 if process.process_id not in self._asked:
                     self._asked.add(process.process_id)
-                    self._fleet.forgo(process.worker_id, process.process_id)
+                    await self._fleet.forgo(process.worker_id, process.process_id)
             elif process.state is ProcessState.REQUESTED:
                 deadline = (process.not_after or now) + ANSWER_SECONDS
                 self._deadlines[process.process_id] = deadline
                 if now >= deadline:
-                    self._fleet.forgo(process.worker_id, process.process_id)
+                    await self._fleet.forgo(process.worker_id, process.process_id)
                     await self._give_up(process, ProcessState.UNKNOWN, NO_ANSWER)
-                elif process.process_id not in self._asked and self._fleet.is_connected(
-                    process.worker_id
-                ):
+                elif process.process_id not in self._asked and process.worker_id in connected:
                     self._asked.add(process.process_id)
                     task = asyncio.create_task(self._give(process))
                     self._giving.add(task)
@@ -291,6 +325,7 @@ class ProcessBatch:
         try:
             await self._fleet.give(message, process.worker_id)
         except RoundsmanError as error:
+            self._asked.discard(process.process_id)
             log.warning(
                 "batch.not_answered",
                 batch_id=batch.batch_id,

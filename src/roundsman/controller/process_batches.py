@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -15,9 +15,16 @@ from roundsman.controller import targets
 from roundsman.controller.access import Principal
 from roundsman.controller.audit import Audit
 from roundsman.controller.fleet import Fleet
-from roundsman.controller.process_batch import ProcessBatch, has_failed
+from roundsman.controller.fleet_exchange import FleetExchange
+from roundsman.controller.process_batch import ProcessBatch, before_its_turn, has_failed
 from roundsman.errors import ConflictError, InvalidError, NotFoundError
-from roundsman.ledger.interface import BatchQuery, IdempotencyKey, Ledger
+from roundsman.ledger.interface import (
+    BatchQuery,
+    IdempotencyKey,
+    KeptBatch,
+    Ledger,
+    LedgerUnavailableError,
+)
 from roundsman.secret import Secret
 from roundsman.wire.batch import (
     KEY_SECONDS,
@@ -37,6 +44,9 @@ from roundsman.wire.worker import Worker
 log = logs.get(__name__)
 
 _PAGE: Final = 500
+_CARRY_SECONDS: Final = 2.0
+_ROUNDS_TO_LOOK: Final = 10  # at all rows, also where notifications arrive
+_FOLLOW_SECONDS: Final = 0.5
 
 
 class BatchNotFoundError(NotFoundError):
@@ -75,10 +85,16 @@ class ProcessBatches:
         self._carried: dict[str, ProcessBatch] = {}
         self._by_process: dict[str, ProcessBatch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._taking: set[str] = set()
+        self._carrying: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Take up every batch that has not ended."""
+        """Take up every batch that has not ended, and that no other controller carries."""
         self._fleet.listen(on_change=self._heard, on_connect=self._connected)
+        if self._fleet.exchange is not None:
+            self._fleet.exchange.on["batch"] = self._heard_of
+            self._carrying = asyncio.create_task(self._carry_on(self._fleet.exchange))
+            return
         for state in (BatchState.RUNNING, BatchState.DRAINING, BatchState.STOPPING):
             after: str | None = None
             while True:
@@ -93,6 +109,8 @@ class ProcessBatches:
     async def close(self) -> None:
         """Leave every batch to its rows."""
         tasks = list(self._tasks.values())
+        if self._carrying is not None:
+            tasks.append(self._carrying)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -102,35 +120,34 @@ class ProcessBatches:
 
         Raises `TargetError`, `TargetSyntaxError`, `TargetNotFoundError`, `KeyUsedError`.
         """
-        chosen = await self._choose(request)
         now = self._clock.now()
+        key = _key(request, now)
+        if key is not None and (kept := await self._ledger.kept_batch(by.name, key)) is not None:
+            return await self._again(kept, key)  # also when its workers are no more
+        chosen = await self._choose(request)
         batch = _batch(request, chosen, by=by, now=now)
         processes = [_process(batch, worker) for worker in chosen]
-        key = _key(request, now)
         kept = await self._ledger.add_batch(batch, _work(request, by), processes, key=key)
-        if key is not None and kept.digest != key.digest:
+        if key is not None and kept.batch_id != batch.batch_id:
+            return await self._again(kept, key)
+        log.info(
+            "batch.requested",
+            batch_id=batch.batch_id,
+            command=batch.command,
+            workers=batch.workers,
+            by=by.name,
+        )
+        await self._carry(batch.batch_id)
+        return _answer(kept.batch_id, processes)
+
+    async def _again(self, kept: KeptBatch, key: IdempotencyKey) -> BatchAnswer:
+        """The first answer to a request that is made again. Raises `KeyUsedError`."""
+        if kept.digest != key.digest:
             raise KeyUsedError(
                 f"the idempotency key {key.key!r} stands for another request",
                 remedy="give each request a key of its own",
             )
-        if kept.batch_id == batch.batch_id:
-            log.info(
-                "batch.requested",
-                batch_id=batch.batch_id,
-                command=batch.command,
-                workers=batch.workers,
-                by=by.name,
-            )
-            await self._carry(batch.batch_id)
-        else:
-            processes = await self._ledger.batch_processes(kept.batch_id)
-        return BatchAnswer(
-            batch_id=kept.batch_id,
-            processes=tuple(
-                BatchMember(worker_id=each.worker_id, process_id=each.process_id)
-                for each in processes
-            ),
-        )
+        return _answer(kept.batch_id, await self._ledger.batch_processes(kept.batch_id))
 
     async def stop(
         self, batch_id: str, *, grace_seconds: float | None, by: Principal
@@ -139,19 +156,37 @@ class ProcessBatches:
 
         On those that are away it is ended when they are back. Raises `BatchNotFoundError`.
         """
+        reason = f"stopped by {by.name}"
         carried = self._carried.get(batch_id)
+        processes: Iterable[Process] = ()
         if carried is not None:
-            await carried.stop(f"stopped by {by.name}")
-            await asyncio.gather(
-                *(
-                    self._fleet.stop_one(process, by=by, grace_seconds=grace_seconds)
-                    for process in list(carried.processes.values())
-                    if process.state in OPEN_STATES and process.state is not ProcessState.WAITING
-                ),
-                return_exceptions=True,  # what each came to is in its row
-            )
-            log.info("batch.stopped", batch_id=batch_id, by=by.name)
+            await carried.stop(reason)
+            processes = list(carried.processes.values())
+        elif self._fleet.exchange is not None:
+            processes = await self._stop_elsewhere(self._fleet.exchange, batch_id, reason)
+        await asyncio.gather(
+            *(
+                self._fleet.stop_one(process, by=by, grace_seconds=grace_seconds)
+                for process in processes
+                if process.state in OPEN_STATES and process.state is not ProcessState.WAITING
+            ),
+            return_exceptions=True,  # what each came to is in its row
+        )
+        log.info("batch.stopped", batch_id=batch_id, by=by.name)
         return await self.report(batch_id)
+
+    async def _stop_elsewhere(
+        self, exchange: FleetExchange, batch_id: str, reason: str
+    ) -> list[Process]:
+        """Have a batch given to nobody any more that another controller carries; its processes."""
+        batch = await self._ledger.change_batch(
+            batch_id, BatchState.STOPPING, now=self._clock.now(), reason=reason
+        )
+        if batch is None or batch.state is BatchState.ENDED:
+            return []
+        await self._ledger.skip_processes(batch_id, before_its_turn(reason))
+        await exchange.crossing.ring_all(f"batch {batch_id}")
+        return await self._ledger.batch_processes(batch_id)
 
     async def report(self, batch_id: str) -> BatchReport:
         """How a batch stands, with a result for each worker. Raises `BatchNotFoundError`."""
@@ -166,7 +201,7 @@ class ProcessBatches:
             succeeded=False if failed else None if open_ else True,
             failed=failed,
             counts=dict(Counter(process.state.value for process in processes)),
-            processes=tuple(map(self._fleet.as_known, processes)),
+            processes=tuple(await self._fleet.as_known(processes)),
         )
 
     async def page(self, *, state: BatchState | None, after: str | None, limit: int) -> Page[Batch]:
@@ -178,15 +213,23 @@ class ProcessBatches:
 
         Raises `BatchNotFoundError`.
         """
+        told: dict[str, Process] = {}
         if (carried := self._carried.get(batch_id)) is not None:
             async for process in carried.follow():
-                yield self._fleet.as_known(process)
-            yield await self.report(batch_id)
-            return
-        report = await self.report(batch_id)
-        for process in report.processes:
-            yield process
-        yield report
+                told[process.process_id] = process
+                [known] = await self._fleet.as_known([process])
+                yield known
+        while True:
+            report = await self.report(batch_id)
+            for process in report.processes:
+                before = told.get(process.process_id)
+                if before is None or before.state is not process.state:
+                    told[process.process_id] = process
+                    yield process
+            if report.batch.state is BatchState.ENDED:
+                yield report
+                return
+            await self._clock.sleep(_FOLLOW_SECONDS)  # another controller carries it
 
     # choosing
 
@@ -214,7 +257,49 @@ class ProcessBatches:
 
     # carrying
 
+    async def _carry_on(self, exchange: FleetExchange) -> None:
+        """Carry on what is carried here, and take up what nobody does; until cancelled."""
+        rounds = 0
+        while True:
+            before = set(self._carried)
+            try:
+                mine = await exchange.crossing.carry()
+                for batch_id in mine - set(self._carried):
+                    log.info("batch.taken_up", batch_id=batch_id)
+                    await self._carry(batch_id)
+            except LedgerUnavailableError as error:
+                log.warning("batch.not_carried", reason=error.text)
+            else:
+                for batch_id in before - mine:
+                    self._leave(batch_id)
+            if exchange.crossing.deaf is not None or rounds % _ROUNDS_TO_LOOK == 0:
+                for carried in self._carried.values():
+                    carried.heard_of_all()
+            rounds += 1
+            await self._clock.sleep(_CARRY_SECONDS)
+
+    def _leave(self, batch_id: str) -> None:
+        """Another controller carries it by now."""
+        carried, task = self._carried.get(batch_id), self._tasks.get(batch_id)
+        if carried is not None and task is not None:
+            log.warning("batch.left", batch_id=batch_id)
+            carried.leave()
+            task.cancel()
+
+    def _heard_of(self, batch_id: str) -> None:
+        if (carried := self._carried.get(batch_id)) is not None:
+            carried.heard_of_all()
+
     async def _carry(self, batch_id: str) -> None:
+        if batch_id in self._taking or batch_id in self._carried:
+            return
+        self._taking.add(batch_id)
+        try:
+            await self._take(batch_id)
+        finally:
+            self._taking.discard(batch_id)
+
+    async def _take(self, batch_id: str) -> None:
         batch = await self._ledger.batch(batch_id)
         work = await self._ledger.batch_work(batch_id)
         if batch is None or work is None:
@@ -251,6 +336,15 @@ class ProcessBatches:
     def _connected(self, worker_id: str) -> None:
         for carried in self._carried.values():
             carried.connected(worker_id)
+
+
+def _answer(batch_id: str, processes: Iterable[Process]) -> BatchAnswer:
+    return BatchAnswer(
+        batch_id=batch_id,
+        processes=tuple(
+            BatchMember(worker_id=each.worker_id, process_id=each.process_id) for each in processes
+        ),
+    )
 
 
 def _batch(request: BatchRequest, chosen: Sequence[Worker], *, by: Principal, now: float) -> Batch:

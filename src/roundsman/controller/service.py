@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -22,6 +23,7 @@ from roundsman.controller.inspection import Inspection
 from roundsman.controller.intake import Intake, Turns
 from roundsman.controller.membership import Membership
 from roundsman.controller.operations import Operations
+from roundsman.controller.peers import Peers
 from roundsman.controller.planner import Planner
 from roundsman.controller.process_batches import ProcessBatches
 from roundsman.controller.reloading import Reloading
@@ -32,14 +34,16 @@ from roundsman.controller.workers import Workers
 from roundsman.errors import UnavailableError
 from roundsman.ledger.interface import Ledger
 
+_END_OF_CERTIFICATE: Final = "-----END CERTIFICATE-----"
+
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the controller can keep results now."""
 
     ready: bool
-    """Whether every part is."""
+    """Whether ledger and archive are."""
     parts: dict[str, str]
-    """`ok` or what is wrong, by part."""
+    """`ok` or what is wrong, by part; `notifications` where controllers share the ledger."""
 
 
 class Controller:
@@ -68,9 +72,15 @@ class Controller:
         self.clock = clock
         self.planner = Planner(configuration)
         self.membership = Membership(ledger=ledger, clock=clock, data=data)
+        self.peers = Peers(ledger=ledger, membership=self.membership, clock=clock)
         self.access = Access(configuration.controller.tokens)
         self.audit = Audit(ledger=ledger, clock=clock)
-        self.fleet = Fleet(ledger=ledger, audit=self.audit, clock=clock)
+        self.fleet = Fleet(
+            ledger=ledger,
+            audit=self.audit,
+            clock=clock,
+            controller_id=self.membership.controller_id,
+        )
         self.attendance = Attendance(ledger=ledger, clock=clock)
         self.batches = ProcessBatches(
             ledger=ledger, fleet=self.fleet, audit=self.audit, clock=clock
@@ -151,6 +161,10 @@ class Controller:
         `address` is the URL at which other controllers reach this one.
         """
         await self.ledger.open()
+        self.membership.introduce(
+            peer_key=self.peers.public_key,
+            certificate=await asyncio.to_thread(_certificate, self.configuration),
+        )
         await self.membership.open(address)
         await self.archive.open()
         self.spool.open()
@@ -158,7 +172,9 @@ class Controller:
         await self.attendance.open()
         await self.reloading.open()
         await self.batches.open()
+        exchange = self.fleet.exchange
         self._loops = [
+            *([asyncio.create_task(exchange.run())] if exchange is not None else []),
             asyncio.create_task(self.membership.run()),
             asyncio.create_task(self.reloading.run()),
             asyncio.create_task(self.retention.run()),
@@ -169,7 +185,8 @@ class Controller:
     async def close(self) -> None:
         """Finish what was begun and let go, in reverse order."""
         await self.batches.close()
-        self.fleet.close()
+        await self.fleet.close()
+        await self.peers.close()
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -190,4 +207,19 @@ class Controller:
                 parts[name] = str(error)
             else:
                 parts[name] = "ok"
-        return Readiness(ready=set(parts.values()) == {"ok"}, parts=parts)
+        ready = set(parts.values()) == {"ok"}
+        if self.fleet.exchange is not None:  # without it all goes on, more slowly
+            parts["notifications"] = self.fleet.exchange.crossing.deaf or "ok"
+        return Readiness(ready=ready, parts=parts)
+
+
+def _certificate(configuration: Configuration) -> str | None:
+    """The certificate that this controller shows, as PEM; without those that follow in the file."""
+    tls = configuration.controller.listen.tls
+    if tls is None:
+        return None
+    try:
+        text, end, _ = tls.certificate.read_text("ascii").partition(_END_OF_CERTIFICATE)
+    except (OSError, UnicodeDecodeError):
+        return None  # what is wrong with it is said where it is served
+    return text + end

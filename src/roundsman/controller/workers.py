@@ -1,6 +1,8 @@
 """Workers: who they are, that they live, and that what they hold stays theirs."""
 
+import asyncio
 import uuid
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -13,7 +15,7 @@ from roundsman.controller.fleet import Fleet
 from roundsman.controller.paging import page_of
 from roundsman.controller.planner import Planner
 from roundsman.errors import InvalidError, NotFoundError
-from roundsman.ledger.interface import Ledger
+from roundsman.ledger.interface import Ledger, LedgerUnavailableError
 from roundsman.wire.page import Page
 from roundsman.wire.worker import (
     EnrolAnswer,
@@ -60,6 +62,9 @@ class Workers:
         self._attendance = attendance
         self._clock = clock
         self._planner = planner
+        self._forgetting: set[asyncio.Task[None]] = set()
+        if fleet.exchange is not None:
+            fleet.exchange.on["removed"] = self._removed_elsewhere
 
     async def enrol(
         self, request: EnrolRequest, *, by: Principal, address: str | None
@@ -118,7 +123,14 @@ class Workers:
 
     async def all(self) -> list[Worker]:
         """Every worker, by name."""
-        return sorted(map(self._with_connected, await self._ledger.workers()), key=_place)
+        connected = await self._fleet.connected()
+        return sorted(
+            (
+                msgspec.structs.replace(worker, connected=worker.worker_id in connected)
+                for worker in await self._ledger.workers()
+            ),
+            key=_place,
+        )
 
     async def page(self, *, after: str | None, limit: int) -> Page[Worker]:
         """Workers by name, page by page."""
@@ -129,8 +141,10 @@ class Workers:
         worker = await self._ledger.worker(worker_id)
         if worker is None:
             raise WorkerNotFoundError(worker_id)
-        bounds = self._fleet.bounds(worker_id)
-        return msgspec.structs.replace(self._with_connected(worker), bounds=bounds)
+        connected = await self._fleet.connected([worker_id])
+        return msgspec.structs.replace(
+            worker, connected=bool(connected), bounds=connected.get(worker_id, ())
+        )
 
     async def remove(self, worker_id: str, *, by: Principal) -> None:
         """Forget a worker: its token opens nothing from now on, its leases run out.
@@ -141,11 +155,20 @@ class Workers:
             raise WorkerNotFoundError(worker_id)
         await self._access.refresh_workers(self._ledger)
         self._fleet.disconnect(worker_id)
+        if self._fleet.exchange is not None:
+            await self._fleet.exchange.crossing.ring_all(f"removed {worker_id}")
         log.info("worker.removed", worker_id=worker_id, by=by.name)
 
-    def _with_connected(self, worker: Worker) -> Worker:
-        connected = self._fleet.is_connected(worker.worker_id)
-        return msgspec.structs.replace(worker, connected=connected)
+    def _removed_elsewhere(self, worker_id: str) -> None:
+        task = asyncio.create_task(self._forget(worker_id))
+        self._forgetting.add(task)
+        task.add_done_callback(self._forgetting.discard)
+
+    async def _forget(self, worker_id: str) -> None:
+        """Another controller was told to remove it."""
+        with suppress(LedgerUnavailableError):  # tokens are read anew every so often
+            await self._access.refresh_workers(self._ledger)
+        self._fleet.disconnect(worker_id)
 
 
 def _place(worker: Worker) -> tuple[str, str]:

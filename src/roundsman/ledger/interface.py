@@ -37,6 +37,7 @@ import msgspec
 
 from roundsman.config.records import TagLimits
 from roundsman.errors import ConflictError, UnavailableError
+from roundsman.ledger.crossing import Crossing
 from roundsman.wire.accounts import DaySum
 from roundsman.wire.audit import AuditEntry
 from roundsman.wire.audit import AuditQuery as AuditQuery  # noqa: PLC0414  # a word of the ledger's too
@@ -432,6 +433,10 @@ class RegisteredController(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the slots when, as the leader, it followed the last of them."""
     problem: str | None = None
     """Why it could not follow it; none: it did."""
+    peer_key: str = ""
+    """By which it signs its calls to other controllers: Ed25519's public key, base64."""
+    certificate: str | None = None
+    """Which it shows at its address, PEM; none: one that others trust anyway, or none."""
 
 
 class Leadership(msgspec.Struct, frozen=True, kw_only=True):
@@ -461,6 +466,9 @@ class ProcessChange(msgspec.Struct, frozen=True, kw_only=True):
     cause: str | None = None
     seen_at: float | None = None
     """When the worker told it, by the controller's clock; none: it did not come from the worker."""
+    term: int | None = None
+    """Of the worker's connection by which the controller concludes this (`Crossing`): written only
+    if that is the newest one. None: whichever it is."""
 
 
 def batch_after(batch: Batch, state: BatchState, *, now: float, reason: str | None) -> Batch:
@@ -493,6 +501,13 @@ class Ledger(ABC):
     @abstractmethod
     async def check(self) -> None:
         """Return when the ledger can read and write now; raise `LedgerUnavailableError` if not."""
+
+    def crossing(self, controller_id: str) -> Crossing | None:
+        """What this controller knows and asks of others' workers.
+
+        None where one controller alone uses the ledger.
+        """
+        return None
 
     # slots and leases
 
@@ -783,6 +798,10 @@ class Ledger(ABC):
 
         When its key stands for an earlier batch of the same credential, nothing is written.
         """
+
+    @abstractmethod
+    async def kept_batch(self, requested_by: str, key: IdempotencyKey) -> KeptBatch | None:
+        """The batch that a key of this credential stands for; none: it may make one."""
 
     @abstractmethod
     async def batch(self, batch_id: str) -> Batch | None:

@@ -903,6 +903,10 @@ class MemoryLedger(Ledger):
             process = msgspec.structs.replace(
                 process, state=change.state, started_at=change.at, last_seen_at=seen
             )
+        elif change.state is ProcessState.RUNNING and process.state is ProcessState.ENDED:
+            process = msgspec.structs.replace(
+                process, started_at=process.started_at or change.at, last_seen_at=seen
+            )
         elif (
             not process.done
             and change.state not in OPEN_STATES
@@ -979,14 +983,20 @@ class MemoryLedger(Ledger):
         self._must_be_open()
         kept = KeptBatch(batch_id=batch.batch_id, digest="" if key is None else key.digest)
         if key is not None:
-            named = (batch.requested_by, key.key)
-            earlier = self._batch_keys.get(named)
-            if earlier is not None and self._batches[earlier.batch_id].requested_at >= key.since:
+            earlier = await self.kept_batch(batch.requested_by, key)
+            if earlier is not None:
                 return earlier
-            self._batch_keys[named] = kept
+            self._batch_keys[batch.requested_by, key.key] = kept
         self._batches[batch.batch_id] = batch
         self._batch_work[batch.batch_id] = work
         self._processes.update((process.process_id, process) for process in processes)
+        return kept
+
+    async def kept_batch(self, requested_by: str, key: IdempotencyKey) -> KeptBatch | None:
+        self._must_be_open()
+        kept = self._batch_keys.get((requested_by, key.key))
+        if kept is None or self._batches[kept.batch_id].requested_at < key.since:
+            return None
         return kept
 
     async def batch(self, batch_id: str) -> Batch | None:

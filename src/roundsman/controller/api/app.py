@@ -24,6 +24,7 @@ from roundsman.controller.api import (
     fleet,
     health,
     manage,
+    peers,
     process_output,
     querying,
     worker,
@@ -38,6 +39,7 @@ SURFACES: Final[tuple[Router, ...]] = (
     fleet.ROUTES,
     manage.ROUTES,
     process_output.ROUTES,
+    peers.ROUTES,
     control.ROUTES,
 )
 

@@ -35,6 +35,9 @@ class _Socket:
     def __init__(self, socket: WebSocket[Principal, None, State]) -> None:
         self._socket = socket
 
+    async def accept(self) -> None:
+        await self._socket.accept()
+
     async def receive(self) -> str | None:
         try:
             return await self._socket.receive_data("text")
@@ -56,7 +59,6 @@ async def control(
     controller: NamedDependency[Controller],
 ) -> None:
     """Serve a worker until its connection ends, or a newer one takes its place."""
-    await socket.accept()
     address = socket.client.host if socket.client is not None else None
     await controller.fleet.serve_worker(worker_id, _Socket(socket), address=address)
     if socket.connection_state != "disconnect":

@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import quote, urlencode
 
-from litestar import Router, get
+from litestar import Response, Router, get
 from litestar.di import NamedDependency
 from litestar.exceptions import ValidationException
 from litestar.openapi.datastructures import ResponseSpec
@@ -15,9 +17,14 @@ from litestar.response import Stream
 from roundsman.controller.api import events, parameters
 from roundsman.controller.api.auditing import Audited
 from roundsman.controller.api.guards import READERS, CallerRequest
+from roundsman.controller.fleet_link import WorkerNotConnectedError
+from roundsman.controller.peers import PeerAnswer
 from roundsman.controller.service import Controller
 from roundsman.wire.audit import AuditAction
 from roundsman.wire.process import OutputChunk
+
+PEERS_PATH: Final = "/api/v1/peers/processes"
+"""Where other controllers ask for the output of processes on workers that are connected here."""
 
 Chunks = AsyncIterator[tuple[OutputChunk, ...]]
 
@@ -29,6 +36,24 @@ class OutputFormat(StrEnum):
     """The bytes of both streams as they are."""
     EVENTS = "events"
     """Server-sent events, one a chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of which output is asked for, and in which form."""
+
+    process_id: str
+    after: int
+    follow: bool
+    as_events: bool
+
+    @property
+    def target(self) -> str:
+        """Path and query by which another controller is asked for the same."""
+        query = urlencode(
+            {"after": self.after, "follow": int(self.follow), "events": int(self.as_events)}
+        )
+        return f"{PEERS_PATH}/{quote(self.process_id, safe='')}/output?{query}"
 
 
 @get(
@@ -61,7 +86,7 @@ async def read_output(
             name="format", description="Goes before `Accept`, for programs that cannot set it."
         ),
     ] = None,
-) -> Stream:
+) -> Stream | Response[bytes]:
     """Plain bytes of both streams in order; or, to `Accept: text/event-stream`, an event a chunk.
 
     An event's `id` is the chunk's number, its name the stream (`stdout`, `stderr`, or `roundsman`
@@ -74,12 +99,40 @@ async def read_output(
         as_events = output_format is OutputFormat.EVENTS
     if as_events and (last := request.headers.get("last-event-id", "")).isdecimal():
         after = max(after, int(last))
-    chunks = await controller.fleet.output(process_id, after=after, follow=follow)
-    if not follow:
+    wanted = Wanted(process_id, after=after, follow=follow, as_events=as_events)
+    try:
+        return await own_output(controller, wanted)
+    except WorkerNotConnectedError:
+        elsewhere = await controller.fleet.elsewhere(process_id)
+        if elsewhere is None:
+            raise
+    return await _from_peer(await controller.peers.get(elsewhere, wanted.target), wanted)
+
+
+async def own_output(controller: Controller, wanted: Wanted) -> Stream:
+    """The output of a process whose worker is connected here.
+
+    Raises `JobUnknownError`, `WorkerNotConnectedError`, `OutputNotFoundError`.
+    """
+    chunks = await controller.fleet.output(
+        wanted.process_id, after=wanted.after, follow=wanted.follow
+    )
+    if not wanted.follow:
         chunks = await _begun(chunks)
-    if as_events:
-        return events.response(_as_events(chunks, controller, process_id))
+    if wanted.as_events:
+        return events.response(_as_events(chunks, controller, wanted.process_id))
     return Stream(_as_bytes(chunks), media_type="text/plain", headers=events.HEADERS)
+
+
+async def _from_peer(answer: PeerAnswer, wanted: Wanted) -> Stream | Response[bytes]:
+    """What the controller answers that has the worker, passed on as it comes."""
+    if answer.status != 200:
+        return Response(
+            await answer.whole(), status_code=answer.status, media_type=answer.media_type
+        )
+    if wanted.as_events:
+        return events.response(answer.parts())
+    return Stream(answer.parts(), media_type="text/plain", headers=events.HEADERS)
 
 
 async def _begun(chunks: Chunks) -> Chunks:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -21,6 +22,8 @@ from roundsman.wire.batch import Batch, BatchState, BatchWork
 from roundsman.wire.process import Process
 
 SQL = load("batches")
+CARRY_SECONDS: Final = 10.0
+"""Who has not said for so long that it carries a batch does so no more."""
 
 _batch = msgspec.json.Decoder(Batch)
 _work = codec.decoder(BatchWork)
@@ -32,6 +35,8 @@ async def add(
     work: BatchWork,
     members: Sequence[Process],
     key: IdempotencyKey | None,
+    *,
+    carrier: str | None,
 ) -> KeptBatch:
     """Keep a batch with its processes, unless its key stands for an earlier one."""
     row = {
@@ -41,17 +46,28 @@ async def add(
         "requested_by": batch.requested_by,
         "idempotency_key": None if key is None else key.key,
         "digest": "" if key is None else key.digest,
+        "carrier": carrier,
+        "carried_until": None if carrier is None else batch.requested_at + CARRY_SECONDS,
         "batch": msgspec.json.encode(batch).decode(),
         "work": codec.encode(work).decode(),
     }
     if key is not None:
         await SQL["forget_key"].rows(link, **row, since=key.since)
     if await SQL["add_batch"].row(link, **row) is None:
-        earlier = await SQL["batch_of_key"].row(link, **row)
+        assert key is not None  # noqa: S101  # nothing else is ever in the way
+        earlier = await of_key(link, batch.requested_by, key)
         assert earlier is not None  # noqa: S101  # it was in the way just now, and no key is forgotten so soon
-        return KeptBatch(batch_id=earlier["batch_id"], digest=earlier["digest"])
+        return earlier
     await processes.add_many(link, members)
     return KeptBatch(batch_id=batch.batch_id, digest=str(row["digest"]))
+
+
+async def of_key(link: Link, requested_by: str, key: IdempotencyKey) -> KeptBatch | None:
+    """What a key has made, if that is not too long ago."""
+    row = await SQL["batch_of_key"].row(
+        link, requested_by=requested_by, idempotency_key=key.key, since=key.since
+    )
+    return None if row is None else KeptBatch(batch_id=row["batch_id"], digest=row["digest"])
 
 
 async def by_id(link: Link, batch_id: str) -> Batch | None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from roundsman.clock import Clock
 from roundsman.errors import NotFoundError
+from roundsman.ledger.crossing import Crossing
 from roundsman.ledger.fairness import Turns
 from roundsman.ledger.interface import (
     UNLIMITED,
@@ -67,8 +68,11 @@ from roundsman.ledger.postgresql import (
 )
 from roundsman.ledger.postgresql.claiming import Claim, Claimer
 from roundsman.ledger.postgresql.clock import DatabaseClock
+from roundsman.ledger.postgresql.crossing import PostgresqlCrossing
 from roundsman.ledger.postgresql.database import Database, connect
+from roundsman.ledger.postgresql.doorbell import Doorbell
 from roundsman.ledger.postgresql.finishes import finish as finish_all
+from roundsman.ledger.postgresql.hosts import Hosts
 from roundsman.ledger.postgresql.locks import Lock, alone
 from roundsman.ledger.postgresql.statements import Link, load
 from roundsman.ledger.spans import NewId
@@ -117,6 +121,7 @@ class PostgresqlLedger(Ledger):
         self._new_id = new_id
         self._opened: _Opened | None = None
         self._claimer = Claimer(lambda: self._database, Turns())
+        self._controller_id: str | None = None
         self.clock = DatabaseClock(clock)
         """The database's clock; from it comes the `now` that callers pass."""
 
@@ -155,6 +160,15 @@ class PostgresqlLedger(Ledger):
 
     async def check(self) -> None:
         await self._do(load("life")["probe"].rows)
+
+    def crossing(self, controller_id: str) -> Crossing:
+        self._controller_id = controller_id
+        return PostgresqlCrossing(
+            controller_id,
+            database=lambda: self._database,
+            doorbell=Doorbell(Hosts(self._url, self._password).connect, clock=self.clock),
+            clock=self.clock,
+        )
 
     async def _do(self, work: Callable[[Link], Awaitable[T]]) -> T:
         return await self._database.do(work)
@@ -362,7 +376,9 @@ class PostgresqlLedger(Ledger):
         await self._transact(lambda c: processes.add(c, process, audit))
 
     async def change_process(self, change: ProcessChange) -> ProcessState | None:
-        return await self._transact(lambda c: processes.change(c, change))
+        return await self._transact(
+            lambda c: processes.change(c, change, controller_id=self._controller_id)
+        )
 
     async def process(self, process_id: str) -> Process | None:
         return await self._do(lambda c: processes.by_id(c, process_id))
@@ -373,7 +389,9 @@ class PostgresqlLedger(Ledger):
     async def begin_process(
         self, process_id: str, *, not_after: float, audit: Sequence[AuditEntry] = ()
     ) -> bool:
-        return await self._transact(lambda c: processes.begin(c, process_id, not_after, audit))
+        return await self._transact(
+            lambda c: processes.begin(c, process_id, not_after, audit, carrier=self._controller_id)
+        )
 
     async def keep_stop(self, process_id: str, worker_id: str, proof: StopProof) -> None:
         await self._do(lambda c: processes.keep_stop(c, process_id, worker_id, proof))
@@ -391,7 +409,12 @@ class PostgresqlLedger(Ledger):
         *,
         key: IdempotencyKey | None,
     ) -> KeptBatch:
-        return await self._transact(lambda c: batches.add(c, batch, work, processes, key))
+        return await self._transact(
+            lambda c: batches.add(c, batch, work, processes, key, carrier=self._controller_id)
+        )
+
+    async def kept_batch(self, requested_by: str, key: IdempotencyKey) -> KeptBatch | None:
+        return await self._do(lambda c: batches.of_key(c, requested_by, key))
 
     async def batch(self, batch_id: str) -> Batch | None:
         return await self._do(lambda c: batches.by_id(c, batch_id))

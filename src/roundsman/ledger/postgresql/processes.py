@@ -13,6 +13,7 @@ from roundsman.wire.audit import AuditEntry
 from roundsman.wire.process import OPEN_STATES, Process, ProcessState, StopProof
 
 SQL = load("processes")
+CROSSING = load("crossing")
 
 
 async def add(link: Link, process: Process, lines: Sequence[AuditEntry]) -> None:
@@ -26,26 +27,50 @@ async def add_many(link: Link, members: Sequence[Process]) -> None:
     await SQL["add_processes"].rows(link, processes=msgspec.json.encode(members).decode())
 
 
-async def change(link: Link, told: ProcessChange) -> ProcessState | None:
-    """Write what its worker told; how it stands then, none when that worker has no such process."""
+async def change(
+    link: Link, told: ProcessChange, *, controller_id: str | None
+) -> ProcessState | None:
+    """Write what its worker told; how it stands then, none when that worker has no such process.
+
+    Nor under a term that is not its connection's any more. Whoever else carries its batch is told.
+    """
     fields = msgspec.structs.asdict(told)
-    state = await SQL["process_state"].value(link, **fields)
-    if state is None:
+    if told.term is not None and await CROSSING["holds_term"].value(link, **fields) is None:
         return None
-    before = ProcessState(state)
-    if told.state is ProcessState.RUNNING and before is ProcessState.REQUESTED:
+    row = await SQL["process_state"].row(link, **fields)
+    if row is None:
+        return None
+    before = ProcessState(row["state"])
+    after = _after(before, told.state)
+    if told.state is ProcessState.RUNNING:
         await SQL["start_process"].rows(link, **fields)
-        return told.state
-    may_skip = told.state is not ProcessState.SKIPPED or before is ProcessState.WAITING
-    if told.state not in OPEN_STATES and before in OPEN_STATES and may_skip:
+    elif after is not before:
         await SQL["end_process"].rows(link, **fields)
-        return told.state
+    if after is not before and row["carrier"] not in (None, controller_id):
+        text = f"process {told.process_id}"
+        await CROSSING["ring"].rows(link, controller_id=row["carrier"], text=text)
+    return after
+
+
+def _after(before: ProcessState, told: ProcessState) -> ProcessState:
+    if told is ProcessState.RUNNING and before is ProcessState.REQUESTED:
+        return told
+    may_skip = told is not ProcessState.SKIPPED or before is ProcessState.WAITING
+    if told not in OPEN_STATES and before in OPEN_STATES and may_skip:
+        return told
     return before
 
 
-async def begin(link: Link, process_id: str, not_after: float, lines: Sequence[AuditEntry]) -> bool:
-    """Its turn has come; false when it does not wait any more."""
-    fields = {"process_id": process_id, "not_after": not_after}
+async def begin(
+    link: Link,
+    process_id: str,
+    not_after: float,
+    lines: Sequence[AuditEntry],
+    *,
+    carrier: str | None,
+) -> bool:
+    """Its turn has come; false when it does not wait any more, or another one gives the turns."""
+    fields = {"process_id": process_id, "not_after": not_after, "carrier": carrier}
     if await SQL["begin_process"].row(link, **fields) is None:
         return False
     await audit.add(link, lines)

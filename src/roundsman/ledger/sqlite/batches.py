@@ -46,12 +46,23 @@ def add(
     }
     if key is not None:
         connection.execute(SQL["forget_key"], row | {"since": key.since})
-        earlier = connection.execute(SQL["batch_of_key"], row).fetchone()
+        earlier = of_key(connection, batch.requested_by, key)
         if earlier is not None:
-            return KeptBatch(batch_id=earlier[0], digest=earlier[1])
+            return earlier
     connection.execute(SQL["add_batch"], row)
     processes.add_many(connection, members)
     return KeptBatch(batch_id=batch.batch_id, digest=str(row["digest"]))
+
+
+def of_key(
+    connection: sqlite3.Connection, requested_by: str, key: IdempotencyKey
+) -> KeptBatch | None:
+    """What a key has made, if that is not too long ago."""
+    row = connection.execute(
+        SQL["batch_of_key"],
+        {"requested_by": requested_by, "idempotency_key": key.key, "since": key.since},
+    ).fetchone()
+    return None if row is None else KeptBatch(batch_id=row[0], digest=row[1])
 
 
 def by_id(connection: sqlite3.Connection, batch_id: str) -> Batch | None:

@@ -411,6 +411,9 @@ class SqliteLedger(Ledger):
     ) -> KeptBatch:
         return await self._writer.do(lambda c: batches.add(c, batch, work, processes, key))
 
+    async def kept_batch(self, requested_by: str, key: IdempotencyKey) -> KeptBatch | None:
+        return await self._readers.do(lambda c: batches.of_key(c, requested_by, key))
+
     async def batch(self, batch_id: str) -> Batch | None:
         return await self._readers.do(lambda c: batches.by_id(c, batch_id))
 

@@ -34,9 +34,9 @@ def change(connection: sqlite3.Connection, told: ProcessChange) -> ProcessState 
     if row is None:
         return None
     before = ProcessState(row[0])
-    if told.state is ProcessState.RUNNING and before is ProcessState.REQUESTED:
-        connection.execute(SQL["start_process"], fields)
-        return told.state
+    if told.state is ProcessState.RUNNING:
+        started = connection.execute(SQL["start_process"], fields).rowcount
+        return told.state if started and before is ProcessState.REQUESTED else before
     may_skip = told.state is not ProcessState.SKIPPED or before is ProcessState.WAITING
     if told.state not in OPEN_STATES and before in OPEN_STATES and may_skip:
         connection.execute(SQL["end_process"], fields)

@@ -79,7 +79,12 @@ class Batches:
         assert [each.process_id for each in page.items] == ["b1-p2", "b1-p1"]
 
     async def test_a_key_stands_for_what_it_made_first(self, ledger: Ledger) -> None:
+        assert await ledger.kept_batch("alice", key()) is None
         await ledger.add_batch(batch(), WORK, members(), key=key())
+        first = KeptBatch(batch_id="b1", digest="d1")
+        assert await ledger.kept_batch("alice", key(digest="d2")) == first
+        assert await ledger.kept_batch("bob", key()) is None
+        assert await ledger.kept_batch("alice", key(since=NOW + 1)) is None
         again = await ledger.add_batch(batch("b2"), WORK, members("b2"), key=key())
         assert again == KeptBatch(batch_id="b1", digest="d1")
         other_body = await ledger.add_batch(batch("b2"), WORK, members("b2"), key=key(digest="d2"))

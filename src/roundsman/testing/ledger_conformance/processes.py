@@ -1,5 +1,6 @@
 """States that go one way."""
 
+import msgspec
 import pytest
 
 from roundsman.ledger.interface import (
@@ -68,8 +69,22 @@ class Processes:
         assert kept is not None
         assert (kept.state, kept.error) == (final, "first")
         for later in ProcessState:
-            assert await ledger.change_process(self._change(later, NOW + 3, error="later"))
-        assert await ledger.process("p1") == kept
+            assert await ledger.change_process(self._change(later, NOW + 1, error="later"))
+        after = await ledger.process("p1")
+        assert after is not None
+        assert msgspec.structs.replace(after, started_at=None) == kept
+
+    async def test_when_it_started_is_kept_also_when_its_end_is_told_first(
+        self, ledger: Ledger
+    ) -> None:
+        await ledger.add_process(process())
+        assert await ledger.change_process(self._change(ProcessState.ENDED, NOW + 2, exit_status=0))
+        for at in (NOW + 1, NOW + 5):  # told again after a reconnect: the first stays
+            told = await ledger.change_process(self._change(ProcessState.RUNNING, at))
+            assert told is ProcessState.ENDED
+        kept = await ledger.process("p1")
+        assert kept is not None
+        assert (kept.started_at, kept.ended_at, kept.state) == (NOW + 1, NOW + 2, "ended")
 
     async def test_a_state_told_twice_is_written_once(self, ledger: Ledger) -> None:
         await ledger.add_process(process())

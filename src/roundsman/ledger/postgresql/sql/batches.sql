@@ -5,12 +5,13 @@ WHERE requested_by = :requested_by AND idempotency_key = :idempotency_key AND re
 
 -- name: batch_of_key
 -- What a key has made.
-SELECT batch_id, digest FROM batches WHERE requested_by = :requested_by AND idempotency_key = :idempotency_key
+SELECT batch_id, digest FROM batches
+WHERE requested_by = :requested_by AND idempotency_key = :idempotency_key AND requested_at >= :since
 
 -- name: add_batch
 -- A batch that was asked for; nothing, if another controller was just faster with that key.
-INSERT INTO batches (batch_id, state, requested_at, requested_by, idempotency_key, digest, batch, work)
-VALUES (:batch_id, :state, :requested_at, :requested_by, :idempotency_key, :digest, :batch, :work)
+INSERT INTO batches (batch_id, state, requested_at, requested_by, idempotency_key, digest, batch, work, carrier, carried_until)
+VALUES (:batch_id, :state, :requested_at, :requested_by, :idempotency_key, :digest, :batch, :work, :carrier, :carried_until)
 ON CONFLICT (requested_by, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 RETURNING 1
 

@@ -13,14 +13,19 @@ FROM json_populate_recordset(NULL::processes, :processes::json)
 SELECT * FROM processes WHERE process_id = :process_id
 
 -- name: process_state
--- Where a worker's process stands.
-SELECT state FROM processes WHERE process_id = :process_id AND worker_id = :worker_id FOR UPDATE
+-- Where a worker's process stands, and who carries its batch.
+SELECT p.state, b.carrier
+FROM processes p LEFT JOIN batches b ON b.batch_id = p.batch_id AND b.state <> 'ended'
+WHERE p.process_id = :process_id AND p.worker_id = :worker_id
+FOR UPDATE OF p
 
 -- name: start_process
 -- Its worker started it; it may have said so after it had ended.
 UPDATE processes SET
-    state = 'running', started_at = :at, last_seen_at = coalesce(:seen_at::double precision, last_seen_at)
-WHERE process_id = :process_id AND state = 'requested'
+    state = CASE state WHEN 'requested' THEN 'running' ELSE state END,
+    started_at = :at,
+    last_seen_at = coalesce(:seen_at::double precision, last_seen_at)
+WHERE process_id = :process_id AND (state = 'requested' OR (state = 'ended' AND started_at IS NULL))
 
 -- name: end_process
 -- A state that is final: the first that is told stays.
@@ -32,8 +37,10 @@ UPDATE processes SET
 WHERE process_id = :process_id AND state IN ('waiting', 'requested', 'running')
 
 -- name: begin_process
--- Its turn has come.
-UPDATE processes SET state = 'requested', not_after = :not_after WHERE process_id = :process_id AND state = 'waiting'
+-- Its turn has come. Not if another controller carries its batch by now.
+UPDATE processes p SET state = 'requested', not_after = :not_after
+WHERE p.process_id = :process_id AND p.state = 'waiting'
+    AND NOT EXISTS (SELECT FROM batches b WHERE b.batch_id = p.batch_id AND b.carrier <> :carrier::text)
 RETURNING 1
 
 -- name: skip_processes

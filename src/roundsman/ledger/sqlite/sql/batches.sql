@@ -5,7 +5,8 @@ WHERE requested_by = :requested_by AND idempotency_key = :idempotency_key AND re
 
 -- name: batch_of_key
 -- What a key has made.
-SELECT batch_id, digest FROM batches WHERE requested_by = :requested_by AND idempotency_key = :idempotency_key
+SELECT batch_id, digest FROM batches
+WHERE requested_by = :requested_by AND idempotency_key = :idempotency_key AND requested_at >= :since
 
 -- name: add_batch
 -- A batch that was asked for.

@@ -18,7 +18,11 @@ SELECT state FROM processes WHERE process_id = :process_id AND worker_id = :work
 
 -- name: start_process
 -- Its worker started it; it may have said so after it had ended.
-UPDATE processes SET state = 'running', started_at = :at, last_seen_at = coalesce(:seen_at, last_seen_at) WHERE process_id = :process_id AND state = 'requested'
+UPDATE processes SET
+    state = CASE state WHEN 'requested' THEN 'running' ELSE state END,
+    started_at = :at,
+    last_seen_at = coalesce(:seen_at, last_seen_at)
+WHERE process_id = :process_id AND (state = 'requested' OR (state = 'ended' AND started_at IS NULL))
 
 -- name: end_process
 -- A state that is final: the first that is told stays.
