@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -47,6 +48,7 @@ class _Backend(BaseHTTPRequestHandler):
     authorization: str
     seen: list[str]
     lfs: bool
+    context: ssl.SSLContext | None
 
     def do_GET(self) -> None:
         if self.lfs and "/lfs/objects/" in self.path:
@@ -97,7 +99,8 @@ class _Backend(BaseHTTPRequestHandler):
 
     def _batch(self, body: bytes) -> None:
         asked = json.loads(body)
-        host = f"http://{self.headers['Host']}/{self.path.split('/')[1]}/lfs/objects"
+        scheme = "http" if self.context is None else "https"
+        host = f"{scheme}://{self.headers['Host']}/{self.path.split('/')[1]}/lfs/objects"
         objects = []
         for item in asked["objects"]:
             is_here = self._kept(item["oid"]).is_file()
@@ -182,7 +185,12 @@ class _Backend(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def git_over_http(
-    root: Path, *, user: str, password: str, lfs: bool = False
+    root: Path,
+    *,
+    user: str,
+    password: str,
+    lfs: bool = False,
+    context: ssl.SSLContext | None = None,
 ) -> Iterator[tuple[int, list[str]]]:
     """Serve the repositories in a folder; the port, and the paths that are asked for."""
     seen: list[str] = []
@@ -190,9 +198,17 @@ def git_over_http(
     handler = type(
         "Backend",
         (_Backend,),
-        {"root": root, "authorization": f"Basic {token}", "seen": seen, "lfs": lfs},
+        {
+            "root": root,
+            "authorization": f"Basic {token}",
+            "seen": seen,
+            "lfs": lfs,
+            "context": context,
+        },
     )
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

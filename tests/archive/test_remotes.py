@@ -1,8 +1,11 @@
 """Pushing to real git servers, with others who push there too."""
 
 import asyncio
+import base64
 import hashlib
+import json
 import os
+import shlex
 import stat
 import subprocess
 import tracemalloc
@@ -29,9 +32,10 @@ from roundsman.config.records import (
 from roundsman.secret import Secret
 from roundsman.testing.archive_conformance import Spool, content_of
 from roundsman.wire.remote import RemoteState
-from tests.acceptance.openssh import running_sshd, skip_where_missing
+from tests.acceptance.openssh import Server, running_sshd, skip_where_missing
 from tests.archive.git_servers import bare, commit, git_over_http
 from tests.archive.stock_git import StockGit
+from tests.worker.sessions.files import certificates
 
 Logged = list[MutableMapping[str, Any]]
 Opening = Callable[..., Any]
@@ -430,6 +434,10 @@ async def test_a_content_that_is_damaged_here_does_not_hold_up_the_rest(
     assert "archive.content_damaged" in [event["event"] for event in logged]
 
 
+def asked_by_ssh(command: str, *_: str) -> tuple[int, bytes, bytes]:
+    raise AssertionError(f"{command}: not a server of SSH")
+
+
 def test_contents_are_streamed_to_a_server(remote: StockGit, folder: Path, tmp_path: Path) -> None:
     content = os.urandom(1 << 20) * 24
     name = hashlib.sha256(content).hexdigest()
@@ -440,7 +448,7 @@ def test_contents_are_streamed_to_a_server(remote: StockGit, folder: Path, tmp_p
     with git_over_http(tmp_path, user="ada", password=PASSWORD, lfs=True) as (port, _):
         url = f"http://127.0.0.1:{port}/elsewhere"
         said = RemoteSettings(url=url, user="ada", password=Secret(PASSWORD))
-        uploads = ContentUploads("r", folder, Access(said, tmp_path / "own"))
+        uploads = ContentUploads("r", folder, Access(said, tmp_path / "own"), asked_by_ssh)
         tracemalloc.start()
         uploads.bring_up("refs/heads/main")
         _, peak = tracemalloc.get_traced_memory()
@@ -480,6 +488,130 @@ async def test_over_ssh_with_a_key_and_a_checked_host(
         with pytest.raises(ArchiveUnavailableError, match="IDENTIFICATION HAS CHANGED"):
             await archive.store(spool.entry(b"two\n"))
     assert "PRIVATE KEY" not in repr(logged)
+
+
+class Forge:
+    """A server of git by SSH that answers `git-lfs-authenticate` by what it was told to say."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self._answer = folder / "answer"
+        self._asked = folder / "asked"
+        self.command = folder / "command"
+        self.command.write_text(
+            "#!/bin/sh\n"
+            'case "$SSH_ORIGINAL_COMMAND" in git-lfs-authenticate*)\n'
+            f'echo "$SSH_ORIGINAL_COMMAND" >> {self._asked}; . {self._answer};; *)\n'
+            'exec git-shell -c "$SSH_ORIGINAL_COMMAND";; esac\n'
+        )
+        self.command.chmod(0o755)
+
+    def answers(self, script: str) -> None:
+        """Have it run this when it is asked where its LFS is."""
+        self._answer.write_text(script)
+
+    def gives(self, href: str, **header: str) -> None:
+        """Have it say that LFS is there."""
+        said = json.dumps({"href": href, "header": header, "expires_in": 1800})
+        self.answers(f"echo {shlex.quote(said)}\n")
+
+    def asked(self) -> list[str]:
+        """How it was asked."""
+        return self._asked.read_text().splitlines() if self._asked.exists() else []
+
+    def settings(self, server: Server, repository: Path) -> RemoteSettings:
+        host_key = asyncssh.read_private_key(self.folder / "host_key").export_public_key()
+        kind, key, *_ = host_key.decode().split()
+        return RemoteSettings(
+            url=f"ssh://{server.user}@127.0.0.1:{server.port}{repository}",
+            private_key=Secret(server.private_key),
+            host_keys=(f"{kind} {key}",),
+        )
+
+
+async def test_contents_beside_git_are_given_to_a_server_of_ssh_where_it_says(
+    opened: Opening,
+    remote: StockGit,
+    tmp_path: Path,
+    *,
+    spool: Spool,
+    logged: Logged,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    skip_where_missing(Path("/usr/bin/ssh"))
+    certificate = certificates.make(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
+    forge = Forge(tmp_path / "forge")
+    contents = [bytes([65 + number]) * (300_000 + number) + b"\n" for number in range(2)]
+    token = "Basic " + base64.b64encode(b"once:a token of some minutes").decode()
+    with (
+        running_sshd(forge.folder, command=str(forge.command)) as server,
+        git_over_http(
+            tmp_path,
+            user="once",
+            password="a token of some minutes",
+            lfs=True,
+            context=certificate.server_context(),
+        ) as (port, seen),
+    ):
+        forge.gives(f"https://127.0.0.1:{port}/elsewhere.git/info/lfs", Authorization=token)
+        said = forge.settings(server, remote.folder)
+        archive = await opened(said, pointers=PointerSettings(above_bytes=1024))
+        await archive.store(spool.entry(b"small\n", device="small"))
+        assert not forge.asked()
+        for number, content in enumerate(contents):
+            await archive.store(spool.entry(content, device=f"d{number}"))
+        assert forge.asked() == [f"git-lfs-authenticate {remote.folder} upload"] * 2
+        names = [hashlib.sha256(content).hexdigest() for content in contents]
+        put = [path for path in seen if path.startswith("PUT")]
+        assert put == [f"PUT /elsewhere.git/lfs/objects/{name}" for name in names]
+        for name, content in zip(names, contents, strict=True):
+            kept = remote.folder / "lfs" / "objects" / name[:2] / name[2:4] / name
+            assert kept.read_bytes() == content
+        assert remote.show("main", "d1").startswith(b"version https://git-lfs")
+
+        # A token that is not believed holds the pointer back, as a full disk does.
+        forge.gives(f"https://127.0.0.1:{port}/elsewhere.git/info/lfs", Authorization="Basic eDp5")
+        large = spool.entry(b"more\n" * 1000)
+        with pytest.raises(ArchiveUnavailableError, match="it answered 401"):
+            await archive.store(large)
+        assert "by_device/edge1" not in remote.run("ls-tree", "-r", "main").decode()
+        await archive.close()
+    assert token not in repr(logged)
+    assert "a token of some minutes" not in repr(logged)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo LFS is disabled >&2; exit 1", "status 1 and said: LFS is disabled"),
+        ('exec git-shell -c "$SSH_ORIGINAL_COMMAND"', "unrecognized command"),
+        ('echo \'{"href": "http://127.0.0.1/lfs"}\'', "not encrypted"),
+    ],
+)
+async def test_a_server_of_ssh_without_lfs_gets_the_pointers(
+    opened: Opening,
+    remote: StockGit,
+    tmp_path: Path,
+    *,
+    spool: Spool,
+    logged: Logged,
+    script: str,
+    reason: str,
+) -> None:
+    skip_where_missing(Path("/usr/bin/ssh"))
+    forge = Forge(tmp_path / "forge")
+    forge.answers(script)
+    with running_sshd(forge.folder, command=str(forge.command)) as server:
+        said = forge.settings(server, remote.folder)
+        archive = await opened(said, pointers=PointerSettings(above_bytes=1024))
+        stored = [await archive.store(spool.entry(text * 1000)) for text in (b"one\n", b"two\n")]
+        assert tip(remote) == stored[-1].version
+        await archive.close()
+    assert len(forge.asked()) >= 2
+    [warning] = [event for event in logged if event["event"] == "archive.remote_without_lfs"]
+    assert reason in warning["reason"]
 
 
 async def test_a_damaged_repository_is_had_again_from_a_remote(

@@ -10,7 +10,7 @@ import os
 import shlex
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from roundsman.archive.files import NewFile
 from roundsman.archive.interface import ArchiveUnavailableError
@@ -63,6 +63,9 @@ class Access:
         self.is_http = self._kind in ("http", "https")
         """Whether it is a server of HTTP."""
 
+        self.is_ssh = self._kind == "ssh"
+        """Whether it is a server of SSH."""
+
     @property
     def authorization(self) -> str | None:
         """The header by which a request over HTTP shows the credentials, if there are any."""
@@ -103,14 +106,14 @@ class Access:
         if self._settings.password is not None:
             environment[_USER] = self._settings.user or ""
             environment[_PASSWORD] = self._settings.password.reveal()
-        if self._kind == "ssh":
-            environment["GIT_SSH_COMMAND"] = self._ssh()
+        if self.is_ssh:
+            environment["GIT_SSH_COMMAND"] = shlex.join(self._ssh())
             environment["GIT_SSH_VARIANT"] = "ssh"
         return environment
 
     def prepare(self) -> None:
         """Make the files that SSH needs, for their owner only. Raises `OSError`."""
-        if self._kind != "ssh" or self._settings.private_key is None:
+        if not self.is_ssh or self._settings.private_key is None:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = self._settings.private_key.reveal().strip() + "\n"
@@ -151,11 +154,24 @@ class Access:
     def _known_hosts(self) -> Path:
         return self._folder / "known_hosts"
 
-    def _ssh(self) -> str:
+    def ssh(self, command: str, *arguments: str) -> list[str]:
+        """The command line that has a server of SSH run a command on the repository.
+
+        Its path is the first argument, as git gives it.
+        """
+        path = unquote(self._address.path)
+        path = path[1:] if path.startswith("/~") else path
+        host, user = self._address.hostname or "", self._address.username
+        port = [] if self._address.port is None else ["-p", str(self._address.port)]
+        login = [] if user is None else ["-l", user]
+        asked = shlex.join([command, path, *arguments])
+        return [*self._ssh(), *port, *login, "--", host, asked]
+
+    def _ssh(self) -> list[str]:
         files = (("IdentityFile", self._key), ("UserKnownHostsFile", self._known_hosts))
         options = [
             *_SSH,
             *((name, '"' + str(path).replace("%", "%%") + '"') for name, path in files),
         ]
         words = [text for name, value in options for text in ("-o", f"{name}={value}")]
-        return shlex.join(["ssh", "-F", os.devnull, *words])
+        return ["ssh", "-F", os.devnull, *words]

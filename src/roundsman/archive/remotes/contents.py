@@ -1,8 +1,9 @@
-"""Giving an HTTP(S) remote the contents kept beside the repository, before their pointers.
+"""Giving a remote on a server the contents kept beside the repository, before their pointers.
 
-As git LFS does it: the server is asked which of them it lacks (`/info/lfs/objects/batch`), and says
-where to put each and whom to tell then. A content is streamed from its file and never held
-whole. Blocks; for one thread at a time, but for `stop`.
+As git LFS does it: the server is asked which of them it lacks (`/objects/batch`), and says where to
+put each and whom to tell then. Where that is, an address of HTTP(S) says by itself; a server of SSH
+is asked by `git-lfs-authenticate`, and gives an address and what to show there. A content is
+streamed from its file and never held whole. Blocks; for one thread at a time, but for `stop`.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -33,12 +34,16 @@ _HEARD: Final = 4 << 20
 """The most that is read of an answer."""
 _TAKEN: Final = (200, 201, 202, 204)
 _NOT_SPOKEN: Final = (404, 405, 406, 410, 501)
+_SSH_FAILED: Final = 255
+"""The exit status of ssh itself, where it did not come to run the command."""
 _REMEDY: Final = "see the remote; results wait here until it takes them"
 
 log = logs.get(__name__)
 
 
 class _Action(msgspec.Struct, frozen=True):
+    """An address, and what to show there."""
+
     href: str
     header: dict[str, str] = {}
 
@@ -66,10 +71,23 @@ class _Answer(msgspec.Struct, frozen=True):
 class ContentUploads:
     """Keeps one remote supplied."""
 
-    def __init__(self, name: str, repository: Path, access: Access) -> None:
+    def __init__(
+        self,
+        name: str,
+        repository: Path,
+        access: Access,
+        ask_by_ssh: Callable[..., tuple[int, bytes, bytes]],
+    ) -> None:
+        """`ask_by_ssh` has the server run a command on the repository.
+
+        It gives the exit status, what was printed, and what was complained of.
+        """
         self._name = name
         self._repository = repository
         self._access = access
+        self._ask_by_ssh = ask_by_ssh
+        self._place = _Action("")
+        """Where the API is, and what to show on that server."""
         self._there: set[str] = set()
         """The digests that the remote is known to have, in this life."""
         self._warned = False
@@ -79,7 +97,8 @@ class ContentUploads:
     def bring_up(self, branch: str) -> None:
         """Give the remote every content that it lacks. Raises `RemoteError`, `OSError`.
 
-        A server that does not speak the protocol is left without, with a warning.
+        A server that does not speak the protocol is left without, with a warning, and asked again
+        with the next push.
         """
         missing = (path for path in kept_contents(self._repository) if path.name not in self._there)
         while some := {path.name: path for path in islice(missing, _AT_ONCE)}:
@@ -108,6 +127,10 @@ class ContentUploads:
 
     def _ask(self, branch: str, some: Mapping[str, Path]) -> _Answer | None:
         """Which of these are to go where; none where the server has no such thing."""
+        place = self._by_ssh() if self._access.is_ssh else self._beside_git()
+        if place is None:
+            return None
+        self._place = place
         asked = {
             "operation": "upload",
             "transfers": ["basic"],
@@ -115,15 +138,11 @@ class ContentUploads:
             "objects": [{"oid": name, "size": path.stat().st_size} for name, path in some.items()],
             "hash_algo": "sha256",
         }
-        base = self._access.url.rstrip("/")
-        url = base if base.endswith(".git") else f"{base}.git"
         headers = {"Accept": _TYPE, "Content-Type": _TYPE}
-        url += "/info/lfs/objects/batch"
+        url = f"{place.href.rstrip('/')}/objects/batch"
         status, said = self._send("POST", url, headers, json.dumps(asked).encode())
         if status in _NOT_SPOKEN:
-            if not self._warned:
-                log.warning("archive.remote_without_lfs", remote=self._name, status=status)
-            self._warned = True
+            self._warn(f"its address of git LFS answered {status}")
             return None
         if status != http.client.OK:
             raise self._refused("asked which contents it lacks", status, said)
@@ -135,6 +154,40 @@ class ContentUploads:
         if untold:
             raise self._failure(f"said nothing of content {min(untold)}")
         return answer
+
+    def _beside_git(self) -> _Action:
+        """Where clients look for the API of an HTTP(S) server."""
+        base = self._access.url.rstrip("/")
+        authorization = self._access.authorization
+        return _Action(
+            f"{base if base.endswith('.git') else f'{base}.git'}/info/lfs",
+            {} if authorization is None else {"Authorization": authorization},
+        )
+
+    def _by_ssh(self) -> _Action | None:
+        """Where a server of SSH says that the API is; none where it has none that may be used."""
+        status, printed, complaint = self._ask_by_ssh("git-lfs-authenticate", "upload")
+        if status == _SSH_FAILED:
+            said = self._access.scrubbed(complaint) or "nothing"
+            raise self._failure(f"ssh ended with status {status} and said: {said}")
+        if status:
+            said = self._access.scrubbed(complaint) or "nothing"
+            self._warn(f"git-lfs-authenticate ended with status {status} and said: {said}")
+            return None
+        try:
+            place = msgspec.json.decode(printed, type=_Action)
+        except msgspec.MsgspecError as error:
+            raise self._failure(f"git-lfs-authenticate: expected its JSON, got: {error}") from None
+        if urlsplit(place.href).scheme == "http":
+            self._warn("git-lfs-authenticate gave an address of http://, which is not encrypted")
+            return None
+        return place
+
+    def _warn(self, reason: str) -> None:
+        """Say, once, that only pointers go there."""
+        if not self._warned:
+            log.warning("archive.remote_without_lfs", remote=self._name, reason=reason)
+        self._warned = True
 
     def _give(self, path: Path, actions: _Actions) -> None:
         """Put one content where the server says, and tell it then; it has it if it says nothing."""
@@ -165,10 +218,8 @@ class ContentUploads:
         """Send one request, and follow nowhere; status and beginning of the answer."""
         parts = urlsplit(url)
         headers = {"User-Agent": "roundsman", **headers}
-        lower = {name.lower() for name in headers}
-        own = self._access.authorization
-        if own is not None and "authorization" not in lower and self._is_own(parts):
-            headers["Authorization"] = own
+        if "authorization" not in (name.lower() for name in headers):
+            headers.update(self._shown(parts))
         connection = self._connection = self._connect(parts)
         try:
             if self._stopped:
@@ -192,8 +243,9 @@ class ContentUploads:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise self._failure(f"expected http:// or https://, got {parts.scheme[:20]!r}")
         if parts.scheme == "http":
-            if urlsplit(self._access.url).scheme == "https":
-                raise self._failure("wants contents by http://, though it is one of https://")
+            own = urlsplit(self._access.url).scheme
+            if own != "http":
+                raise self._failure(f"wants contents by http://, though it is one of {own}://")
             return http.client.HTTPConnection(
                 parts.hostname, parts.port, timeout=_TIMEOUT_SECONDS, blocksize=_PIECE
             )
@@ -205,10 +257,12 @@ class ContentUploads:
             context=ssl.create_default_context(),
         )
 
-    def _is_own(self, parts: SplitResult) -> bool:
-        """Whether it is the server that the credentials are for."""
-        own = urlsplit(self._access.url)
-        return (own.scheme, own.hostname, own.port) == (parts.scheme, parts.hostname, parts.port)
+    def _shown(self, parts: SplitResult) -> Mapping[str, str]:
+        """What shows who asks, where it is the server that this is for."""
+        own = urlsplit(self._place.href)
+        if (own.scheme, own.hostname, own.port) != (parts.scheme, parts.hostname, parts.port):
+            return {}
+        return self._place.header
 
     def _refused(self, what: str, status: int, said: bytes) -> RemoteError:
         text = self._access.scrubbed(said) or "nothing"

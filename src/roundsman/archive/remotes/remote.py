@@ -41,7 +41,7 @@ class Remote:
         self.access = access
         self._git = git
         self._pause = pause
-        self._uploads = ContentUploads(name, git.folder, access)
+        self._uploads = ContentUploads(name, git.folder, access, self._ask_by_ssh)
         self._running: subprocess.Popen[bytes] | None = None
         self._stopped = threading.Event()
         self._there: bytes | None = None
@@ -66,7 +66,7 @@ class Remote:
             self._there = None
             if self.access.is_folder:
                 copy_contents(self._git.folder, self.access.path)
-            elif self.access.is_http:
+            else:
                 self._uploads.bring_up(branch)
             refusal = self._push(branch, commit)
             if refusal is None:
@@ -161,13 +161,21 @@ class Remote:
 
     def _run(self, git: Git, *arguments: str) -> tuple[int, bytes, bytes]:
         """Run a git command on the remote; its exit status, and what it prints and complains."""
+        command = git.arguments(*self.access.options(), *arguments)
+        return self._run_program(f"git {arguments[0]}", command)
+
+    def _ask_by_ssh(self, command: str, *arguments: str) -> tuple[int, bytes, bytes]:
+        """Have the server run a command on the repository; as `_run`."""
+        return self._run_program(command, self.access.ssh(command, *arguments))
+
+    def _run_program(self, what: str, command: list[str]) -> tuple[int, bytes, bytes]:
         self.access.prepare()
         with subprocess.Popen(
-            git.arguments(*self.access.options(), *arguments),
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**git.environment, **self.access.environment()},
+            env={**self._git.environment, **self.access.environment()},
             start_new_session=True,
         ) as process:
             self._running = process
@@ -179,7 +187,7 @@ class Remote:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 if isinstance(error, TimeoutError):
-                    raise RemoteError(f"{self.name}: git {arguments[0]} took too long") from None
+                    raise RemoteError(f"{self.name}: {what} took too long") from None
                 raise
             finally:
                 self._running = None
