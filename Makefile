@@ -25,7 +25,7 @@ corpus: venv ## every recorded device, whole and in pieces, with pauses, misled 
 	$(BIN)/python -m tests.worker.sessions.sweep $(ARGS)
 	ROUNDSMAN_CORPUS_ALL=1 $(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 8 tests/worker/sessions/test_machines.py
 
-torture: venv ## kills, full disks, power losses: the long form (half an hour)
+torture: venv ## kills, full disks, power losses: the long form (half an hour; ROUNDSMAN_KILLS=30 for a piece of it)
 	ROUNDSMAN_TORTURE=1 $(BIN)/python -m pytest -s tests/torture tests/archive/test_disks.py tests/archive/test_crashes.py \
 		tests/ledger/test_laws.py tests/worker/runners/test_torture.py $(ARGS)
 

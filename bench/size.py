@@ -8,16 +8,22 @@ one is worth keeping: `python -m bench.size build FOLDER --devices 10000 --versi
 import argparse
 import asyncio
 import random
+import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+import msgspec
 
 from bench.report import Row
 from roundsman import logs
+from roundsman.archive import git as git_archive
 from roundsman.archive.command import Git
 from roundsman.archive.files import Files
 from roundsman.archive.git import GitArchive
@@ -27,11 +33,12 @@ from roundsman.archive.large import LargeContents
 from roundsman.archive.maintenance import Maintainer
 from roundsman.archive.repository import Repository
 from roundsman.clock import SystemClock
-from roundsman.config.records import PointerSettings
+from roundsman.config.records import ArchiveSettings, CommitPer, PointerSettings
 
-AT_ONCE = 256
+AT_ONCE = 128
 JOB = "show_run"
 DAY = 86_400.0
+_SELF_AND_PROGRAMS = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 WORDS = ["core", "edge", "access", "uplink", "transit", "customer", "voice", "guest", "storage"]
 
 
@@ -49,16 +56,20 @@ class Later(SystemClock):
 
 
 class Fleet:
-    """Configurations of 2 to 10 KB, of which each version changes a few lines of the one before."""
+    """Configurations of 2 to 10 KB, of which each version changes a few lines of the one before.
 
-    def __init__(self, devices: int) -> None:
+    Small ones, as of switches at the access, are 1 to 3 KB.
+    """
+
+    def __init__(self, devices: int, *, small: bool = False) -> None:
         self._rng = random.Random(7)
-        shared = [f"aaa group {self._rng.choice(WORDS)} server 10.0.0.{n}\n" for n in range(40)]
+        of_all, self._ports = (14, (4, 26)) if small else (40, (10, 75))
+        shared = [f"aaa group {self._rng.choice(WORDS)} server 10.0.0.{n}\n" for n in range(of_all)]
         self._contents = [self._first(number, shared) for number in range(devices)]
 
     def _first(self, number: int, shared: list[str]) -> bytes:
         lines = [f"hostname device-{number:06}\n", *shared]
-        for port in range(self._rng.randrange(10, 75)):
+        for port in range(self._rng.randrange(*self._ports)):
             lines += [f"interface GigabitEthernet0/{port}\n", self._line(), self._line(), "!\n"]
         return "".join(lines).encode()
 
@@ -91,39 +102,69 @@ class Fleet:
             yield f"device-{number:06}", self.next(number)
 
 
-async def build(folder: Path, devices: int, versions: int) -> float:
-    """Have the archive keep so many versions of so many devices; results a second."""
-    fleet = Fleet(devices)
-    archive = GitArchive(folder / "archive.git", SystemClock())
-    await archive.open()
+class Building(msgspec.Struct, frozen=True):
+    """How a repository is made."""
+
+    versions: int
+    at_once: int = AT_ONCE
+    """Results handed in, and written, together."""
+    commit_per: CommitPer = CommitPer.RESULT
+    seconds: float = float("inf")
+    """After which it ends, whatever is missing."""
+
+
+async def build(folder: Path, fleet: Fleet, plan: Building) -> float:
+    """Have the archive keep so many versions of each device; results a second."""
+    settings = ArchiveSettings(commit_per=plan.commit_per)
+    archive = GitArchive(folder / "archive.git", SystemClock(), settings)
+    with (
+        patch.object(git_archive, "_BATCH", plan.at_once),
+        patch.object(git_archive, "_IN_HAND", 2 * plan.at_once),
+    ):
+        await archive.open()
+        try:
+            return await _fill(archive, fleet, plan)
+        finally:
+            await archive.close()
+
+
+async def _fill(archive: GitArchive, fleet: Fleet, plan: Building) -> float:
     begun = time.monotonic()
-    rate = 0.0
-    for version in range(versions):
-        entries = []
-        for device, content in fleet.round():
-            now = int(time.time())
-            entries.append(
-                Entry(
-                    device=device,
-                    job=JOB,
-                    content=content,
-                    due=now,
-                    started_at=now,
-                    ended_at=now,
-                    worker_id="bench",
-                    run_id=f"{version:08}-{device}",
-                )
-            )
-            if len(entries) == AT_ONCE:
-                await archive.store_all(entries)
-                entries = []
-        await archive.store_all(entries)
-        done = (version + 1) * devices
+    done = 0
+    for version in range(plan.versions):
+        results = fleet.round()
+        while entries := [_entry(*result, version) for result in islice(results, plan.at_once)]:
+            await asyncio.gather(*map(archive.store, entries))
+            done += len(entries)
+            if time.monotonic() - begun > plan.seconds:
+                break
         rate = done / (time.monotonic() - begun)
         size = (await archive.state()).bytes
-        print(f"{done:,} results, {rate:.0f}/s, {size:,} bytes", file=sys.stderr, flush=True)
-    await archive.close()
-    return rate
+        own, programs = (sum(resource.getrusage(who)[:2]) for who in _SELF_AND_PROGRAMS)
+        print(
+            f"{time.strftime('%H:%M:%S')} {done:,} results, {rate:.0f}/s, {size:,} bytes,"
+            f" CPU for each {1000 * own / done:.2f} ms, of its programs"
+            f" {1000 * programs / done:.2f} ms",
+            file=sys.stderr,
+            flush=True,
+        )
+        if time.monotonic() - begun > plan.seconds:
+            break
+    return done / (time.monotonic() - begun)
+
+
+def _entry(device: str, content: bytes, version: int) -> Entry:
+    now = int(time.time())
+    return Entry(
+        device=device,
+        job=JOB,
+        content=content,
+        due=now,
+        started_at=now,
+        ended_at=now,
+        worker_id="bench",
+        run_id=f"{version:08}-{device}",
+    )
 
 
 async def maintain(repository: Path, ahead: float) -> float:
@@ -223,7 +264,7 @@ def run(quick: bool) -> list[Row]:
     logs.configure(level="warning")
     devices, versions = (200, 20) if quick else (1000, 50)
     with TemporaryDirectory(dir=Path(__file__).parent) as name:
-        rate = asyncio.run(build(Path(name), devices, versions))
+        rate = asyncio.run(build(Path(name), Fleet(devices), Building(versions)))
         rows = [Row(name=f"{devices:,} devices x {versions} stored", value=rate, unit="results/s")]
         return [*rows, *measure(Path(name))]
 
@@ -235,12 +276,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--devices", type=int, default=10_000)
     parser.add_argument("--versions", type=int, default=50)
+    parser.add_argument("--small", action="store_true", help="configurations of 1 to 3 KB")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help="results in a batch")
+    parser.add_argument("--commit-per", type=CommitPer, default=CommitPer.RESULT)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="end then")
     parser.add_argument("--no-gc", action="store_true", help="leave git gc --aggressive out")
     given = parser.parse_args()
     logs.configure(level="warning")
     if given.what == "build":
         given.folder.mkdir(parents=True)
-        asyncio.run(build(given.folder, given.devices, given.versions))
+        plan = Building(given.versions, given.at_once, given.commit_per, given.seconds)
+        asyncio.run(build(given.folder, Fleet(given.devices, small=given.small), plan))
         return
     for row in measure(given.folder, aggressive=not given.no_gc):
         ratio = "" if row.ratio is None else f"  {row.ratio:.2f} of {row.compared_to}"
