@@ -22,7 +22,7 @@ from roundsman.testing.archive_conformance import Spool, content_of
 from tests.archive.stock_git import StockGit
 
 TORTURE = bool(os.environ.get("ROUNDSMAN_TORTURE"))
-KILLS = int(os.environ.get("ROUNDSMAN_KILLS", 200 if TORTURE else 5))
+KILLS = int(os.environ.get("ROUNDSMAN_KILLS", "200" if TORTURE else "5"))
 
 
 @pytest.mark.timeout(7200 if TORTURE else 300)

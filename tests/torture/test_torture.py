@@ -23,7 +23,7 @@ from tests.archive.git_servers import bare
 from tests.controller import multipart
 
 TORTURE = bool(os.environ.get("ROUNDSMAN_TORTURE"))
-KILLS = int(os.environ.get("ROUNDSMAN_KILLS", 200 if TORTURE else 5))
+KILLS = int(os.environ.get("ROUNDSMAN_KILLS", "200" if TORTURE else "5"))
 LIVES_APART = 20 if TORTURE else 2
 """Lives of a controller while its remote, or its disk, is away."""
 DEVICES = 60
