@@ -15,11 +15,12 @@ _LEASED = [
     {"device": {"name": f"device-{n:06}"}, "job": {"name": "job-0"}, "timestamp": 1_700_000_000}
     for n in range(500)
 ]
+_LEASES = json.dumps(_LEASED).encode()
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """Answer one call."""
-    body = json.dumps(_LEASED).encode()
+    body = _LEASES
     if scope["method"] == "POST":
         body = b'{"run_id":"0"}'
         await _read(dict(scope["headers"])[b"content-type"].decode(), receive)

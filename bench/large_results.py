@@ -123,7 +123,7 @@ def _measured(size: int, *, in_git: bool) -> list[Row]:
             assert process.stderr is not None
             while json.loads(process.stderr.readline())["event"] != "worker.enrolled":
                 pass
-            rest = [site.peak_megabytes(pid) for pid in (process.pid, controller.pid)]
+            rest = [site.peak_megabytes(process.pid), site.controller_megabytes(controller.pid)]
             left = DEVICES
             while left:
                 event = json.loads(process.stderr.readline())
@@ -131,7 +131,7 @@ def _measured(size: int, *, in_git: bool) -> list[Row]:
                     raise RuntimeError(f"not as it should be: {event}")
                 left -= event["event"] == "result.kept"
             taken = time.time() - due
-            most = [site.peak_megabytes(pid) for pid in (process.pid, controller.pid)]
+            most = [site.peak_megabytes(process.pid), site.controller_megabytes(controller.pid)]
         if _kept(folder / "data" / "archive.git", in_git=in_git) != files:
             raise RuntimeError("what was kept is not what the devices served")
     where = "in git" if in_git else "beside git"

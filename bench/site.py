@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from roundsman.archive.writing_apart import PROGRAM
 from roundsman.testing.factories import write_fleet
 
 
@@ -63,8 +64,46 @@ def peak_megabytes(pid: int) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
+def controller_megabytes(pid: int) -> float:
+    """The most that a controller and the process that writes its archive have held."""
+    return peak_megabytes(pid) + peak_megabytes(archive_writer(pid))
+
+
 def cpu_seconds(pid: int) -> tuple[float, float]:
     """What a process has used of the CPU so far, and what its children had that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     own, children = sum(map(int, fields[11:13])), sum(map(int, fields[13:15]))
     return own / os.sysconf("SC_CLK_TCK"), children / os.sysconf("SC_CLK_TCK")
+
+
+def event_loop_seconds(pid: int) -> float:
+    """What the first thread of a process has used of the CPU so far."""
+    fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def archive_writer(pid: int) -> int:
+    """The process that writes the archive of a controller."""
+    [found] = [
+        child
+        for child in _children(pid)
+        if PROGRAM in Path(f"/proc/{child}/cmdline").read_text().split("\0")
+    ]
+    return found
+
+
+def descendants_seconds(pid: int) -> float:
+    """What all processes have used so far that a process started, and they, ended or not."""
+    total = cpu_seconds(pid)[1]
+    for child in _children(pid):
+        with suppress(FileNotFoundError):  # it ended meanwhile, and counts with the next look
+            total += cpu_seconds(child)[0] + descendants_seconds(child)
+    return total
+
+
+def _children(pid: int) -> list[int]:
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]

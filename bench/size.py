@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +31,7 @@ from roundsman.archive.indexing import INDEX, VERSIONS, update
 from roundsman.archive.interface import Entry, Search
 from roundsman.archive.large import LargeContents
 from roundsman.archive.maintenance import Maintainer
+from roundsman.archive.pack_reading import packs_in
 from roundsman.archive.repository import Repository
 from roundsman.clock import SystemClock
 from roundsman.config.records import ArchiveSettings, CommitPer, PointerSettings
@@ -173,8 +174,8 @@ async def maintain(repository: Path, ahead: float) -> float:
     opened = Repository(repository, Files(), clock)
     opened.open()
 
-    async def listing(call: Callable[[], list[Path]]) -> list[Path]:
-        return call()
+    async def listing() -> list[Path]:
+        return [*packs_in(opened.packs)]
 
     async def rebuild(reason: str) -> None:
         raise AssertionError(reason)

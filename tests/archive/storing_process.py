@@ -1,6 +1,6 @@
 """Stores for ever, 24 at once; prints each result that was kept. Made to be killed.
 
-Given `overviews` last, each folder has one.
+Given `overviews` last, each folder has one; given `apart`, a process of its own writes.
 """
 
 import asyncio
@@ -16,11 +16,12 @@ from roundsman.config.records import ArchiveSettings
 from roundsman.testing.archive_conformance import Spool
 
 
-async def main(folder: Path, life: int, *, overviews: bool) -> None:
+async def main(folder: Path, life: int, *, overviews: bool, apart: bool) -> None:
     spool_folder = folder.with_name(f"spool-{life}")
     spool_folder.mkdir()
     spool = Spool(spool_folder)
-    archive = GitArchive(folder, SystemClock(), ArchiveSettings(overviews=overviews))
+    settings = ArchiveSettings(overviews=overviews)
+    archive = GitArchive(folder, SystemClock(), settings, apart=apart)
     await archive.open()
 
     async def client(number: int) -> None:
@@ -42,5 +43,5 @@ with (
     mock.patch.object(maintenance_plan, "_FEW", 4),
     mock.patch.object(maintenance_plan, "_YOUNG_BYTES", 1 << 20),
 ):
-    shown = sys.argv[3:] == ["overviews"]
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), overviews=shown))
+    _, folder, life, *how = sys.argv
+    asyncio.run(main(Path(folder), int(life), overviews="overviews" in how, apart="apart" in how))

@@ -25,3 +25,15 @@ class TestGitArchive(ArchiveConformance):
         yield archive
         await archive.close()
         StockGit(tmp_path / "archive.git").fsck()
+
+
+class TestGitArchiveApart(ArchiveConformance):
+    """Written by a process of its own."""
+
+    @pytest.fixture
+    async def archive(self, tmp_path: Path) -> AsyncIterator[Archive]:
+        archive = GitArchive(tmp_path / "archive.git", SystemClock(), apart=True)
+        await archive.open()
+        yield archive
+        await archive.close()
+        StockGit(tmp_path / "archive.git").fsck()

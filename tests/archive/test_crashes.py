@@ -26,14 +26,16 @@ KILLS = int(os.environ.get("ROUNDSMAN_KILLS", "200" if TORTURE else "5"))
 
 
 @pytest.mark.timeout(7200 if TORTURE else 300)
+@pytest.mark.parametrize("how", [(), ("apart",)], ids=["thread", "apart"])
 async def test_killed_at_any_moment_it_keeps_what_it_said_it_kept(
-    folder: Path, stock: StockGit, spool: Spool, rng: random.Random
+    folder: Path, stock: StockGit, spool: Spool, rng: random.Random, how: tuple[str, ...]
 ) -> None:
     """Faults 4, 7 and 17: 200 meant "in memory"; and what was left did not start again."""
     kept: list[tuple[str, str, str]] = []
+    program = Path(__file__).with_name("storing_process.py")
     for life in range(KILLS):
         with subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("storing_process.py"), folder, str(life)],
+            [sys.executable, program, folder, str(life), *how],
             stdout=subprocess.PIPE,
             text=True,
             pipesize=4096,  # it waits to be heard, so that there is no more to look at than that
@@ -49,7 +51,7 @@ async def test_killed_at_any_moment_it_keeps_what_it_said_it_kept(
                 if line.endswith("\n"):
                     device, count, version = line.split()
                     kept.append((f"{life} {device} {count}\n", device, version))
-        archive = GitArchive(folder, SystemClock())
+        archive = GitArchive(folder, SystemClock(), apart=bool(how))
         await archive.open()
         stock.fsck()
         for begin, device, version in kept[-5:]:

@@ -1,9 +1,11 @@
 """The archive as a bare git repository.
 
 General layout, in the order in which a result passes: `preparation` reads and names it; `layouts`
-and `copies` say where it stands; `writer` takes what waits as one `batch`, keeping the `trees` of
-`folders` in memory; `packs` writes it; `repository` moves the branch; `history` notes the versions,
-of which `reading` answers what is asked; `indexer` keeps the index for searches.
+and `copies` say where it stands; `writing` brings it to the `writer`, in a thread here or in a
+process of its own (`writing_apart`, `writing_program`). That takes what waits as one `batch`,
+keeping the `trees` of `folders` in memory; `packs` writes it; `repository` moves the branch;
+`history` notes the versions, of which `reading` answers what is asked; `indexer` keeps the index
+for searches.
 What is too large for git goes to `large`, and a pointer in its place; `attributes` say so.
 `maintenance` joins and compacts packs beside all that, and `command` is the git program, which
 reads. All that changes the disk goes through `files`.
@@ -11,12 +13,11 @@ reads. All that changes the disk goes through `files`.
 
 import asyncio
 import sqlite3
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeVar, TypeVarTuple
+from typing import Final
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -52,7 +53,10 @@ from roundsman.archive.remotes.followers import Followers
 from roundsman.archive.repository import Repository
 from roundsman.archive.snapshots import Snapshots
 from roundsman.archive.timeline import Timeline
-from roundsman.archive.writer import Writer, unavailable
+from roundsman.archive.writer import BATCH_RESULTS, Writer, unavailable
+from roundsman.archive.writing import ThreadWriting, Writing
+from roundsman.archive.writing_apart import ProcessWriting
+from roundsman.archive.writing_messages import Open
 from roundsman.clock import Clock
 from roundsman.config.records import Acknowledge, ArchiveSettings, CommitPer
 from roundsman.wire.names import is_valid_name
@@ -60,12 +64,7 @@ from roundsman.wire.remote import RemoteState
 from roundsman.wire.search import SearchPage
 from roundsman.wire.version import FleetVersion, Origins
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
-
-_BATCH: Final = 128
-"""Results written together at most."""
-_IN_HAND: Final = 2 * _BATCH
+_IN_HAND: Final = 2 * BATCH_RESULTS
 """Results waited for at once at most; 64 MB of memory by the bound in `preparation`."""
 _LARGE_THREADS: Final = 2
 """Threads that deflate large results, so that small ones need not wait behind them."""
@@ -85,14 +84,18 @@ class GitArchive(Archive):
         *,
         files: Files | None = None,
         origins: Sequence[Origin] = (),
+        apart: bool = False,
     ) -> None:
-        """Serve the repository at `folder`; a damaged one may be had again from `origins`."""
+        """Serve the repository at `folder`; a damaged one may be had again from `origins`.
+
+        With `apart` a process of its own writes it.
+        """
         self._folder = folder
+        self._clock = clock
+        self._settings = settings
         self._files = Files() if files is None else files
         self._repository = Repository(folder, self._files, clock)
         own = folder / "roundsman"
-        layouts = Layouts(own, self._files, settings.paths, overviews=settings.overviews)
-        self._history = History(own / "versions.sqlite", self._repository.git, layouts)
         self._followers = Followers(
             self._repository,
             settings.remotes,
@@ -100,15 +103,8 @@ class GitArchive(Archive):
             clock,
             acknowledge_pushed=settings.acknowledge is Acknowledge.PUSHED,
         )
+        self._origins = (*origins, *self._followers.remotes)
         self._reading = Reading(self._repository.git, own / "versions.sqlite")
-        self._writer = Writer(
-            self._repository,
-            self._history,
-            clock,
-            layouts,
-            (*origins, *self._followers.remotes),
-            one_commit=settings.commit_per is CommitPer.BATCH,
-        )
         self._contents = LargeContents(self._repository.git, self._files, settings.pointers)
         self._snapshots = Snapshots(
             self._repository.git, Timeline(own / "versions.sqlite"), self._contents
@@ -116,26 +112,23 @@ class GitArchive(Archive):
         self._indexer = Indexer(
             Programs(self._repository.git, self._repository.packs), self._repository.folder
         )
+        self._writing = self._apart() if apart else self._in_a_thread()
         self._opened = False
         self._following = False
         self._in_hand = asyncio.Semaphore(_IN_HAND)
-        self._waiting: deque[tuple[Entry | Prepared, asyncio.Future[Stored]]] = deque()
         self._turns = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
-        self._asked = False
-        """Whether the writer's thread is to write what waits."""
         self._maintainer = Maintainer(
-            self._repository, clock, self._between_batches, self._rebuild, self._contents
+            self._repository, clock, self._writing.packs, self._rebuild, self._contents
         )
 
     async def open(self) -> None:
         if self._opened:
             return
-        self._writer_thread = ThreadPoolExecutor(1, "archive-writer")
         self._large = ThreadPoolExecutor(_LARGE_THREADS, "archive-large")
         self._opened = True
         try:
-            await self._by_writer(self._writer.open)
-            await self._by_writer(self._contents.open)
+            await self._writing.open()
+            await asyncio.to_thread(self._contents.open)
         except BaseException:
             await self.close()
             raise
@@ -153,18 +146,15 @@ class GitArchive(Archive):
         if self._following:
             self._following = False
             await self._followers.stop()
-        while self._waiting:  # of callers that were cancelled
-            await self._by_writer(self._write_what_waits, asyncio.get_running_loop())
         await self._maintainer.stop()
         await self._indexer.stop()
-        await self._by_writer(self._writer.close)
-        for threads in (self._writer_thread, self._large):
-            threads.shutdown()
+        await self._writing.close()
+        self._large.shutdown()
         self._in_hand = asyncio.Semaphore(_IN_HAND)
 
     async def check(self) -> None:
         self._expect_open()
-        await self._by_writer(self._writer.check)
+        await self._writing.check()
 
     async def store(self, entry: Entry) -> Stored:
         self._refuse(entry)
@@ -180,20 +170,15 @@ class GitArchive(Archive):
                 raise ArchiveNameError.of(name)
         self._expect_open()
 
-    async def _hand_in(self, entry: Entry) -> asyncio.Future[Stored]:
+    async def _hand_in(self, entry: Entry) -> "asyncio.Future[Stored]":
         """Put a result among those that wait for the writer."""
-        stored: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
         path = (entry.device, entry.job)
         in_memory = isinstance(entry.content, bytes) and not self._contents.wants(entry.content)
-        if not in_memory or path in self._turns:
-            turn = self._turns.setdefault(path, asyncio.Lock())
-            async with turn:  # of one path, who came first waits first
-                item = entry if in_memory else await self._prepare(entry)
-                self._waiting.append((item, stored))
-        else:
-            self._waiting.append((entry, stored))
-        self._have_written()
-        return stored
+        if in_memory and path not in self._turns:
+            return self._writing.put(entry)
+        turn = self._turns.setdefault(path, asyncio.Lock())
+        async with turn:  # of one path, who came first waits first
+            return self._writing.put(entry) if in_memory else await self._put_prepared(entry)
 
     async def state(self) -> ArchiveState:
         self._expect_open()
@@ -274,9 +259,9 @@ class GitArchive(Archive):
         with self._asking():
             return await self._reading.search(search)
 
-    async def _prepare(self, entry: Entry) -> Entry | Prepared:
+    async def _put_prepared(self, entry: Entry) -> "asyncio.Future[Stored]":
         """Have a thread do what is long work before a result's turn at the writer."""
-        current = self._writer.current(entry.device, entry.job)
+        current = await self._writing.current(entry.device, entry.job)
         name = new_pack_name()
         self._maintainer.pending.add(name)
         prepared: Entry | Prepared | None = None
@@ -287,7 +272,11 @@ class GitArchive(Archive):
         finally:
             if not isinstance(prepared, Prepared):
                 self._maintainer.pending.discard(name)
-        return prepared
+        stored = self._writing.put(prepared)
+        if isinstance(prepared, Prepared):
+            stored.add_done_callback(lambda _: self._maintainer.pending.discard(name))
+        # A caller that is cancelled gives up its answer: the pack is pending until the writer's.
+        return asyncio.shield(stored)
 
     def _prepare_in_thread(self, entry: Entry, name: str, current: Current) -> Entry | Prepared:
         try:
@@ -299,61 +288,52 @@ class GitArchive(Archive):
         except OSError as error:
             raise unreadable(entry, error) from error
 
-    def _have_written(self) -> None:
-        """Ask the writer's thread for one more batch, of all that waits when its turn comes.
+    def _in_a_thread(self) -> Writing:
+        return ThreadWriting(self._new_writer(), self._repository.packs, self._note_batch)
 
-        It goes from one batch to the next by itself: what answers the one before is off its path.
-        """
-        if self._waiting and not self._asked:
-            self._asked = True
-            # At the end of this turn: what else comes in it is of the same batch.
-            loop = asyncio.get_running_loop()
-            loop.call_soon(self._by_writer, self._write_what_waits, loop)
+    def _apart(self) -> Writing:
+        settings = self._settings
+        opening = Open(
+            str(self._repository.folder),
+            settings.paths,
+            settings.overviews,
+            settings.commit_per is CommitPer.BATCH,
+        )
+        return ProcessWriting(self._repository, opening, self._mend, self._clock, self._note_batch)
 
-    def _write_what_waits(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Write one batch. In the writer's thread."""
-        self._asked = False  # what comes from here on asks again
-        batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-        if not batch:
-            return
-        answers: Sequence[Stored | Exception]
+    def _new_writer(self) -> Writer:
+        settings, own = self._settings, self._folder / "roundsman"
+        layouts = Layouts(own, self._files, settings.paths, overviews=settings.overviews)
+        return Writer(
+            self._repository,
+            History(own / "versions.sqlite", self._repository.git, layouts),
+            self._clock,
+            layouts,
+            self._origins,
+            one_commit=settings.commit_per is CommitPer.BATCH,
+        )
+
+    def _mend(self, reason: str) -> None:
+        """Rebuild the repository, which no process writes, and let go of it again."""
+        writer = self._new_writer()
         try:
-            answers = self._writer.write([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001  # whatever it is, the callers are told
-            answers = [error] * len(batch)
-        loop.call_soon_threadsafe(self._answer, batch, answers)
+            writer.rebuild(reason)
+        except (OSError, sqlite3.Error) as error:
+            raise unavailable(self._repository, error) from error
+        finally:
+            writer.close()
 
-    def _answer(
-        self,
-        batch: Sequence[tuple[Entry | Prepared, "asyncio.Future[Stored]"]],
-        answers: Sequence[Stored | Exception],
-    ) -> None:
-        for (item, stored), answer in zip(batch, answers, strict=True):
-            if isinstance(item, Prepared):
-                self._maintainer.pending.discard(item.pack)
-            if stored.done():  # its caller was cancelled
-                continue
-            if isinstance(answer, Stored):
-                stored.set_result(answer)
-            else:
-                stored.set_exception(answer)
+    def _note_batch(self) -> None:
         self._maintainer.note_batch()
         self._indexer.note_batch()
         self._followers.note_batch()
-        self._have_written()
-
-    async def _between_batches(self, call: Callable[[], list[Path]]) -> list[Path]:
-        return await self._by_writer(self._writer.when_settled, call)
 
     async def _rebuild(self, reason: str) -> None:
         with self._reporting():
-            await self._by_writer(self._writer.rebuild, reason)
+            await self._writing.rebuild(reason)
 
     async def _take_in(self, theirs: bytes) -> None:
-        await self._by_writer(self._writer.take_in, theirs)
-
-    def _by_writer(self, call: Callable[[*Ts], T], *args: *Ts) -> "asyncio.Future[T]":
-        return asyncio.get_running_loop().run_in_executor(self._writer_thread, call, *args)
+        await self._writing.take_in(theirs)
 
     def _expect_open(self) -> None:
         if not self._opened:

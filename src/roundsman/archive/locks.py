@@ -33,6 +33,10 @@ _MADE_BY: Final = re.compile(rb"(?:receive-pack|fetch-pack) (\d+) on ")
 log = logs.get(__name__)
 
 
+class WriterLockedError(ArchiveUnavailableError):
+    """Another process writes the repository."""
+
+
 class WriterLock:
     """Held by the one process that writes a repository; the kernel lets it go when that dies."""
 
@@ -41,7 +45,7 @@ class WriterLock:
         self._descriptor = -1
 
     def take(self) -> None:
-        """Raises `ArchiveUnavailableError` when another process has it; `OSError`."""
+        """Raises `WriterLockedError` when another process has it; `OSError`."""
         if self._descriptor >= 0:
             return
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -49,7 +53,7 @@ class WriterLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise ArchiveUnavailableError(
+            raise WriterLockedError(
                 f"{self._path.parent.parent}: expected to be its only writer, but another process "
                 "writes it",
                 remedy="end the other controller, or give this one a data folder of its own",

@@ -26,7 +26,7 @@ from roundsman.archive.files import Files
 from roundsman.archive.interface import ArchiveUnavailableError, Maintenance
 from roundsman.archive.large import LargeContents
 from roundsman.archive.maintenance_plan import PackFile, Plan, Work, make_plan
-from roundsman.archive.pack_reading import PackDamagedError, PackReader, packs_in
+from roundsman.archive.pack_reading import PackDamagedError, PackReader
 from roundsman.archive.programs import Programs
 from roundsman.archive.repository import Repository
 from roundsman.clock import Clock
@@ -63,13 +63,13 @@ class Maintainer:
         self,
         repository: Repository,
         clock: Clock,
-        listing: Callable[[Callable[[], list[Path]]], Awaitable[list[Path]]],
+        listing: Callable[[], Awaitable[list[Path]]],
         rebuild: Callable[[str], Awaitable[None]],
         contents: LargeContents,
     ) -> None:
         """Look after a repository.
 
-        `listing` makes a call between two batches, when every pack is complete; `rebuild` is called
+        `listing` lists the packs between two batches, when each is complete; `rebuild` is called
         with the reason when the repository is found to be damaged.
         """
         self._repository = repository
@@ -169,7 +169,7 @@ class Maintainer:
         due = self._clock.now() - self._noted.verified_at > _VERIFY_SECONDS
         if self._suspected or due:
             return Plan(Work.VERIFY)
-        found = await self._listing(lambda: [*packs_in(self._repository.packs)])
+        found = await self._listing()
         # What was pending when the packs were listed and is no more is referred to by now.
         free = [
             path
@@ -229,7 +229,7 @@ class Maintainer:
 
     async def _large(self) -> dict[bytes, Path]:
         """The packs that are left alone since they hold one large blob, by its id."""
-        found = await self._listing(lambda: [*packs_in(self._repository.packs)])
+        found = await self._listing()
         free = [path for path in found if path.stem not in self.pending]
         return await asyncio.to_thread(_large_blobs, free)
 

@@ -113,6 +113,11 @@ class Repository:
         """The full name of the branch that is written to."""
         return self._branch
 
+    @branch.setter
+    def branch(self, name: str) -> None:
+        """Another process opened the repository, and writes to this branch."""
+        self._branch = name
+
     def tip(self) -> bytes | None:
         """The commit that the branch names now; none before the first."""
         try:

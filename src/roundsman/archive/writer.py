@@ -1,5 +1,6 @@
 """The one writer: follows the branch, and moves it on by a batch at a time."""
 
+import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -35,6 +36,11 @@ from roundsman.clock import Clock
 T = TypeVar("T")
 Answer = Stored | ArchiveUnavailableError
 
+BATCH_RESULTS: Final = 128
+"""Results written together at most."""
+BATCH_BYTES: Final = 8 << 20
+"""A batch is closed when its contents are so many."""
+
 _ATTEMPTS: Final = 3
 _DEVICES: Final = b"by_device"
 
@@ -42,7 +48,7 @@ log = logs.get(__name__)
 
 
 class Writer:
-    """Writes batches. Its methods belong to one thread, but for `current`."""
+    """Writes batches. Its methods belong to one thread."""
 
     def __init__(
         self,
@@ -70,7 +76,7 @@ class Writer:
         self._foreign: bytes | None = None
         """The commit up to which overviews are known to be right, where others moved the branch."""
         self._has_foreign = False
-        self._generation = 0
+        self._generation = secrets.randbits(32)  # never one of an earlier writer
         self._flushed = True
         self._copies = Copies(layouts)
 

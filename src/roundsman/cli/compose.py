@@ -46,7 +46,9 @@ async def build_controller(
     return Controller(
         configuration,
         ledger=ledger,
-        archive=GitArchive(data / ARCHIVE_FOLDER, clock, configuration.controller.archive),
+        archive=GitArchive(
+            data / ARCHIVE_FOLDER, clock, configuration.controller.archive, apart=True
+        ),
         clock=clock,
         data=data,
         load=read_again,
