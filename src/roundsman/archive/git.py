@@ -146,6 +146,7 @@ class GitArchive(Archive):
         if self._following:
             self._following = False
             await self._followers.stop()
+        await self._writing.finish()  # before what is being written looks like a leftover
         await self._maintainer.stop()
         await self._indexer.stop()
         await self._writing.close()

@@ -34,8 +34,12 @@ class Writing(ABC):
         """Open the repository."""
 
     @abstractmethod
+    async def finish(self) -> None:
+        """Return when all that was put is answered, also what nobody waits for any more."""
+
+    @abstractmethod
     async def close(self) -> None:
-        """Write what waits, then let go. Harmless where it is not open."""
+        """Let go of the repository. Harmless where it is not open."""
 
     @abstractmethod
     def put(self, item: Item) -> "asyncio.Future[Stored]":
@@ -79,11 +83,17 @@ class ThreadWriting(Writing):
         self._thread = ThreadPoolExecutor(1, "archive-writer")
         await self._in_thread(self._writer.open)
 
+    async def finish(self) -> None:
+        if self._thread is None:
+            return
+        # Once at least: it returns after what the thread is at.
+        await self._in_thread(self._write_what_waits, asyncio.get_running_loop())
+        while self._waiting:
+            await self._in_thread(self._write_what_waits, asyncio.get_running_loop())
+
     async def close(self) -> None:
         if self._thread is None:
             return
-        while self._waiting:  # of callers that were cancelled
-            await self._in_thread(self._write_what_waits, asyncio.get_running_loop())
         await self._in_thread(self._writer.close)
         self._thread.shutdown()
         self._thread = None

@@ -124,6 +124,10 @@ class ProcessWriting(Writing):
     async def open(self) -> None:
         await self._ask(Greet())
 
+    async def finish(self) -> None:
+        if self._asked:
+            await asyncio.wait([self._ask(Greet())])
+
     async def close(self) -> None:
         if self._process is not None:
             await asyncio.wait([self._ask(Close())])
