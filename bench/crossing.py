@@ -32,7 +32,8 @@ def _controllers(server: PostgresqlServer, where: Path) -> Iterator[tuple[str, s
         (where / name).mkdir()
         file = site.fleet_file(where / name, devices=1, jobs=1)
         ledger = f"  ledger: {{url: '{server.url('crossing')}', pass: 'file:{secret}'}}\n"
-        file.write_text(file.read_text() + ledger)
+        archive = f"  archive: {{remotes: {{shared: {{url: '{where / 'shared.git'}'}}}}}}\n"
+        file.write_text(file.read_text() + ledger + archive)
         files.append(file)
     with site.controller(files[0]) as one, site.controller(files[1]) as two:
         yield one.url, two.url

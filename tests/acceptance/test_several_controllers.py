@@ -15,6 +15,7 @@ import pytest
 
 from roundsman.testing.postgresql_server import PASSWORD
 from tests.acceptance.controllers import ControllerProcess, controller_process
+from tests.controller import multipart
 
 NUMBER = 3
 SECONDS = 120
@@ -77,6 +78,27 @@ class Site:
             assert response.status == 200, await response.text()
             return await response.json()
 
+    async def read(self, number: int, path: str) -> bytes:
+        url = f"{self.processes[number].url}/api/v1{path}"
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            assert response.status == 200, await response.text()
+            return await response.read()
+
+    async def call(self, number: int, method: str, path: str) -> Any:
+        url = self.processes[number].url + path
+        async with aiohttp.ClientSession() as http, http.request(method, url) as response:
+            assert response.status in (200, 202), await response.text()
+            return await response.json()
+
+    async def complete(self, number: int, body: bytes) -> Any:
+        url = self.processes[number].url + "/worker/complete"
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(url, data=body, headers=multipart.HEADERS) as response,
+        ):
+            assert response.status == 200, await response.text()
+            return await response.json()
+
     async def reload(self, number: int) -> tuple[int, Any]:
         url = f"{self.processes[number].url}/api/v1/reload"
         async with aiohttp.ClientSession() as http, http.post(url) as response:
@@ -117,8 +139,38 @@ async def test_one_of_three_leads_whatever_becomes_of_it(site: Site) -> None:
     assert {item["in_step"] for item in known.values()} == {True}
     assert len({item["configuration"] for item in known.values()}) == 1
     assert len({await site.leading(number) for number in range(NUMBER)}) == 1
+    await what_one_keeps_is_read_at_the_others(site)
     await a_paused_leader_that_wakes_writes_nothing(site)
     await another_leads_when_the_leader_is_killed(site)
+
+
+async def what_one_keeps_is_read_at_the_others(site: Site) -> None:
+    place = "/devices/edge0/jobs/show"
+    answers: list[Any] = []
+    for number, taker in enumerate((0, 1, 2)):
+        if answers:
+            latest = await site.read(taker, f"{place}/latest")
+            assert latest == b"line %d\n" % (number - 1)
+        await site.call(0, "POST", f"/api/v1{place}/run")
+        [execution] = await site.call(number, "GET", "/worker/next?max=1")
+        body = multipart.completion("edge0", "show", execution["timestamp"], b"line %d\n" % number)
+        answers.append(await site.complete(taker, body))
+        # Whoever did not hear the answer asks another one, and is told the same.
+        assert await site.complete((taker + 1) % NUMBER, body) == answers[-1]
+    told = [answer["version"] for answer in reversed(answers)]
+    assert len(set(told)) == NUMBER
+    for number in range(NUMBER):
+        versions = (await site.get(number, f"{place}/versions"))["items"]
+        assert [each["version"] for each in versions] == told
+        runs = (await site.get(number, "/runs?device=edge0"))["items"]
+        assert [each["version"] for each in runs] == told  # none twice
+        for version, content in zip(told, (b"line 2\n", b"line 1\n", b"line 0\n"), strict=True):
+            assert await site.read(number, f"{place}/versions/{version}/content") == content
+        assert await site.read(number, f"{place}/latest") == b"line 2\n"
+        difference = await site.read(number, f"{place}/diff?from={told[2]}&to={told[0]}")
+        assert b"-line 0\n+line 2\n" in difference
+        [found] = (await site.get(number, "/archive/search?text=line"))["items"]
+        assert found["version"] == told[0]
 
 
 async def another_leads_when_the_leader_is_killed(site: Site) -> None:

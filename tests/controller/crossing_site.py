@@ -5,7 +5,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
+
 from roundsman.clock import SystemClock
+from roundsman.config.records import ArchiveSettings, RemoteSettings
 from roundsman.ledger.postgresql.driver import PostgresqlLedger
 from roundsman.testing.postgresql_server import PASSWORD
 from tests.controller.fleet_site import SETTINGS, FleetSite
@@ -16,7 +19,9 @@ from tests.controller.serving import configuration, served
 async def controller(url: str, data: Path) -> AsyncIterator[FleetSite]:
     """One more controller on that ledger."""
     ledger = PostgresqlLedger(url, PASSWORD, folder=data, clock=SystemClock())
-    empty = configuration([], SETTINGS)
+    # Named, and never used: nothing is taken in, and the archive is in memory.
+    archive = ArchiveSettings(remotes={"shared": RemoteSettings(url="/shared.git")})
+    empty = configuration([], msgspec.structs.replace(SETTINGS, archive=archive))
     async with served(empty, data, ledger=ledger, clock=ledger.clock) as it:
         yield FleetSite(it)
 

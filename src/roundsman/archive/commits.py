@@ -7,6 +7,7 @@ from typing import Final
 
 from roundsman.archive.interface import Entry
 
+JOINING: Final = "Join what others pushed"
 _IDENTITY: Final = "Roundsman <roundsman@localhost>"
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999, the last that a date can say
 
@@ -42,8 +43,7 @@ def overview_commit(tree: bytes, parent: bytes, now: float) -> bytes:
 
 def joining_commit(tree: bytes, ours: bytes, theirs: bytes, now: float) -> bytes:
     """The commit that stands on ours and on what others pushed to a remote."""
-    lines = ["Join what others pushed"]
-    return _commit(tree, [ours, theirs], now, now, lines)
+    return _commit(tree, [ours, theirs], now, now, [JOINING])
 
 
 def _commit(

@@ -199,6 +199,11 @@ class GitArchive(Archive):
         with self._reporting():
             return await asyncio.to_thread(self._followers.states)
 
+    async def catch_up(self) -> None:
+        self._expect_open()
+        with self._reporting():
+            await self._followers.catch_up()
+
     async def versions(
         self, device: str, job: str, *, limit: int, before: str | None = None
     ) -> list[Version]:

@@ -218,6 +218,10 @@ class Archive(ABC):
         """
         return ()
 
+    async def catch_up(self) -> None:
+        """Take in what others pushed to the remotes. Raises `ArchiveUnavailableError`."""
+        return
+
     @abstractmethod
     async def versions(
         self, device: str, job: str, *, limit: int, before: str | None = None

@@ -9,6 +9,7 @@ from typing import IO, Final, NamedTuple, cast
 import msgspec
 
 from roundsman.archive.command import Git
+from roundsman.archive.commits import JOINING
 from roundsman.archive.large import parse_pointer
 
 LOOKED_AT: Final = 8000
@@ -16,7 +17,7 @@ LOOKED_AT: Final = 8000
 
 _TRAILERS: Final = ("Roundsman-Run", "Roundsman-Device", "Roundsman-Job")
 _FORMAT: Final = (
-    "%x01%x00%H%x00%ct%x00%at%x00%s%x00%(trailers:"
+    "%x01%x00%H%x00%P%x00%ct%x00%at%x00%s%x00%(trailers:"
     + "".join(f"key={key}," for key in _TRAILERS)
     + "unfold)%x00"
 )
@@ -70,6 +71,7 @@ class Commit(msgspec.Struct, frozen=True):
     """A commit, and what it changed."""
 
     id: bytes
+    parents: tuple[bytes, ...]
     at: int
     """When it was committed, Unix seconds."""
     authored_at: int
@@ -79,8 +81,10 @@ class Commit(msgspec.Struct, frozen=True):
     changes: list[Change]
 
 
-def commits(git: Git, reached: bytes | None, tip: bytes) -> Iterator[Commit]:
-    """What `git log` tells, first parents only, oldest first.
+def commits(
+    git: Git, reached: bytes | None, tip: bytes, beside: Sequence[bytes] = ()
+) -> Iterator[Commit]:
+    """What `git log` tells, first parents only, oldest first; nothing that `beside` stands on.
 
     The output is split at NUL. A commit is the mark, then the fields of the format; a change is
     the field `:modes blobs status`, then the path.
@@ -88,21 +92,70 @@ def commits(git: Git, reached: bytes | None, tip: bytes) -> Iterator[Commit]:
     span = tip.hex() if reached is None else f"{reached.hex()}..{tip.hex()}"
     fields = git.records(
         "log", "-z", "--reverse", "--first-parent", "-m", "--root", "--raw", "--no-abbrev",
-        "--no-renames", f"--format={_FORMAT}", span, "--",
+        "--no-renames", f"--format={_FORMAT}", span,
+        *(f"^{other.hex()}" for other in beside), "--",
     )  # fmt: skip
     commit: Commit | None = None
     for field in fields:
         if field.lstrip(b"\n") == b"\x01":
             if commit is not None:
                 yield commit
-            name, at, authored_at = bytes.fromhex(next(fields).decode()), next(fields), next(fields)
+            [name], parents = (_ids(next(fields)) for _ in range(2))
+            at, authored_at = next(fields), next(fields)
             subject, trailers = (next(fields).decode(errors="replace") for _ in range(2))
-            commit = Commit(name, int(at), int(authored_at), subject, trailers, [])
+            commit = Commit(name, parents, int(at), int(authored_at), subject, trailers, [])
         elif commit is not None and (said := field.lstrip(b"\n")).startswith(b":"):
-            _, mode, _, blob, status = said.split()
-            commit.changes.append(Change(status, mode, bytes.fromhex(blob.decode()), next(fields)))
+            commit.changes.append(_change(said, next(fields)))
     if commit is not None:
         yield commit
+
+
+def _with_joined(
+    git: Git, reached: bytes | None, tip: bytes, beside: Sequence[bytes] = ()
+) -> Iterator[Commit]:
+    """The same, and before each commit that joins the line of others, theirs.
+
+    So another archive that pushes to the same remote tells of a result by the same commit.
+    """
+    known = (*beside, *(() if reached is None else (reached,)))
+    for commit in commits(git, reached, tip, beside):
+        if _is_joining(commit):
+            ours, theirs = commit.parents
+            yield from _with_joined(git, ours, theirs, known)
+        yield commit
+
+
+def _is_joining(commit: Commit) -> bool:
+    return len(commit.parents) == 2 and commit.subject == JOINING
+
+
+def _standing(git: Git, commit: bytes, paths: Collection[bytes]) -> dict[bytes, bytes]:
+    """The content that each of these paths has in a commit, if it has any."""
+    asked = b"".join(commit.hex().encode() + b":" + path + b"\n" for path in paths)
+    done = subprocess.run(
+        git.arguments("cat-file", "--batch-check=%(objectname) %(objecttype)"),
+        input=asked,
+        capture_output=True,
+        check=False,
+        env=git.environment,
+    )
+    answers = done.stdout.splitlines()
+    if done.returncode or len(answers) != len(paths):
+        raise git.failure("cat-file", done.returncode, done.stderr)
+    return {
+        path: bytes.fromhex(answer[:40].decode())
+        for path, answer in zip(paths, answers, strict=True)
+        if answer.endswith(b" blob")
+    }
+
+
+def _change(said: bytes, path: bytes) -> Change:
+    _, mode, _, blob, status = said.split()
+    return Change(status, mode, bytes.fromhex(blob.decode()), path)
+
+
+def _ids(field: bytes) -> tuple[bytes, ...]:
+    return tuple(bytes.fromhex(name) for name in field.decode().split())
 
 
 def changes(
@@ -118,23 +171,46 @@ def changes(
     Sizes are not known to it.
     """
     # Of one second the others come first: what joined them stands on them.
-    told = [*(commits(git, None, other) for other in joined), commits(git, reached, tip)]
+    told = [*(commits(git, None, other) for other in joined), _with_joined(git, reached, tip)]
+    last: dict[bytes, Kept] = {}
+    joining: Commit | None = None
     for commit in heapq.merge(*told, key=attrgetter("at")):
-        runs: dict[tuple[str, str], str] | None = None
-        for change in commit.changes:
-            owner = pair(change.path)
-            if owner is not None and change.mode.startswith(b"100"):
-                runs = _runs(commit.trailers) if runs is None else runs
-                yield Kept(
-                    device=owner[0],
-                    job=owner[1],
-                    commit=commit.id,
-                    blob=change.blob,
-                    at=commit.at,
-                    ended_at=commit.authored_at,
-                    subject=commit.subject,
-                    run_id=runs.get(owner),
-                )
+        if _is_joining(commit):  # what it brought was told with the commits that it joined
+            joining = commit
+            continue
+        for kept, path in _kept(commit, pair):
+            last[path] = kept
+            yield kept
+    if joining is None:
+        return
+    for path, blob in _standing(git, tip, last).items():
+        if last[path].blob != blob:  # both lines had changed it
+            about = {"commit": joining.id, "at": joining.at, "ended_at": joining.authored_at}
+            yield msgspec.structs.replace(
+                last[path], blob=blob, subject=joining.subject, run_id=None, **about
+            )
+
+
+def _kept(
+    commit: Commit, pair: Callable[[bytes], tuple[str, str] | None]
+) -> Iterator[tuple[Kept, bytes]]:
+    """What a commit brought, and by which path."""
+    runs: dict[tuple[str, str], str] | None = None
+    for change in commit.changes:
+        owner = pair(change.path)
+        if owner is not None and change.mode.startswith(b"100"):
+            runs = _runs(commit.trailers) if runs is None else runs
+            kept = Kept(
+                device=owner[0],
+                job=owner[1],
+                commit=commit.id,
+                blob=change.blob,
+                at=commit.at,
+                ended_at=commit.authored_at,
+                subject=commit.subject,
+                run_id=runs.get(owner),
+            )
+            yield kept, change.path
 
 
 def _runs(trailers: str) -> dict[tuple[str, str], str]:

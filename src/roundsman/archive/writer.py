@@ -271,17 +271,21 @@ class Writer:
     def take_in(self, theirs: bytes) -> None:
         """Move the branch to a commit on top of what it has and of what others pushed elsewhere.
 
+        To theirs where that stands on what it has, or it has nothing.
         Their objects are here already. Raises `ArchiveUnavailableError`.
         """
         try:
             for _ in range(_ATTEMPTS):
                 self._follow()
-                if self._tip is None or self._repository.git.is_ancestor(theirs, self._tip):
+                git = self._repository.git
+                if self._tip is not None and git.is_ancestor(theirs, self._tip):
                     return
-                pack = Pack()
-                now = self._clock.now()
-                tip = merged(self._repository.git, self._reader, pack, self._tip, theirs, now=now)
-                write_pack(self._files, self._repository.packs, pack)
+                tip = theirs
+                if self._tip is not None and not git.is_ancestor(self._tip, theirs):
+                    pack = Pack()
+                    now = self._clock.now()
+                    tip = merged(git, self._reader, pack, self._tip, theirs, now=now)
+                    write_pack(self._files, self._repository.packs, pack)
                 try:
                     self._repository.advance(self._tip, tip)
                 except BranchMovedError:

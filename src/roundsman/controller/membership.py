@@ -150,6 +150,11 @@ class Membership:
         known = {each.controller_id: each for each in await self._ledger.controllers()}
         return known.get(self.leadership.controller_id)
 
+    @property
+    def shared(self) -> bool:
+        """Whether another controller is in the register, alive or not."""
+        return len(self._known) > 1
+
     def others(self) -> list[RegisteredController]:
         """The other controllers that were there at the last round."""
         now = self._clock.now()

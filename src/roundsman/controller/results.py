@@ -15,6 +15,7 @@ from roundsman.archive.interface import (
     VersionNotFoundError,
 )
 from roundsman.clock import Clock
+from roundsman.controller.catching_up import CatchingUp
 from roundsman.controller.planner import Planner
 from roundsman.controller.word_diff import word_difference
 from roundsman.errors import NotFoundError
@@ -48,8 +49,11 @@ class Result(NamedTuple):
 class Results:
     """Reads the archive. `within` is what the caller may see: other devices are not there."""
 
-    def __init__(self, *, planner: Planner, archive: Archive, clock: Clock) -> None:
+    def __init__(
+        self, *, planner: Planner, archive: Archive, catching_up: CatchingUp, clock: Clock
+    ) -> None:
         """Nothing is read yet."""
+        self._catching_up = catching_up
         self._planner = planner
         self._archive = archive
         self._clock = clock
@@ -58,7 +62,7 @@ class Results:
         self, device: str, job: str, *, within: Tags, after: str | None, limit: int
     ) -> Page[Version]:
         """The versions of a result, newest first. Raises `VersionNotFoundError`, `CursorError`."""
-        self._check(device, job, within)
+        await self._check(device, job, within)
         before = None if after is None else cursors.slot_place(after)[0]
         try:
             found = await self._archive.versions(device, job, limit=limit + 1, before=before)
@@ -75,12 +79,12 @@ class Results:
 
     async def version(self, device: str, job: str, version: str, *, within: Tags) -> Version:
         """One version. Raises `VersionNotFoundError`."""
-        self._check(device, job, within)
+        await self._check(device, job, within, version)
         return await self._archive.version(device, job, version)
 
     async def content(self, device: str, job: str, version: str | None, *, within: Tags) -> Result:
         """The content of a version, or of the latest. Raises `VersionNotFoundError`."""
-        self._check(device, job, within)
+        await self._check(device, job, within, version)
         pieces = self._archive.read(device, job, version)
         # Taken before the answer begins: a result that is not there is a 404, not a torn body.
         first = await anext(pieces, b"")
@@ -115,7 +119,7 @@ class Results:
 
         Raises `VersionNotFoundError`, `TooLargeToCompareError`.
         """
-        self._check(device, job, within)
+        await self._check(device, job, within, old, new)
         difference = await self._archive.diff(device, job, old, new, context=context)
         names = [f"{device}/{job}\t{item.version}" for item in (difference.old, difference.new)]
         if difference.binary:
@@ -135,7 +139,7 @@ class Results:
         context: int,
     ) -> WordDifference:
         """The same with what changed within lines. Raises the same."""
-        self._check(device, job, within)
+        await self._check(device, job, within, old, new)
         difference = await self._archive.diff(device, job, old, new, context=context)
         return await asyncio.to_thread(word_difference, difference)
 
@@ -144,7 +148,7 @@ class Results:
 
         Raises `VersionNotFoundError`, `TooLargeToCompareError`.
         """
-        self._check(device, job, within)
+        await self._check(device, job, within, version)
         return await self._archive.origins(device, job, version)
 
     async def as_of(
@@ -160,6 +164,8 @@ class Results:
     ) -> Page[FleetVersion]:
         """The version that each pair had at an instant, or has now. Raises `CursorError`."""
         place: Pair = ("", "") if after is None else cursors.slot_place(after)
+        if after is None:
+            await self._catching_up.everything()
         found = await self._archive.as_of(
             self._clock.now() if at is None else at,
             after=place,
@@ -171,7 +177,7 @@ class Results:
         last = (items[-1].device, items[-1].job) if items else place
         return Page(items=items, next=cursors.encode(last) if more else None)
 
-    def snapshot(
+    async def snapshot(
         self,
         at: float | None,
         *,
@@ -181,6 +187,7 @@ class Results:
         tag: str | None,
     ) -> AsyncIterator[bytes]:
         """The same as a tar archive of files `device/job`."""
+        await self._catching_up.everything()
         return self._archive.snapshot(
             self._clock.now() if at is None else at,
             chosen=self._chosen(within, device, job, tag),
@@ -212,13 +219,16 @@ class Results:
             after=after,
             limit=limit,
         )
+        if after is None:
+            await self._catching_up.everything()
         return await self._archive.search(search)
 
-    def _check(self, device: str, job: str, within: Tags) -> None:
+    async def _check(self, device: str, job: str, within: Tags, *versions: str | None) -> None:
         """What may not be a name is in no archive; what is no longer configured may well be."""
         valid = is_valid_name(device) and is_valid_name(job)
         if not (valid and self._may_see(device, within)):
             raise _nothing_kept(device, job)
+        await self._catching_up.pair(device, job, versions)
 
     def _may_see(self, device: str, within: Tags) -> bool:
         if within is None:

@@ -15,6 +15,7 @@ from roundsman.controller.access import Access
 from roundsman.controller.accounts import Accounts
 from roundsman.controller.attendance import Attendance
 from roundsman.controller.audit import Audit
+from roundsman.controller.catching_up import CatchingUp
 from roundsman.controller.dispatch import Dispatch
 from roundsman.controller.evidence import Evidence
 from roundsman.controller.fleet import Fleet
@@ -31,8 +32,9 @@ from roundsman.controller.results import Results
 from roundsman.controller.retention import Retention
 from roundsman.controller.spool import Spool
 from roundsman.controller.workers import Workers
-from roundsman.errors import UnavailableError
+from roundsman.errors import ConflictError, UnavailableError
 from roundsman.ledger.interface import Ledger
+from roundsman.wire.controller import ALIVE_SECONDS
 
 _END_OF_CERTIFICATE: Final = "-----END CERTIFICATE-----"
 
@@ -44,6 +46,12 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """Whether ledger and archive are."""
     parts: dict[str, str]
     """`ok` or what is wrong, by part; `notifications` where controllers share the ledger."""
+
+
+class NoRemoteError(ConflictError):
+    """Several controllers share a ledger, and their archives have no place to meet."""
+
+    code = "controller.no_remote"
 
 
 class Controller:
@@ -142,7 +150,12 @@ class Controller:
             fleet=self.fleet,
             clock=clock,
         )
-        self.results = Results(planner=self.planner, archive=archive, clock=clock)
+        self.catching_up = CatchingUp(
+            ledger=ledger, archive=archive, membership=self.membership, clock=clock
+        )
+        self.results = Results(
+            planner=self.planner, archive=archive, catching_up=self.catching_up, clock=clock
+        )
         self.accounts = Accounts(
             planner=self.planner, ledger=ledger, attendance=self.attendance, clock=clock
         )
@@ -166,6 +179,13 @@ class Controller:
             certificate=await asyncio.to_thread(_certificate, self.configuration),
         )
         await self.membership.open(address)
+        if self.membership.others() and not self.configuration.controller.archive.remotes:
+            raise NoRemoteError(
+                "another controller serves from this ledger, and controller.archive.remotes names"
+                " no repository: nobody could read here what it keeps",
+                remedy="give all of them the same remote; or, if one was killed a moment ago and"
+                f" this takes its place, start again in {ALIVE_SECONDS:.0f} s",
+            )
         await self.archive.open()
         self.spool.open()
         await self.access.refresh_workers(self.ledger)
@@ -177,6 +197,7 @@ class Controller:
             *([asyncio.create_task(exchange.run())] if exchange is not None else []),
             asyncio.create_task(self.membership.run()),
             asyncio.create_task(self.reloading.run()),
+            asyncio.create_task(self.catching_up.run()),
             asyncio.create_task(self.retention.run()),
             asyncio.create_task(self.audit.run()),
             asyncio.create_task(self.attendance.run()),

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -26,6 +26,10 @@ _WAIT_SECONDS: Final = 30.0
 """How long a worker is kept waiting for the remotes, before it is told to come again."""
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
+
+T = TypeVar("T")
+_Tip: TypeAlias = Callable[[], bytes | None]
+_TakeIn: TypeAlias = Callable[[bytes], None]
 
 log = logs.get(__name__)
 
@@ -49,6 +53,7 @@ class Followers:
         self._acknowledge_pushed = acknowledge_pushed
         self._chance = chance
         self._closing = threading.Event()
+        self._turns = {name: asyncio.Lock() for name in settings}
         own = repository.folder.parent / "remotes"
         self.remotes = [
             Remote(name, repository.git, Access(said, own / name), self._pause)
@@ -125,19 +130,30 @@ class Followers:
             state, commit=None if there is None else there.hex(), behind=behind
         )
 
+    async def catch_up(self) -> None:
+        """Take in what others pushed to any of them; one that cannot be reached raises.
+
+        `ArchiveUnavailableError`, `OSError`.
+        """
+        found = await asyncio.gather(
+            *(self._by_thread(remote, remote.fetch) for remote in self.remotes)
+        )
+        if any(found):
+            self.note_batch()
+
     async def _bring_up(self, remote: Remote) -> bytes | None:
+        return await self._by_thread(remote, remote.bring_up)
+
+    async def _by_thread(self, remote: Remote, call: Callable[[str, _Tip, _TakeIn], T]) -> T:
         loop = asyncio.get_running_loop()
 
         def take_in(theirs: bytes) -> None:
             asyncio.run_coroutine_threadsafe(self._taken_in(theirs), loop).result()
 
-        return await loop.run_in_executor(
-            self._threads,
-            remote.bring_up,
-            self._repository.branch,
-            self._repository.tip,
-            take_in,
-        )
+        async with self._turns[remote.name]:
+            return await loop.run_in_executor(
+                self._threads, call, self._repository.branch, self._repository.tip, take_in
+            )
 
     async def _taken_in(self, theirs: bytes) -> None:
         await self._take_in(theirs)

@@ -76,16 +76,41 @@ class Remote:
             theirs = self._fetch(branch, refusal)
             if self._git.is_ancestor(theirs, commit):
                 raise refusal
-            if is_left_behind(self._git, theirs):
-                self._git.run("update-ref", "-d", self.tracking(branch))
-                raise RemoteError(
-                    f"{self.name}: it has the history of before the archive was thinned",
-                    remedy="name another, empty repository as the remote, and keep this one",
-                )
-            log.info("archive.others_pushed", remote=self.name, commit=theirs.hex())
-            take_in(theirs)
+            self._take(branch, theirs, take_in)
             self._pause(attempt)
         raise RemoteError(f"{self.name}: others were faster {_ATTEMPTS} times in a row")
+
+    def fetch(
+        self, branch: str, tip: Callable[[], bytes | None], take_in: Callable[[bytes], None]
+    ) -> bool:
+        """Take in what others pushed, if there is anything; whether there was.
+
+        Raises as `bring_up`.
+        """
+        nothing = RemoteError(f"{self.name}: it has no {branch} yet")
+        try:
+            theirs = self._fetch(branch, nothing)
+        except RemoteError as error:
+            if error is nothing:
+                return False
+            raise
+        commit = tip()
+        if commit is not None and self._git.is_ancestor(theirs, commit):
+            return False
+        if self.access.is_folder:
+            copy_contents(self.access.path, self._git.folder)
+        self._take(branch, theirs, take_in)
+        return True
+
+    def _take(self, branch: str, theirs: bytes, take_in: Callable[[bytes], None]) -> None:
+        if is_left_behind(self._git, theirs):
+            self._git.run("update-ref", "-d", self.tracking(branch))
+            raise RemoteError(
+                f"{self.name}: it has the history of before the archive was thinned",
+                remedy="name another, empty repository as the remote, and keep this one",
+            )
+        log.info("archive.others_pushed", remote=self.name, commit=theirs.hex())
+        take_in(theirs)
 
     def restore(self, folder: Path) -> bool:
         """Make a bare repository at `folder` from the remote's branch, if it has one there."""

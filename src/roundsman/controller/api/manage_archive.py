@@ -78,7 +78,9 @@ async def get_snapshot(
     tag: Tag = None,
 ) -> Stream:
     """Streamed, with contents that are kept beside the repository in place of their pointers."""
-    pieces = controller.results.snapshot(at, within=principal.tags, device=device, job=job, tag=tag)
+    pieces = await controller.results.snapshot(
+        at, within=principal.tags, device=device, job=job, tag=tag
+    )
     return Stream(pieces, media_type="application/x-tar")
 
 
