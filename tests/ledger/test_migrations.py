@@ -232,13 +232,13 @@ async def with_the_same_configuration(
 
     freed = await ledger.to_resume(PauseKind.DEVICE, "paused")
     assert freed is not None
-    [slot] = freed
-    after = after_pause(slot, times_of(slot.plan), now)
+    [held] = freed
+    after = after_pause(held, times_of(held.plan), now)
     resumption = Resumption(
-        device=slot.device,
-        job=slot.job,
-        epoch=slot.epoch,
-        plan=slot.plan,
+        device=held.device,
+        job=held.job,
+        epoch=held.epoch,
+        plan=held.plan,
         next_due=after.due,
         spans=after.spans,
     )

@@ -53,10 +53,11 @@ class Retention:
         before = self._clock.now() - bounds.days * _DAY
         total = 0
         try:
+            if self._membership.term is not None:
+                beyond = await self._ledger.recorded_beyond(bounds.runs)
+                before = before if beyond is None else max(before, beyond)
             while (term := self._membership.term) is not None:
-                removed = await self._ledger.prune(
-                    before=before, most=bounds.runs, limit=AT_ONCE, term=term
-                )
+                removed = await self._ledger.prune(before=before, limit=AT_ONCE, term=term)
                 total += removed
                 if not removed:
                     break

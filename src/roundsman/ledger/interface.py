@@ -646,8 +646,16 @@ class Ledger(ABC):
     # what is kept no longer
 
     @abstractmethod
-    async def prune(self, *, before: float, most: int, limit: int, term: int | None = None) -> int:
-        """Take away the oldest runs that were recorded before an instant or are beyond `most`.
+    async def recorded_beyond(self, most: int) -> float | None:
+        """Before which instant those runs were recorded that are older than the newest `most`.
+
+        None when there are no more. Where there are, as many are looked through: ask once for all
+        that is to be taken away.
+        """
+
+    @abstractmethod
+    async def prune(self, *, before: float, limit: int, term: int | None = None) -> int:
+        """Take away the oldest runs that were recorded before an instant.
 
         With a `term`, raises `NotLeadingError` unless it is the current one.
 

@@ -699,13 +699,15 @@ class MemoryLedger(Ledger):
 
     # what is kept no longer
 
-    async def prune(self, *, before: float, most: int, limit: int, term: int | None = None) -> int:
+    async def recorded_beyond(self, most: int) -> float | None:
+        self._must_be_open()
+        times = sorted(run.recorded_at for run in self._runs)
+        return math.nextafter(times[-most - 1], math.inf) if len(times) > most else None
+
+    async def prune(self, *, before: float, limit: int, term: int | None = None) -> int:
         self._must_be_term(term)
         self._must_be_open()
         ordered = sorted(self._runs, key=lambda run: run.recorded_at)
-        if len(ordered) > most:
-            beyond = ordered[-most - 1].recorded_at
-            before = max(before, math.nextafter(beyond, math.inf))
         gone = [run for run in ordered if run.recorded_at < before][:limit]
         for run in gone:
             day = run.due // 86_400 * 86_400

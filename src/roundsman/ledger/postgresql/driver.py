@@ -1,7 +1,6 @@
 """The ledger on PostgreSQL: each call given a connection."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +89,7 @@ from roundsman.wire.worker import Worker
 T = TypeVar("T")
 
 SYNC_SECONDS: Final = 600.0
+COUNT_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,11 +289,12 @@ class PostgresqlLedger(Ledger):
 
     # what is kept no longer
 
-    async def prune(self, *, before: float, most: int, limit: int, term: int | None = None) -> int:
-        beyond = await self._do(lambda c: retention.beyond(c, most))
-        if beyond is not None:  # those recorded at that very instant are beyond it too
-            before = max(before, math.nextafter(beyond, math.inf))
+    async def recorded_beyond(self, most: int) -> float | None:
+        return await self._database.transact(
+            lambda c: retention.beyond(c, most), seconds=COUNT_SECONDS
+        )
 
+    async def prune(self, *, before: float, limit: int, term: int | None = None) -> int:
         async def take_away(link: Link) -> int:
             await controllers.must_be_term(link, term)
             return await retention.prune(link, before=before, limit=limit)

@@ -1,5 +1,7 @@
 """Runs that are kept no longer: added to the sums of their days, and taken away."""
 
+import math
+
 from roundsman.ledger.postgresql.statements import Link, load
 from roundsman.wire.accounts import DaySum
 from roundsman.wire.run import Cause, Outcome
@@ -8,9 +10,10 @@ SQL = load("retention")
 
 
 async def beyond(link: Link, most: int) -> float | None:
-    """When the newest run was recorded that is beyond so many; none: there are not so many."""
+    """Before when those were recorded that are beyond so many; none: there are not so many."""
     found = await SQL["newest_recorded"].value(link, most=most)
-    return None if found is None else float(found)
+    # Those recorded at that very instant are beyond it too.
+    return None if found is None else math.nextafter(found, math.inf)
 
 
 async def prune(link: Link, *, before: float, limit: int) -> int:
@@ -18,7 +21,7 @@ async def prune(link: Link, *, before: float, limit: int) -> int:
     await SQL["remove_presences"].rows(link, before=before)
     removed = int(await SQL["prune"].value(link, before=before, limit=limit))
     if removed:
-        await SQL["remove_ended_plans"].rows(link)
+        await SQL["remove_ended_plans"].rows(link, limit=limit)
     return removed
 
 

@@ -1,7 +1,6 @@
 """The ledger on SQLite: each call handed to the writer or to a reader."""
 
 import asyncio
-import math
 import sqlite3
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -293,11 +292,10 @@ class SqliteLedger(Ledger):
 
     # what is kept no longer
 
-    async def prune(self, *, before: float, most: int, limit: int, term: int | None = None) -> int:
-        beyond = await self._readers.do(lambda c: retention.beyond(c, most))
-        if beyond is not None:  # those recorded at that very instant are beyond it too
-            before = max(before, math.nextafter(beyond, math.inf))
+    async def recorded_beyond(self, most: int) -> float | None:
+        return await self._readers.do(lambda c: retention.beyond(c, most))
 
+    async def prune(self, *, before: float, limit: int, term: int | None = None) -> int:
         def take_away(connection: sqlite3.Connection) -> int:
             controllers.must_be_term(connection, term)
             return retention.prune(connection, before=before, limit=limit)

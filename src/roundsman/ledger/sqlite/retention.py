@@ -1,5 +1,6 @@
 """Runs that are kept no longer: added to the sums of their days, and taken away."""
 
+import math
 import sqlite3
 
 from roundsman.ledger.sqlite.statements import load
@@ -10,9 +11,10 @@ SQL = load("retention")
 
 
 def beyond(connection: sqlite3.Connection, most: int) -> float | None:
-    """When the newest run was recorded that is beyond so many; none: there are not so many."""
+    """Before when those were recorded that are beyond so many; none: there are not so many."""
     row = connection.execute(SQL["newest_recorded"], {"most": most}).fetchone()
-    return None if row is None else float(row[0])
+    # Those recorded at that very instant are beyond it too.
+    return None if row is None else math.nextafter(row[0], math.inf)
 
 
 def prune(connection: sqlite3.Connection, *, before: float, limit: int) -> int:
@@ -25,7 +27,7 @@ def prune(connection: sqlite3.Connection, *, before: float, limit: int) -> int:
     connection.execute(SQL["sum_oldest"], asked)
     removed = connection.execute(SQL["remove_oldest"], asked).rowcount
     connection.execute(SQL["keep_since"], {"since": last_due + 1})
-    connection.execute(SQL["remove_ended_plans"])
+    connection.execute(SQL["remove_ended_plans"], {"limit": limit})
     return removed
 
 

@@ -102,12 +102,12 @@ class Controllers:
         with pytest.raises(NotLeadingError):
             await ledger.sync_slots([], NOW + SECONDS, term=first.term)
         with pytest.raises(NotLeadingError):
-            await ledger.prune(before=NOW + 999, most=0, limit=10, term=first.term)
+            await ledger.prune(before=NOW + 999, limit=10, term=first.term)
         assert names(await claim(ledger)) == ["d"]
         await ledger.sync_slots([], NOW + SECONDS, term=second.term)
         before = await history(ledger)
         assert before
-        await ledger.prune(before=NOW + 9999, most=0, limit=10, term=second.term)
+        await ledger.prune(before=NOW + 9999, limit=10, term=second.term)
         assert await history(ledger) == []
 
     async def test_calls_to_reload_are_counted(self, ledger: Ledger) -> None:

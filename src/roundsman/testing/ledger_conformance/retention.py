@@ -41,7 +41,7 @@ class Retention:
     async def test_old_runs_become_the_sums_of_their_days(self, ledger: Ledger) -> None:
         await self._five_days(ledger)
         assert await ledger.accounted_since() == 0
-        assert await ledger.prune(before=NOW + 2 * DAY, most=MANY, limit=MANY) == 3
+        assert await ledger.prune(before=NOW + 2 * DAY, limit=MANY) == 3
         assert [run.due for run in reversed(await history(ledger))] == [
             NOW + number * DAY for number in (2, 3, 4)
         ]
@@ -64,14 +64,18 @@ class Retention:
         assert await ledger.daily(0, TODAY + 1, "backup") == [well]
         assert await ledger.daily(0, TODAY + 1, "check") == []
         assert await ledger.accounted_since() == NOW + DAY + 7200 + 1
-        assert await ledger.prune(before=NOW + 2 * DAY, most=MANY, limit=MANY) == 0
+        assert await ledger.prune(before=NOW + 2 * DAY, limit=MANY) == 0
 
     async def test_beyond_a_number_the_oldest_go_a_few_at_a_time(self, ledger: Ledger) -> None:
         await self._five_days(ledger)
-        assert await ledger.prune(before=0, most=6, limit=MANY) == 0
-        assert await ledger.prune(before=0, most=2, limit=3) == 3
-        assert await ledger.prune(before=0, most=2, limit=3) == 1
-        assert await ledger.prune(before=0, most=2, limit=3) == 0
+        assert [await ledger.recorded_beyond(most) for most in (MANY, 6)] == [None, None]
+        beyond = await ledger.recorded_beyond(2)
+        assert beyond is not None
+        assert await ledger.prune(before=0, limit=3) == 0
+        assert await ledger.prune(before=beyond, limit=3) == 3
+        assert await ledger.prune(before=beyond, limit=3) == 1
+        assert await ledger.prune(before=beyond, limit=3) == 0
+        assert await ledger.recorded_beyond(2) is None
         assert [run.run_id for run in await history(ledger)] == ["run-4", "run-3"]
         found = await ledger.daily(0, NOW + 9 * DAY, None)
         assert sum(each.count for each in found) == 5
@@ -80,7 +84,7 @@ class Retention:
         await ledger.note_presences([Presence(session="s", asked=None, since=NOW, until=NOW + 5)])
         await self._five_days(ledger)
         await ledger.sync_slots([planned("d", due=None, plan=OTHER)], NOW + 5 * DAY)
-        await ledger.prune(before=NOW + 9 * DAY, most=MANY, limit=MANY)
+        await ledger.prune(before=NOW + 9 * DAY, limit=MANY)
         assert await ledger.presences(0, NOW + DAY) == []
         since = await ledger.accounted_since()
         query = AccountQuery(since=since, until=NOW + 9 * DAY)

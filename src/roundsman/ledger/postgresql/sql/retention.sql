@@ -1,6 +1,9 @@
 -- name: newest_recorded
--- When the newest run was recorded that is beyond so many.
-SELECT recorded_at FROM runs ORDER BY recorded_at DESC, run_number DESC LIMIT 1 OFFSET :most::bigint
+-- When the newest run was recorded that is beyond so many. Where their numbers say that there are not so many, none is
+-- looked at.
+SELECT recorded_at FROM runs
+WHERE (SELECT max(run_number) - min(run_number) FROM runs) >= :most::bigint
+ORDER BY recorded_at DESC, run_number DESC LIMIT 1 OFFSET :most
 
 -- name: prune
 -- Take the oldest runs of before an instant away, and add them to the sums of their days; how many.
@@ -27,8 +30,10 @@ SELECT count(*) FROM gone
 SELECT coalesce(max(since), 0) FROM kept
 
 -- name: remove_ended_plans
--- Plans of before that.
-DELETE FROM ended_plans WHERE until < (SELECT since FROM kept)
+-- Plans of before that, the oldest first.
+DELETE FROM ended_plans WHERE plan_number IN (
+    SELECT plan_number FROM ended_plans WHERE until < (SELECT since FROM kept) ORDER BY until LIMIT :limit::bigint
+)
 
 -- name: remove_presences
 -- Who was there, long ago.

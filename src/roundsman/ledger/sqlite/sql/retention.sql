@@ -1,6 +1,9 @@
 -- name: newest_recorded
--- When the newest run was recorded that is beyond so many.
-SELECT recorded_at FROM runs INDEXED BY runs_by_time ORDER BY recorded_at DESC LIMIT 1 OFFSET :most
+-- When the newest run was recorded that is beyond so many. Where their numbers say that there are not so many, none is
+-- looked at.
+SELECT recorded_at FROM runs INDEXED BY runs_by_time
+ORDER BY recorded_at DESC
+LIMIT coalesce((SELECT max(run_number) FROM runs) - (SELECT min(run_number) FROM runs) >= :most, 0) OFFSET :most
 
 -- name: sum_oldest
 -- Add the oldest runs of before an instant to the sums of their days.
@@ -36,8 +39,10 @@ UPDATE kept SET since = max(since, :since)
 SELECT since FROM kept
 
 -- name: remove_ended_plans
--- Plans of before that.
-DELETE FROM ended_plans WHERE until < (SELECT since FROM kept)
+-- Plans of before that, the oldest first.
+DELETE FROM ended_plans WHERE plan_number IN (
+    SELECT plan_number FROM ended_plans WHERE until < (SELECT since FROM kept) ORDER BY until LIMIT :limit
+)
 
 -- name: remove_presences
 -- Who was there, long ago.
