@@ -1,8 +1,9 @@
 """Claims from the PostgreSQL ledger, every commit flushed: what one costs, whatever the fleet.
 
-All slots are due, over 48 sets of tags, and stay so: what was claimed is finished and due again at
-once, which is not part of the time. Then the same while another program holds a transaction open,
-so that nothing of what was claimed can be cleared away.
+All slots are due, over 48 sets of tags. What was claimed is finished, which is not timed, and due
+an hour later; when all have been, that hour has passed. Then the same while another program holds a
+transaction open, so that nothing of what was claimed can be cleared away: over as many finishes as
+there are in ten minutes when each slot is due each minute.
 """
 
 import asyncio
@@ -17,24 +18,26 @@ import msgspec
 from bench.ledger_claims import EVERYTHING, HOURLY, LEASE, TAG_SETS, finished, folder
 from bench.report import Row
 from roundsman.clock import SystemClock
-from roundsman.ledger.interface import LeasedSlot
+from roundsman.ledger.interface import ClaimLimits, LeasedSlot
 from roundsman.ledger.postgresql.driver import PostgresqlLedger
 from roundsman.testing.postgresql_server import PASSWORD, PostgresqlServer
 
 BATCH = 100
 CLAIMERS = 3
-OVERDUE_SECONDS = 30 * 86_400
+HOUR = 3600
+BEGAN = 1_700_000_000
+ONE_EACH = ClaimLimits(sessions_per_device=1)  # the default
 FILL = """
 INSERT INTO lanes (tags)
 SELECT ARRAY['site-' || lpad(n::text, 5, '0')] FROM generate_series(1, {tag_sets}) AS n;
 INSERT INTO waters (line) SELECT lane_id * 4 + n FROM lanes, generate_series(0, 3) AS n;
 INSERT INTO slots (device, job, lane_id, plan, planned_since, priority, due, ready, epoch,
     paused, watched)
-SELECT 'device-' || lpad((n / 5)::text, 6, '0'), 'job-' || n % 5,
-    n / 5 % {tag_sets} + (SELECT min(lane_id) FROM lanes),
-    '{plan}', now, 2, now + n, now + n, 0, false, false
+SELECT 'device-' || lpad(n::text, 7, '0'), 'job',
+    n % {tag_sets} + (SELECT min(lane_id) FROM lanes),
+    '{plan}', began, 2, began + n % 3000, began + n % 3000, 0, false, false
 FROM generate_series(0, {slots} - 1) AS n,
-    (SELECT extract(epoch FROM now())::bigint - {overdue} AS now) AS began;
+    (SELECT {began}::bigint AS began) AS told;
 INSERT INTO queue (slot_id, line, ready, delayed)
 SELECT slot_id, lane_id * 4 + 2, ready, false FROM slots;
 """
@@ -59,7 +62,7 @@ async def filled(
     ledger = PostgresqlLedger(server.url(name), PASSWORD, folder=data / name, clock=SystemClock())
     await ledger.open()
     try:
-        fill = FILL.format(plan=HOURLY, slots=slots, tag_sets=TAG_SETS, overdue=OVERDUE_SECONDS)
+        fill = FILL.format(plan=HOURLY, slots=slots, tag_sets=TAG_SETS, began=BEGAN)
         await server.run(fill, name)
         await server.run("VACUUM ANALYZE", name)
         yield ledger
@@ -68,33 +71,49 @@ async def filled(
         await server.run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def claim(ledger: PostgresqlLedger, limit: int) -> list[LeasedSlot]:
-    now = ledger.clock.now()
-    return await ledger.claim(
-        EVERYTHING, limit=limit, horizon=now, now=now, lease_seconds=LEASE, worker_id="bench"
-    )
+class Claims:
+    """Claims of one ledger, in a time of their own."""
+
+    def __init__(self, ledger: PostgresqlLedger) -> None:
+        """All slots have been due for a while."""
+        self.ledger = ledger
+        self.now = BEGAN + HOUR
+
+    async def claim(self, limit: int) -> list[LeasedSlot]:
+        """Lease so many."""
+        return await self.ledger.claim(
+            EVERYTHING,
+            limit=limit,
+            horizon=self.now,
+            now=self.now,
+            lease_seconds=LEASE,
+            worker_id="bench",
+            limits=ONE_EACH,
+        )
+
+    async def finish(self, leased: list[LeasedSlot]) -> None:
+        """They are due in an hour, which has passed once all are."""
+        endings = [
+            msgspec.structs.replace(finished(slot), next_due=slot.due + HOUR) for slot in leased
+        ]
+        await self.ledger.finish(endings, self.now)
+        if len(leased) < BATCH:
+            self.now += HOUR
+
+    async def costs(self, claims: int) -> tuple[float, float]:
+        """Median and 99th percentile of a claim, in milliseconds."""
+        times: list[float] = []
+        while len(times) < claims:
+            started = time.perf_counter()
+            leased = await self.claim(BATCH)
+            passed = time.perf_counter() - started
+            if len(leased) == BATCH:
+                times.append(passed * 1000)
+            await self.finish(leased)
+        return median(times), quantiles(times, n=100)[-1]
 
 
-async def finish(ledger: PostgresqlLedger, leased: list[LeasedSlot], slots: int) -> None:
-    """They are due again, at the end of the queue."""
-    await ledger.finish(
-        [msgspec.structs.replace(finished(slot), next_due=slot.due + slots) for slot in leased],
-        ledger.clock.now(),
-    )
-
-
-async def costs(ledger: PostgresqlLedger, slots: int, claims: int) -> tuple[float, float]:
-    """Median and 99th percentile of a claim, in milliseconds."""
-    times = []
-    for _ in range(claims):
-        started = time.perf_counter()
-        leased = await claim(ledger, BATCH)
-        times.append((time.perf_counter() - started) * 1000)
-        await finish(ledger, leased, slots)
-    return median(times), quantiles(times, n=100)[-1]
-
-
-async def throughput(ledger: PostgresqlLedger, limit: int, seconds: float) -> float:
+async def throughput(claims: Claims, limit: int, seconds: float) -> float:
     """Slots leased per second by some callers at once."""
     leased = 0
     started = time.perf_counter()
@@ -102,7 +121,7 @@ async def throughput(ledger: PostgresqlLedger, limit: int, seconds: float) -> fl
     async def caller() -> None:
         nonlocal leased
         while time.perf_counter() - started < seconds:
-            leased += len(await claim(ledger, limit))
+            leased += len(await claims.claim(limit))
 
     await asyncio.gather(*(caller() for _ in range(CLAIMERS)))
     return leased / (time.perf_counter() - started)
@@ -113,24 +132,25 @@ async def measure(sizes: tuple[int, ...], claims: int, seconds: float) -> list[R
     with folder() as data, server_on(data) as server:
         for slots in sizes:
             async with filled(server, data, slots) as ledger:
-                await costs(ledger, slots, 20)
-                half, most = await costs(ledger, slots, claims)
+                claiming = Claims(ledger)
+                await claiming.costs(20)
+                half, most = await claiming.costs(claims)
                 what = f"ledger on PostgreSQL: a claim of {BATCH}, {slots:,} slots due"
                 rows += [
                     Row(name=f"{what}, median", value=half, unit="ms"),
                     Row(name=f"{what}, p99", value=most, unit="ms"),
                 ]
                 if slots == sizes[-1]:
-                    rows += [await _rate(ledger, limit, seconds) for limit in (15, BATCH)]
+                    rows += [await _rate(claiming, limit, seconds) for limit in (15, BATCH)]
         async with filled(server, data, sizes[1]) as ledger:
             rows += await _beside_a_transaction(server, ledger, sizes[1], claims)
     return rows
 
 
-async def _rate(ledger: PostgresqlLedger, limit: int, seconds: float) -> Row:
+async def _rate(claims: Claims, limit: int, seconds: float) -> Row:
     return Row(
         name=f"ledger on PostgreSQL: claims of {limit}, {CLAIMERS} at once",
-        value=await throughput(ledger, limit, seconds),
+        value=await throughput(claims, limit, seconds),
         unit="executions/s",
     )
 
@@ -138,15 +158,16 @@ async def _rate(ledger: PostgresqlLedger, limit: int, seconds: float) -> Row:
 async def _beside_a_transaction(
     server: PostgresqlServer, ledger: PostgresqlLedger, slots: int, claims: int
 ) -> list[Row]:
-    before, _ = await costs(ledger, slots, claims)
+    claiming = Claims(ledger)
+    before, _ = await claiming.costs(claims)
     holder = await server.connect(f"slots_{slots}")
     await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM probe")
     dead = 0
-    while dead < 10 * claims * BATCH:
-        leased = await claim(ledger, 5 * BATCH)
-        await finish(ledger, leased, slots)
+    while dead < 10 * slots:
+        leased = await claiming.claim(5 * BATCH)
+        await claiming.finish(leased)
         dead += len(leased)
-    after, _ = await costs(ledger, slots, claims)
+    after, _ = await claiming.costs(claims)
     await holder.close()
     return [
         Row(

@@ -1,4 +1,4 @@
-"""Executions leased, and results of 10 KB kept, per second through HTTP; everything durable.
+"""Results of 10 KB kept per second through HTTP; everything durable.
 
 The controller is a process of its own, and so are the clients; all on one machine. Results change a
 line of a configuration each. Beside their rate two floors: the same bytes written and flushed in
@@ -6,9 +6,7 @@ the same batches, and an application that reads the same forms and answers 200. 
 each process, of the controller also for its event loop: on a busy machine it is what counts.
 """
 
-import asyncio
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -16,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import aiohttp
 import msgspec
 
 from bench import site
@@ -25,53 +22,8 @@ from bench.report import Row
 from roundsman.archive.layout import FLAT, SHARDED, Layout
 
 CLIENTS = 32
-PER_CALL = 100
 FLAT_DEVICES = 4_000  # above so many the archive shards by itself
 BATCH = CLIENTS // 2  # while one half is written, the other waits
-
-
-class _Named(msgspec.Struct):
-    name: str
-
-
-class _Lease(msgspec.Struct):
-    epoch: int
-
-
-class _Execution(msgspec.Struct):
-    device: _Named
-    job: _Named
-    timestamp: int
-    lease: _Lease
-
-
-_executions = msgspec.json.Decoder(list[_Execution])
-
-
-async def _lease_all(
-    session: aiohttp.ClientSession, seconds: float
-) -> tuple[list[_Execution], list[float], float]:
-    """Lease until the time is up or nothing is left: what came, each call's time, and all of it."""
-    leased: list[_Execution] = []
-    calls: list[float] = []
-    began = time.perf_counter()
-    while not calls or time.perf_counter() - began < seconds:
-        started = time.perf_counter()
-        async with session.get(f"/worker/next?max={PER_CALL}&seconds=3600") as answer:
-            body = await answer.read()
-        calls.append(time.perf_counter() - started)
-        if not body:
-            break
-        leased += _executions.decode(body)
-    return leased, calls, time.perf_counter() - began
-
-
-async def _measure_leases(url: str, seconds: float) -> tuple[float, list[float]]:
-    async with aiohttp.ClientSession(url) as session:
-        # One call: connections, code and devices seen for the first time.
-        await _lease_all(session, 0)
-        leased, calls, taken = await _lease_all(session, seconds)
-        return len(leased) / taken, calls
 
 
 def _complete(url: str, seconds: float) -> Measured:
@@ -127,16 +79,6 @@ def _fill(folder: Path, devices: int) -> None:
             content = b"! device %d\n" % number
             say(b"M 100644 inline %s\n" % layout.path(f"device-{number:06}", "job-0"))
             say(b"data %d\n%s\n" % (len(content), content))
-
-
-def _leases(slots: int, seconds: float) -> Iterator[Row]:
-    with site.folder() as where:
-        file = site.fleet_file(where, devices=slots // 5)
-        with site.controller(file) as running:
-            leased, calls = asyncio.run(_measure_leases(running.url, seconds))
-    p99 = statistics.quantiles(calls, n=100)[98] * 1000
-    yield Row(name=f"leased {PER_CALL} a call, {slots:,} slots", value=leased, unit="executions/s")
-    yield Row(name=f"p99 of a call, {slots:,} slots", value=p99, unit="ms")
 
 
 def _results(devices: int, seconds: float, few: float | None) -> Iterator[Row]:
@@ -215,8 +157,6 @@ class _Used(msgspec.Struct):
 def run(quick: bool) -> list[Row]:
     """The rows; with `quick`, shorter and without the largest fleets."""
     rows: list[Row] = []
-    for slots in (1_000, 10_000) if quick else (1_000, 10_000, 100_000):
-        rows += _leases(slots, 1 if quick else 5)
     with _bare_application() as url:
         bare = _complete(url, 2 if quick else 10)
     rows.append(
