@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from click.testing import CliRunner, Result
 
 from roundsman.archive import history
 from roundsman.archive.adopted import Adopted, AdoptedPath, AdoptionError, load_adopted
+from roundsman.archive.command import Git
 from roundsman.archive.git import GitArchive
 from roundsman.archive.history import History
 from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.thinning import thin
+from roundsman.archive.thinning_policy import Policy
 from roundsman.archive.walking import Kept
 from roundsman.cli.archive import command
 from roundsman.clock import SystemClock
@@ -134,6 +138,52 @@ async def test_oxidized_with_a_repository_for_each_group(
         stock.fsck()
         if not again:
             (folder / "roundsman" / "versions.sqlite").unlink()
+
+
+@pytest.mark.parametrize("goes", [False, True])
+async def test_thinned_every_group_keeps_its_history(
+    tmp_path: Path, folder: Path, spool: Spool, *, goes: bool
+) -> None:
+    texts = ("one\n", "two\n", "three\n")
+    groups = [
+        repository(tmp_path / name, *({name: text} for text in texts), bare=True)
+        for name in ("edge1", "sw1", "fw1")
+    ]
+    layout = ("--layout", "{device}", "--job", "show_run")
+    asked(*(group.folder for group in groups), folder, *layout)
+    archive = await opened(folder)
+    await archive.store(spool.entry(b"four\n", device="sw1"))
+    await archive.close()
+    before = StockGit(folder)
+    new = tmp_path / "new.git"
+    now = time.time() + (400 * 86_400 if goes else 0)
+    policy = Policy.parse("all for 30 days, then the last of each year", now)
+    done = thin(Git(folder), new, policy, now=now, report=lambda _: None)
+    stock = StockGit(new)
+    stock.fsck()
+    assert (done.results, done.versions) == (3, 10)
+    if not goes:
+        assert stock.commits() == before.commits()
+        return
+    assert done.versions_kept == 6
+    joined = load_adopted(new / "roundsman").joined
+    assert len(joined) == 2
+    assert {*joined} <= {*stock.commits()}
+    archive = await opened(new)
+    try:
+        for device, last in (("edge1", b"three\n"), ("fw1", b"three\n"), ("sw1", b"four\n")):
+            versions = await archive.versions(device, "show_run", limit=9)
+            assert len(versions) == 2
+            found = [
+                await content_of(archive, device=device, version=item.version) for item in versions
+            ]
+            assert found == [last, b"one\n"]
+            assert {item.version for item in versions} <= {*stock.commits()}
+        assert not (await archive.store(spool.entry(b"four\n", device="sw1"))).changed
+    finally:
+        await archive.close()
+    # What was left is not part of the new history, in any of the lines.
+    assert not {group.commits()[1] for group in groups} & {*stock.commits()}
 
 
 async def test_a_list_of_joined_histories_that_was_broken_off_is_made_anew(

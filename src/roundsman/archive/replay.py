@@ -92,7 +92,7 @@ class _Replay:
             if root == commit.tree and tip == commit.parent and commit.raw.count(b"\nparent ") <= 1:
                 tip = commit.id
             else:
-                tip = self._add(COMMIT, rewritten(commit.raw, root, tip))
+                tip = self._add(COMMIT, rewritten(commit.raw, root, [] if tip is None else [tip]))
         self._flush()
         return tip
 
@@ -205,12 +205,11 @@ def _parsed(found: bytes, raw: bytes) -> _Commit:
     )
 
 
-def rewritten(raw: bytes, tree: bytes, parent: bytes | None) -> bytes:
-    """The commit with another tree and parent; a signature would not be right any more."""
+def rewritten(raw: bytes, tree: bytes, parents: Sequence[bytes]) -> bytes:
+    """The commit with another tree and parents; a signature would not be right any more."""
     head, _, message = raw.partition(b"\n\n")
     lines = head.split(b"\n")
     kept = [line for line in lines if line.startswith((b"author ", b"committer ", b"encoding "))]
     first = [b"tree " + tree.hex().encode()]
-    if parent is not None:
-        first.append(b"parent " + parent.hex().encode())
+    first += [b"parent " + parent.hex().encode() for parent in parents]
     return b"\n".join([*first, *kept]) + b"\n\n" + message

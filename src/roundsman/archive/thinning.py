@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from roundsman.archive.adopted import load_adopted, note_adopted
 from roundsman.archive.checking import fsck
 from roundsman.archive.command import Git
 from roundsman.archive.damage import NOTES, free_name, swap
@@ -74,7 +75,9 @@ class Counted(msgspec.Struct, frozen=True):
 def count(source: Git, policy: Policy, scratch: Path) -> Counted:
     """See how many versions would stay; `scratch` is a file that is not there. Raises as `thin`."""
     with _said(source.folder):
-        plan = decide(source, _tip(source), _layouts(source).pair, policy, scratch)
+        layouts = _layouts(source)
+        ends = _ends(source, layouts, _tip(source))
+        plan = decide(source, ends, layouts.pair, policy, scratch)
         return Counted(plan.slots, plan.versions, plan.kept)
 
 
@@ -155,10 +158,11 @@ def _build(
         if (source.folder / "roundsman" / name).is_file():
             shutil.copyfile(source.folder / "roundsman" / name, own / name)
     scratch = own / "thinning.sqlite"
-    plan = decide(source, tip, layouts.pair, policy, scratch)
+    ends = _ends(source, layouts, tip)
+    plan = decide(source, ends, layouts.pair, policy, scratch)
     references = References(source, branch)
     with closing(Line(source, git, files, layouts, plan)) as line:
-        for fate in line.write(tip, references.note, partial(note_other, scratch)):
+        for fate in line.write(ends, references.note, partial(note_other, scratch)):
             report(fate)
     made = {*compact_packs(git, [*packs_in(packs)])}
     with closing(contents(scratch, plan)) as needed:
@@ -170,6 +174,9 @@ def _build(
     contents_left = carry_over_named(source.folder, git)
     if line.first_left is not None:
         note_left(own, files, line.first_left)
+    if line.joined:
+        joined = tuple(commit.hex() for commit in line.joined.values())
+        note_adopted(own, files, msgspec.structs.replace(load_adopted(own), joined=joined))
     _finish(git, files, line.tip, made, now)
     return Thinned(
         tip=tip.hex(),
@@ -206,6 +213,11 @@ def _finish(git: Git, files: Files, tip: bytes, packs: set[str], now: float) -> 
 
 def _layouts(git: Git) -> Layouts:
     return Layouts.as_noted(git.folder / "roundsman", Files())
+
+
+def _ends(git: Git, layouts: Layouts, tip: bytes) -> list[bytes]:
+    """The newest commits of the lines of a history: those that it began with, and its own last."""
+    return [*(other for other in layouts.joined if git.is_ancestor(other, tip)), tip]
 
 
 def _tip(git: Git) -> bytes:

@@ -3,6 +3,9 @@
 A commit stays if it brings a version that stays, or changes anything that is no result. Its
 message, its author and its dates stay; in its tree each result is as of its last version that
 stays. As long as nothing went, commits keep their ids too.
+
+Histories that an adopted repository began with are lines of their own, made before the one that
+they were joined to: the commit that joined one stands on what became of it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,6 +72,10 @@ class Line:
         self._reader = ObjectReader(source)
         self._made = ObjectReader(git)
         self._folders = Folders(Tree(), self._made)
+        self._slots = Slots(layouts.pair)
+        self._versions = 0
+        self.joined: dict[bytes, bytes] = {}
+        """The newest commits of the lines that were joined, to those in the places of them."""
         self.tip: bytes | None = None
         self.commits = 0
         """How many there are on the new line."""
@@ -82,15 +89,33 @@ class Line:
 
     def write(
         self,
-        tip: bytes,
+        ends: Sequence[bytes],
         named: Callable[[bytes, bytes], None],
         note_other: Callable[[dict[bytes, bytes]], None],
     ) -> Iterator[Fate]:
         """Write commits and trees, but no contents; yield what became of each version.
 
-        `named` is told each old commit with the one that has its place now, `note_other` the
-        contents that are no result's with their paths. Raises `ArchiveUnavailableError`, `OSError`.
+        `ends` are the newest commits of the lines, as they were given to `decide`. `named` is told
+        each old commit with the one that has its place now, `note_other` the contents that are no
+        result's with their paths. Raises `ArchiveUnavailableError`, `OSError`.
         """
+        for end in ends:
+            self._begin_line()
+            yield from self._write_line(end, named, note_other)
+            if self.tip is not None and end != ends[-1]:
+                self.joined[end] = self.tip
+
+    def _begin_line(self) -> None:
+        self._slots.begin_line()
+        self._folders = Folders(Tree(), self._made)
+        self.tip = self.first_left = None
+
+    def _write_line(
+        self,
+        tip: bytes,
+        named: Callable[[bytes, bytes], None],
+        note_other: Callable[[dict[bytes, bytes]], None],
+    ) -> Iterator[Fate]:
         for steps in _grouped(self._steps(tip)):
             known = SmallFiles(attributes.NAME, self._made)
             batch = Batch(self.tip, self._folders, known, now=0.0, one_commit=False)
@@ -116,30 +141,28 @@ class Line:
 
     def _replay(self, batch: Batch, changes: dict[bytes, TreeEntry | None], raw: bytes) -> None:
         """Add one commit; the same one, if all that it says is still so."""
-        parent = batch.tip
         lines = raw.partition(b"\n\n")[0].split(b"\n")
-        parents = [line for line in lines if line.startswith(b"parent ")]
-        same_parents = parents == ([] if parent is None else [b"parent " + parent.hex().encode()])
+        olds = [bytes.fromhex(line[7:].decode()) for line in lines if line.startswith(b"parent ")]
+        joined = [self.joined[old] for old in olds[1:] if old in self.joined]
+        parents = [*([] if batch.tip is None else [batch.tip]), *joined]
 
         def content(tree: bytes) -> bytes:
-            same = same_parents and lines[0] == b"tree " + tree.hex().encode()
-            return raw if same else rewritten(raw, tree, parent)
+            same = parents == olds and lines[0] == b"tree " + tree.hex().encode()
+            return raw if same else rewritten(raw, tree, parents)
 
         batch.replay(changes, content)
         self.commits += 1
 
     def _steps(self, tip: bytes) -> Iterator[_Step]:
-        slots = Slots(self._layouts.pair)
         pending: dict[bytes, TreeEntry | None] = {}
-        count = 0
         for commit in commits(self._source, None, tip):
             versions: dict[Pair, bool] = {}
-            for pair, slot in slots.versions(commit):
-                stays = self._plan.keeps(count)
+            for pair, slot in self._slots.versions(commit):
+                stays = self._plan.keeps(self._versions)
                 versions[pair] = versions.get(pair, False) or stays
                 slot.kept = slot.blob if stays else slot.kept
-                count += 1
-            results, others = self._changes(commit, slots, versions, pending)
+                self._versions += 1
+            results, others = self._changes(commit, versions, pending)
             if versions and not results and not others and commit.id != tip:
                 yield _Step(commit, [*versions.items()], None, {})
                 continue
@@ -155,7 +178,6 @@ class Line:
     def _changes(
         self,
         commit: Commit,
-        slots: Slots,
         versions: dict[Pair, bool],
         pending: dict[bytes, TreeEntry | None],
     ) -> tuple[dict[bytes, TreeEntry | None], dict[bytes, TreeEntry | None]]:
@@ -168,7 +190,7 @@ class Line:
         for change in commit.changes:
             entry = TreeEntry(change.mode, change.blob) if change.status != b"D" else None
             pair = self._owner(change)
-            slot = None if pair is None else slots.get(pair)
+            slot = None if pair is None else self._slots.get(pair)
             if pair is not None and slot is not None and entry is not None:
                 if change.status == b"M" and versions.get(pair) is False:
                     continue

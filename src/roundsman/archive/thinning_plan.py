@@ -6,7 +6,7 @@ versions.
 """
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -46,19 +46,26 @@ class Slot:
 
 
 class Slots:
-    """All results of a history, met commit by commit, oldest first."""
+    """All results of a history, met commit by commit, oldest first, line after line."""
 
     def __init__(self, pair: Callable[[bytes], Pair | None]) -> None:
         """`pair` says whose result is looked for at a path."""
         self._pair = pair
         self._slots: dict[Pair, Slot] = {}
+        self._joined: dict[Pair, Slot] = {}
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._slots.keys() | self._joined.keys())
 
     def get(self, pair: Pair) -> Slot | None:
-        """A result that was met."""
+        """A result that was met on this line."""
         return self._slots.get(pair)
+
+    def begin_line(self) -> None:
+        """Go on with another line, which those before are joined to."""
+        self._joined.update(self._slots)
+        self._slots = {}
 
     def versions(self, commit: Commit) -> Iterator[tuple[Pair, Slot]]:
         """The results that a commit brought to another content, in the order of its paths."""
@@ -68,10 +75,18 @@ class Slots:
                 continue
             slot = self._slots.get(pair)
             if slot is None:
-                slot = self._slots[pair] = Slot(len(self._slots))
+                slot = self._slots[pair] = self._met(pair, change.blob)
             if slot.blob != change.blob:
                 slot.blob = change.blob
                 yield pair, slot
+
+    def _met(self, pair: Pair, blob: bytes) -> Slot:
+        """A result that this line did not have: one that was joined as it was, or another."""
+        slot = self._joined.get(pair)
+        if slot is None or slot.blob != blob:
+            slot = Slot(self._count)
+            self._count += 1
+        return slot
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -95,25 +110,32 @@ def is_file(change: Change) -> bool:
 
 
 def decide(
-    git: Git, tip: bytes, pair: Callable[[bytes], Pair | None], policy: Policy, file: Path
+    git: Git,
+    ends: Sequence[bytes],
+    pair: Callable[[bytes], Pair | None],
+    policy: Policy,
+    file: Path,
 ) -> Plan:
-    """Decide which versions up to a commit stay, with a database in `file`, which is new.
+    """Decide which versions stay, with a database in `file`, which is new.
 
-    Raises `ArchiveUnavailableError`, `sqlite3.Error`.
+    `ends` are the newest commits of the lines, of which the last is the one that the others were
+    joined to. Raises `ArchiveUnavailableError`, `sqlite3.Error`.
     """
     slots = Slots(pair)
     count = seen = 0
     with closing(sqlite3.connect(file)) as database:
         database.executescript(_SCHEMA)
         rows: list[_Row] = []
-        for commit in commits(git, None, tip):
-            seen += 1
-            for _, slot in slots.versions(commit):
-                rows.append((count, slot.number, commit.at, slot.blob))
-                count += 1
-            if len(rows) >= _AT_ONCE:
-                _insert(database, rows)
-                rows = []
+        for end in ends:
+            slots.begin_line()
+            for commit in commits(git, None, end):
+                seen += 1
+                for _, slot in slots.versions(commit):
+                    rows.append((count, slot.number, commit.at, slot.blob))
+                    count += 1
+                if len(rows) >= _AT_ONCE:
+                    _insert(database, rows)
+                    rows = []
         _insert(database, rows)
         database.commit()
         stays = bytearray(count + 7 >> 3)
