@@ -15,7 +15,7 @@ from roundsman.archive.git import GitArchive
 from roundsman.archive.interface import ArchiveUnavailableError, Entry, Stored
 from roundsman.clock import SystemClock
 from roundsman.config.records import ArchiveSettings, PointerSettings
-from roundsman.testing.archive_conformance import Spool, content_of
+from roundsman.testing.archive_conformance import Spool, content_of, store_all
 from tests.archive.disks import FailingFiles, RecordingFiles, after_power_loss
 from tests.archive.stock_git import StockGit
 
@@ -53,7 +53,7 @@ async def test_one_call_fails(
         small = spool.entry(b"%d\n" % number)
         large = spool.entry(os.urandom(LARGE), device="large")
         files.fail_at(number)
-        answers = await archive.store_all([small, large])
+        answers = await store_all(archive, [small, large])
         failed = files.failed
         files.heal()
         for entry, answer in zip([small, large], answers, strict=True):
@@ -82,7 +82,7 @@ async def test_from_some_call_on_all_fail(folder: Path, stock: StockGit, spool: 
     for number in range(40):
         entries = [spool.entry(b"%d\n" % number, device=f"d{device}") for device in range(3)]
         files.fail_at(number, lasting=True)
-        answers = await archive.store_all(entries)
+        answers = await store_all(archive, entries)
         if files.failed:
             with pytest.raises(ArchiveUnavailableError):
                 await archive.check()
@@ -90,7 +90,7 @@ async def test_from_some_call_on_all_fail(folder: Path, stock: StockGit, spool: 
         stock.fsck()
         runs |= {entry.run_id for entry, answer in zip(entries, answers, strict=True)
                  if isinstance(answer, Stored)}  # fmt: skip
-        assert all(isinstance(answer, Stored) for answer in await archive.store_all(entries))
+        assert all(isinstance(answer, Stored) for answer in await store_all(archive, entries))
         runs |= {entry.run_id for entry in entries}
     await archive.close()
     expect_runs_once(stock, runs)

@@ -20,7 +20,7 @@ from roundsman.archive.interface import ArchiveUnavailableError, Stored
 from roundsman.archive.large import GRACE_SECONDS, LargeContents, parse_pointer
 from roundsman.clock import SystemClock
 from roundsman.config.records import ArchiveSettings, PointerSettings
-from roundsman.testing.archive_conformance import Spool, content_of
+from roundsman.testing.archive_conformance import Spool, content_of, store_all
 from roundsman.testing.clock import ManualClock
 from tests.archive.stock_git import StockGit
 
@@ -145,14 +145,15 @@ async def test_batches_of_pointers_and_texts_leave_the_attributes_right(
     archive: GitArchive, stock: StockGit, spool: Spool
 ) -> None:
     for turn in range(3):
-        await archive.store_all(
+        await store_all(
+            archive,
             [
                 spool.entry(
                     LARGE + b"%d" % turn if (number + turn) % 2 else b"text %d\n" % turn,
                     job=f"job-{number}",
                 )
                 for number in range(6)
-            ]
+            ],
         )
         said = stock.run("cat-file", "blob", "main:by_device/edge1/.gitattributes").decode()
         expected = {f'"/job-{number}"' for number in range(6) if (number + turn) % 2}
@@ -284,7 +285,7 @@ async def test_a_failure_at_any_step_leaves_no_pointer_without_its_content(
     await first.close()
     failing = GitArchive(folder, SystemClock(), SETTINGS, files=Failing(at))
     await failing.open()
-    [answer] = await failing.store_all([spool.entry(LARGE)])
+    [answer] = await store_all(failing, [spool.entry(LARGE)])
     if isinstance(answer, ArchiveUnavailableError):
         assert "No space left" in answer.text
         assert stock.show("main") == b"text\n"

@@ -17,7 +17,7 @@ from roundsman.archive.joining import join
 from roundsman.archive.maintenance_plan import PackFile, Work, make_plan
 from roundsman.archive.pack_reading import PackDamagedError, PackReader, packs_in
 from roundsman.clock import SystemClock
-from roundsman.testing.archive_conformance import Spool, content_of
+from roundsman.testing.archive_conformance import Spool, content_of, store_all
 from tests.archive.stock_git import StockGit
 
 DAY = 86_400
@@ -116,8 +116,8 @@ async def test_versions_that_grow_and_shrink_are_found_to_be_alike(
     """git compares a version with some that are of about its size, not with the one before it."""
     fleet = Fleet(60)
     for _ in range(20):
-        await archive.store_all(
-            [spool.entry(content, device=device) for device, content in fleet.round()]
+        await store_all(
+            archive, [spool.entry(content, device=device) for device, content in fleet.round()]
         )
     archive._maintainer._noted.compacted_at = 0
     await archive._maintainer.look()

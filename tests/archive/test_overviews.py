@@ -26,7 +26,7 @@ from roundsman.archive.interface import Stored
 from roundsman.archive.overview import Overview
 from roundsman.clock import SystemClock
 from roundsman.config.records import Acknowledge, ArchiveSettings, CommitPer, RemoteSettings
-from roundsman.testing.archive_conformance import Spool
+from roundsman.testing.archive_conformance import Spool, store_all
 from roundsman.wire.paths import PathTemplate, PathTemplateError, shard
 from tests.archive.disks import FailingFiles
 from tests.archive.git_servers import bare, commit
@@ -147,7 +147,7 @@ async def test_long_ones_are_written_once_for_each_batch(
 ) -> None:
     archive = await opened()
     entries = [spool.entry(b"1\n", device=f"edge{number}") for number in range(12)]
-    await archive.store_all(entries[:6])
+    await store_all(archive, entries[:6])
     own = {"README.md", "by_device/README.md"}
     places = {f"by_device/edge{number}" for number in range(6)}
     for commit_id in stock.commits():
@@ -158,7 +158,7 @@ async def test_long_ones_are_written_once_for_each_batch(
         assert "by_device/README.md" in changed
     assert not places
     monkeypatch.setattr(overviews, "SHORT", 1)
-    await archive.store_all(entries[6:])
+    await store_all(archive, entries[6:])
     assert len(stock.commits()) == 12
     latest = stock.run("log", "-6", "--format=", "--name-only").decode().split()
     assert latest.count("by_device/README.md") <= 2
@@ -226,7 +226,7 @@ async def _compare(
             for (device, job), (content, tags) in once.items()
         ]
         before = stock.commits()
-        for entry, answer in zip(entries, await archive.store_all(entries), strict=True):
+        for entry, answer in zip(entries, await store_all(archive, entries), strict=True):
             assert isinstance(answer, Stored)
             pair = (entry.device, entry.job)
             if answer.changed:
@@ -465,7 +465,7 @@ async def test_a_call_fails_and_they_are_right_all_the_same(
         entry = spool.entry(b"%d\n" % number, device=f"edge{number % 3}")
         files.fail_at(number)
         clock.time += MINUTE
-        [answer] = await archive.store_all([entry])
+        [answer] = await store_all(archive, [entry])
         failed = files.failed
         files.heal()
         if not isinstance(answer, Stored):

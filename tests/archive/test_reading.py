@@ -12,7 +12,7 @@ from roundsman.archive.git import GitArchive
 from roundsman.archive.interface import TooLargeToCompareError
 from roundsman.clock import SystemClock
 from roundsman.config.records import ArchiveSettings, CommitPer, PointerSettings
-from roundsman.testing.archive_conformance import DUE, Spool, content_of
+from roundsman.testing.archive_conformance import DUE, Spool, content_of, store_all
 from roundsman.testing.clock import ManualClock
 from roundsman.testing.memory_archive import MemoryArchive
 from tests.archive.stock_git import StockGit
@@ -31,7 +31,7 @@ async def test_a_list_made_anew_says_the_same(folder: Path, spool: Spool, per: C
     contents = [b"one\n", b"two\n" * 90_000, b"big\n" * 200_000, b"a\0\n", b""]
     for content in contents:
         entries = [spool.entry(content + b"%d" % n, device=f"edge{n}") for n in range(3)]
-        await archive.store_all(entries)
+        await store_all(archive, entries)
     before = [await archive.versions(f"edge{n}", "show_run", limit=9) for n in range(3)]
     await archive.close()
     for file in (folder / "roundsman").glob("versions.sqlite*"):

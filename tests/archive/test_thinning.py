@@ -27,7 +27,7 @@ from roundsman.archive.thinning_policy import Policy, ThinningPolicyError
 from roundsman.cli.archive import command
 from roundsman.clock import SystemClock
 from roundsman.config.records import ArchiveSettings, CommitPer, PointerSettings, RemoteSettings
-from roundsman.testing.archive_conformance import Spool, content_of
+from roundsman.testing.archive_conformance import Spool, content_of, store_all
 from roundsman.testing.clock import ManualClock
 from tests.archive.git_servers import bare, commit
 from tests.archive.stock_git import StockGit
@@ -174,7 +174,7 @@ async def history(folder: Path, spool: Spool, rng: random.Random, commit_per: Co
             entries[device, job] = msgspec.structs.replace(
                 entry, tags=tags, due=int(clock.now()), ended_at=clock.now()
             )
-        await archive.store_all([*entries.values()])
+        await store_all(archive, [*entries.values()])
         if rng.random() < 0.1:
             commit(stock, {f"notes/{number}": "by hand\n", "README.md": f"{number}\n"})
         if rng.random() < 0.1:

@@ -15,7 +15,6 @@ The laws, tested by `roundsman.testing.archive_conformance`:
 one path become versions in the order of their calls.
 """
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -196,16 +195,6 @@ class Archive(ABC):
     @abstractmethod
     async def store(self, entry: Entry) -> Stored:
         """Keep one result. Raises `ArchiveUnavailableError`, `ArchiveNameError`."""
-
-    async def store_all(self, entries: Sequence[Entry]) -> list[Stored | RoundsmanError]:
-        """Keep several results, each by itself: for each where it is, or why it is not kept."""
-        return await asyncio.gather(*(self._store_or_tell(entry) for entry in entries))
-
-    async def _store_or_tell(self, entry: Entry) -> Stored | RoundsmanError:
-        try:
-            return await self.store(entry)
-        except RoundsmanError as error:
-            return error
 
     @abstractmethod
     async def state(self) -> ArchiveState:
