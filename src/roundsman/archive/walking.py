@@ -171,7 +171,8 @@ def changes(
     Sizes are not known to it.
     """
     # Of one second the others come first: what joined them stands on them.
-    told = [*(commits(git, None, other) for other in joined), _with_joined(git, reached, tip)]
+    own = _with_joined(git, reached, tip, joined)  # those are told by themselves
+    told = [*(commits(git, None, other) for other in joined), own]
     last: dict[bytes, Kept] = {}
     joining: Commit | None = None
     for commit in heapq.merge(*told, key=attrgetter("at")):
