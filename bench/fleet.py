@@ -20,6 +20,7 @@ from pathlib import Path
 import aiohttp
 
 from bench import site
+from bench.lean_client import LeanClient
 from bench.report import Row
 
 CLIENTS = (1, 32)
@@ -142,13 +143,14 @@ async def _processor_time(
 async def _calls(url: str) -> AsyncIterator[dict[str, Call]]:
     async with aiohttp.ClientSession(url) as session:
         worker_id = await connected(session)
+    async with LeanClient(url) as client:
 
         async def post(path: str, body: dict[str, str], status: int) -> dict[str, str]:
-            async with session.post(path, json=body) as answer:
-                said: dict[str, str] = await answer.json()
-                if answer.status != status:
-                    raise RuntimeError(f"{path}: {answer.status}: {said}")
-                return said
+            answered, text = await client.call("POST", path, body)
+            if answered != status:
+                raise RuntimeError(f"{path}: {answered}: {text!r}")
+            said: dict[str, str] = json.loads(text)
+            return said
 
         async def start() -> None:
             await post("/start", {"worker_id": worker_id, "command": "true", "path": ""}, 201)
@@ -165,8 +167,7 @@ async def _calls(url: str) -> AsyncIterator[dict[str, Call]]:
             await post("/query", runs, 200)
 
         async def bare() -> None:
-            async with session.get("/healthz") as answer:
-                await answer.read()
+            await client.call("GET", "/healthz")
 
         yield {"bare": bare, "query": query, "running": query_running, "start": start}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from roundsman.clock import SystemClock
-from roundsman.config.records import ArchiveSettings, RemoteSettings
+from roundsman.config.records import ArchiveSettings, Listen, RemoteSettings, Tls
 from roundsman.ledger.postgresql.driver import PostgresqlLedger
 from roundsman.testing.postgresql_server import PASSWORD
 from tests.controller.fleet_site import SETTINGS, FleetSite
@@ -16,12 +16,13 @@ from tests.controller.serving import configuration, served
 
 
 @contextlib.asynccontextmanager
-async def controller(url: str, data: Path) -> AsyncIterator[FleetSite]:
+async def controller(url: str, data: Path, tls: Tls | None = None) -> AsyncIterator[FleetSite]:
     """One more controller on that ledger."""
     ledger = PostgresqlLedger(url, PASSWORD, folder=data, clock=SystemClock())
     # Named, and never used: nothing is taken in, and the archive is in memory.
     archive = ArchiveSettings(remotes={"shared": RemoteSettings(url="/shared.git")})
-    empty = configuration([], msgspec.structs.replace(SETTINGS, archive=archive))
+    settings = msgspec.structs.replace(SETTINGS, archive=archive, listen=Listen(tls=tls))
+    empty = configuration([], settings)
     async with served(empty, data, ledger=ledger, clock=ledger.clock) as it:
         yield FleetSite(it)
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from roundsman.controller.peers import PeerError
 from roundsman.ledger.interface import AuditQuery, ProcessChange
 from roundsman.testing.postgresql_server import PostgresqlServer
 from roundsman.wire.control import ProcessChanged, StartProcess, StopFinished, StopProcess
 from roundsman.wire.process import ProcessState, StopProof
+from tests.controller.certificates import make_tls
 from tests.controller.crossing_site import controller, controllers, knows_workers, pooler
 from tests.controller.fleet_site import (
     ADMINISTRATOR,
@@ -317,3 +319,25 @@ async def test_what_is_concluded_under_an_older_term_is_not_written(
         with pytest.raises(aiohttp.WSServerHandshakeError):
             async with two.served.http.ws_connect(url, headers=headers):
                 pass
+
+
+async def test_between_controllers_exactly_the_certificate_of_the_register_is_taken(
+    postgresql_url: str, tmp_path: Path
+) -> None:
+    tls = make_tls(tmp_path / "tls")
+    async with (
+        controller(postgresql_url, tmp_path / "one") as one,
+        controller(postgresql_url, tmp_path / "two", tls) as two,
+    ):
+        peers, there = one.controller.peers, two.controller.membership
+        answer = await peers.get(there.controller_id, "/healthz")
+        assert (answer.status, await answer.whole()) == (200, b'{"status":"ok"}')
+        other = make_tls(tmp_path / "other").certificate.read_text()
+        for certificate in (other, None):
+            there.introduce(peer_key=two.controller.peers.public_key, certificate=certificate)
+            await there.round()
+            await one.controller.membership.round()
+            with pytest.raises(PeerError, match="cannot be reached at https"):
+                await peers.get(there.controller_id, "/healthz")
+        with pytest.raises(PeerError, match="says nowhere"):
+            await peers.get("nobody", "/healthz")

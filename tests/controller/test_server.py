@@ -4,16 +4,11 @@ import asyncio
 import resource
 import socket
 import ssl
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import aiohttp
 import msgspec
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from roundsman.archive.interface import Entry, Stored
 from roundsman.config.records import Configuration, ControllerSettings, Listen, Role, Tls, Token
@@ -32,6 +27,7 @@ from roundsman.ledger.memory import MemoryLedger
 from roundsman.testing.clock import ManualClock
 from roundsman.testing.memory_archive import MemoryArchive
 from tests.controller import multipart
+from tests.controller.certificates import make_tls
 from tests.controller.serving import PERIOD, START, fleet, served
 
 DUE = START + PERIOD
@@ -105,30 +101,7 @@ async def test_an_address_in_use_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    """A key, and a certificate for 127.0.0.1 that it signs itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "controller")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    folder = tmp_path_factory.mktemp("tls")
-    pem = serialization.Encoding.PEM
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(pem))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return Tls(certificate=folder / "certificate.pem", private_key=folder / "key.pem")
+    return make_tls(tmp_path_factory.mktemp("tls"))
 
 
 async def test_tls(tmp_path: Path, tls: Tls) -> None:

@@ -1,7 +1,6 @@
 """Commands on demand: start, stop, query, and read what they write."""
 
 import uuid
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -15,6 +14,7 @@ from roundsman.controller.audit import Audit, asked
 from roundsman.controller.fleet_exchange import FleetExchange, NobodyHasItError
 from roundsman.controller.fleet_hub import FleetHub, Socket
 from roundsman.controller.fleet_link import WorkerNotConnectedError, WorkerSilentError
+from roundsman.controller.query_answers import QueryAnswers
 from roundsman.errors import NotFoundError, RoundsmanError
 from roundsman.ledger.crossing import OrderAnswer
 from roundsman.ledger.interface import Ledger, LedgerUnavailableError, ProcessChange
@@ -34,9 +34,6 @@ log = logs.get(__name__)
 
 ANSWER_SECONDS: Final = 10.0
 """How long a connected worker may take to answer; it answers within milliseconds."""
-
-
-_FINAL_ANSWERS: Final = 10_000  # kept so that asking again costs no look at the ledger
 
 
 class WorkerUnknownError(NotFoundError):
@@ -122,11 +119,12 @@ class Fleet:
         self._audit = audit
         self._clock = clock
         self._answer_seconds = answer_seconds
-        self._final: OrderedDict[tuple[str, str], QueryAnswer] = OrderedDict()  # old first
         crossing = ledger.crossing(controller_id)
         self._hub = FleetHub(ledger=ledger, audit=audit, clock=clock, crossing=crossing)
         self.exchange: FleetExchange | None = None
         """The way to workers at other controllers; none where one controller has all."""
+        self._answers = QueryAnswers(alone=crossing is None)
+        self._hub.on_change = self._answers.changed
         if crossing is not None:
             self.exchange = FleetExchange(crossing, controller_id, hub=self._hub, clock=clock)
 
@@ -283,24 +281,23 @@ class Fleet:
 
         Raises `WorkerUnknownError`, `JobUnknownError`.
         """
-        key = (request.worker_id, request.job_id)
-        if (final := self._final.get(key)) is not None:
+        known = self._answers.get((request.worker_id, request.job_id))
+        if known is not None:
             await self._check_known(request.worker_id)  # it may have been removed
-            return final
-        process = await self._find(request)
-        error_text = process.error_text
-        answer = QueryAnswer(done=process.done, error=bool(error_text), error_text=error_text)
-        if process.done:  # for good
-            self._final[key] = answer
-            if len(self._final) > _FINAL_ANSWERS:
-                self._final.popitem(last=False)
-        return answer
+            return known
+        writes = self._answers.writes
+        return self._answers.of(await self._find(request), as_of=writes)
 
     def listen(
         self, *, on_change: Callable[[str], None], on_connect: Callable[[str], None]
     ) -> None:
         """Tell the id of each process that something was written of, and of who has connected."""
-        self._hub.on_change = on_change
+
+        def on_change_here(process_id: str) -> None:
+            self._answers.changed(process_id)
+            on_change(process_id)
+
+        self._hub.on_change = on_change_here
         if self.exchange is None:
             self._hub.on_connect = on_connect
             return
