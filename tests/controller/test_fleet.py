@@ -307,6 +307,24 @@ async def test_a_start_that_timed_out_does_not_run_later(site: FleetSite, tmp_pa
     process.wait()
 
 
+async def test_an_end_that_is_told_before_the_start_ends_nothing_else(site: FleetSite) -> None:
+    """Its children may go on: they were stopped when the start was told after the end."""
+    async with fake_worker(site, await site.enrol()) as worker:
+        start = calling(site, worker.worker_id)
+        job_id = await started(worker)
+        for state, at in ((ProcessState.ENDED, 2.0), (ProcessState.RUNNING, 1.0)):
+            await worker.say(ProcessChanged(process_id=job_id, state=state, at=at))
+        assert (await start).status == 201
+        assert isinstance(await worker.hear(), Acknowledge)
+        after = calling(site, worker.worker_id)
+        again = await worker.hear()
+        assert isinstance(again, StartProcess)
+        await worker.say(
+            ProcessChanged(process_id=again.process_id, state=ProcessState.RUNNING, at=3.0)
+        )
+        assert (await after).status == 201
+
+
 async def test_a_late_answer_to_a_start_is_followed_by_its_stop(site: FleetSite) -> None:
     be_impatient(site)
     async with fake_worker(site, await site.enrol()) as worker:

@@ -185,6 +185,19 @@ async def test_a_command_from_start_to_acknowledged_end(
     assert worker.runner.to_report() == ()
 
 
+async def test_that_it_runs_is_told_before_its_end(controller: Controller, worker: Worker) -> None:
+    await controller.connected()
+    ids = [str(uuid.uuid4()) for _ in range(40)]
+    for process_id in ids:
+        await controller.say(StartProcess(process_id=process_id, command="true", path=""))
+    told: dict[str, list[ProcessState]] = {process_id: [] for process_id in ids}
+    for _ in range(2 * len(ids)):
+        change = await controller.hear()
+        assert isinstance(change, ProcessChanged)
+        told[change.process_id].append(change.state)
+    assert set(map(tuple, told.values())) == {(ProcessState.RUNNING, ProcessState.ENDED)}
+
+
 async def test_the_end_is_told_before_the_stop_is_answered(
     controller: Controller, worker: Worker
 ) -> None:

@@ -37,7 +37,7 @@ from roundsman.wire.control import (
     StopProcess,
     ToController,
 )
-from roundsman.wire.process import OPEN_STATES, Process, ProcessState
+from roundsman.wire.process import Process, ProcessState
 
 log = logs.get(__name__)
 
@@ -51,6 +51,7 @@ _HELLO_SECONDS: Final = 10.0
 _MAX_PENDING: Final = 64  # reports of one worker being written at once; beyond, it is not read
 _LEDGER_PAUSE_SECONDS: Final = 1.0
 _PAGE: Final = 500
+_GIVEN_UP: Final = (ProcessState.REFUSED, ProcessState.SKIPPED, ProcessState.UNKNOWN)
 
 _decoder: msgspec.json.Decoder[ToController] = msgspec.json.Decoder(ToController)
 
@@ -366,7 +367,7 @@ class _Session:
         if change.state is not ProcessState.RUNNING:
             self.forgone.discard(change.process_id)
             self.link.send(Acknowledge(process_id=change.process_id))
-        elif state is not None and state not in OPEN_STATES:
+        elif state in _GIVEN_UP:
             # It was given up meanwhile: nobody would look after it.
             self.link.send(StopProcess(process_id=change.process_id))
         self.link.started(

@@ -141,6 +141,8 @@ class _Connection:
         self._working: set[asyncio.Task[None]] = set()
         self._reads: dict[str, asyncio.Task[None]] = {}
         self._bulk = asyncio.Lock()
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self._held: dict[str, list[ProcessChanged]] = {}  # what became of those, until answered
 
     async def serve(self) -> None:
         """Return when the connection has ended."""
@@ -152,7 +154,7 @@ class _Connection:
                 bounds=self._runner.bounds,
             )
         )
-        self._runner.on_change = self._outgoing.put_nowait
+        self._runner.on_change = self._tell
         writing = asyncio.create_task(self._write())
         try:
             await self._receive()
@@ -182,6 +184,7 @@ class _Connection:
                 start = asyncio.create_task(self._start(message))
                 self._working.add(start)
                 start.add_done_callback(self._working.discard)
+                self._starting[message.process_id] = start
             case StopProcess(process_id=process_id):
                 self._runner.stop_early(process_id)
                 stop = asyncio.create_task(self._stop(message))
@@ -198,13 +201,27 @@ class _Connection:
                 self._runner.acknowledge(process_id)
 
     async def _start(self, asked: StartProcess) -> None:
+        self._held.setdefault(asked.process_id, [])
         # Not now: what has arrived together is looked at together, and a stop wins.
         await asyncio.sleep(0)
         self._outgoing.put_nowait(await self._runner.start(asked))
+        self._starting.pop(asked.process_id, None)
+        for change in self._held.pop(asked.process_id, ()):
+            self._outgoing.put_nowait(change)
+
+    def _tell(self, change: ProcessChanged) -> None:
+        """Say how a process stands; of one that has ended already, that it was started first."""
+        held = self._held.get(change.process_id)
+        if held is not None:
+            held.append(change)
+        else:
+            self._outgoing.put_nowait(change)
 
     async def _stop(self, asked: StopProcess) -> None:
         await asyncio.sleep(0)  # after a start that came before it
         answer = await self._runner.stop(asked.process_id, asked.grace_seconds)
+        if (starting := self._starting.get(asked.process_id)) is not None:
+            await asyncio.wait({starting})  # what became of it is told before
         self._outgoing.put_nowait(answer)
 
     async def _read(self, request: ReadOutput) -> None:
