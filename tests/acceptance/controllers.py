@@ -24,6 +24,10 @@ class ControllerProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
     async def start(self) -> str:
         """Start it, and return its URL once it serves."""
         log = self._file.with_suffix(".log")

@@ -14,6 +14,8 @@ import msgspec
 import pytest
 
 from roundsman.testing.postgresql_server import PASSWORD
+from roundsman.worker.service import WorkerService
+from roundsman.worker.settings import WorkerSettings
 from tests.acceptance.controllers import ControllerProcess, controller_process
 from tests.controller import multipart
 
@@ -40,7 +42,14 @@ def document(folder: Path, url: str, devices: int) -> dict[str, object]:
             }
         },
         "device_generics": {"default": {"credentials": {"user": "u", "pass": "p"}}},
-        "devices": {f"edge{number}": {"jobs": ["show"]} for number in range(devices)},
+        "devices": {
+            f"edge{number}": {
+                "jobs": ["show"],
+                "host": "127.0.0.1",
+                "protocol": {"ssh": {"port": 1}},  # where nobody listens
+            }
+            for number in range(devices)
+        },
     }
 
 
@@ -138,10 +147,15 @@ async def test_one_of_three_leads_whatever_becomes_of_it(site: Site) -> None:
     assert len(known) == NUMBER
     assert {item["in_step"] for item in known.values()} == {True}
     assert len({item["configuration"] for item in known.values()}) == 1
-    assert len({await site.leading(number) for number in range(NUMBER)}) == 1
+    await until(lambda: all_name_one_leader(site))
     await what_one_keeps_is_read_at_the_others(site)
     await a_paused_leader_that_wakes_writes_nothing(site)
     await another_leads_when_the_leader_is_killed(site)
+    await a_worker_goes_to_those_that_are_left(site)
+
+
+async def all_name_one_leader(site: Site) -> bool:
+    return len({await site.leading(number) for number in range(NUMBER)}) == 1
 
 
 async def what_one_keeps_is_read_at_the_others(site: Site) -> None:
@@ -196,6 +210,44 @@ async def another_leads_when_the_leader_is_killed(site: Site) -> None:
         return all(item["in_step"] for item in alive)
 
     await until(in_step)
+
+
+async def a_worker_goes_to_those_that_are_left(site: Site) -> None:
+    left = [number for number in range(NUMBER) if site.processes[number].is_running]
+    worker = WorkerService(
+        WorkerSettings(
+            controller=tuple(process.url for process in site.processes),
+            name="worker",
+            state=site.folder / "worker",
+        )
+    )
+    working = asyncio.create_task(worker.run())
+    try:
+        for number in left:
+            await a_run_ends(site, at=number)
+        await site.processes[left[0]].signal(signal.SIGKILL)
+        await a_run_ends(site, at=left[1])
+    finally:
+        worker.cancel()
+        await working
+    [enrolled] = (await site.get(left[1], "/workers"))["items"]  # never anew
+    assert enrolled["name"] == "worker"
+
+
+async def a_run_ends(site: Site, *, at: int) -> None:
+    """Ask for one, and wait until the worker has tried it, whoever it told."""
+
+    async def ended() -> int:
+        runs = (await site.get(at, "/runs?device=edge1"))["items"]
+        return sum(run.get("worker_id") is not None for run in runs)
+
+    before = await ended()
+    await site.call(at, "POST", "/api/v1/devices/edge1/jobs/show/run")
+
+    async def more() -> bool:
+        return await ended() > before
+
+    await until(more)
 
 
 async def a_paused_leader_that_wakes_writes_nothing(site: Site) -> None:

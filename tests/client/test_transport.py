@@ -1,4 +1,5 @@
 import asyncio
+import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -343,3 +344,54 @@ async def test_tls_is_verified_by_the_ca_file(serve: Serve, tmp_path: Path) -> N
     assert clock.slept == []
     with pytest.raises(CertificateError, match="cannot be used as CA file"):
         ControllerClient(address, ca_file=tmp_path / "missing.pem")
+
+
+def answering(status: int, said: list[str]) -> Handler:
+    async def answer(request: web.Request) -> web.Response:
+        said.append(request.path)
+        return web.Response(status=status)
+
+    return answer
+
+
+async def test_of_several_controllers_one_is_called_until_it_does_not_serve(serve: Serve) -> None:
+    busy: list[str] = []
+    well: list[str] = []
+    addresses = [await serve(answering(503, busy)), await serve(answering(204, well))]
+
+    async with ControllerClient(addresses, chance=random.Random(0)) as client:
+        if str(client.url.origin()) == addresses[0]:
+            with pytest.raises(BusyError):
+                await get(client)
+        for _ in range(5):
+            await get(client)
+    assert (len(busy) <= 1, len(well)) == (True, 5)
+
+
+def test_which_of_several_is_called_first_is_chance() -> None:
+    addresses = [f"http://127.0.0.1:{port}" for port in (1, 2, 3)]
+    first = {ControllerClient(addresses, chance=random.Random(seed)).url for seed in range(50)}
+    assert {str(url.origin()) for url in first} == set(addresses)
+
+
+async def test_many_calls_that_fail_together_move_on_once(serve: Serve) -> None:
+    well: list[str] = []
+    address = await serve(answering(204, well))
+    # Port 1 refuses; wherever it begins, at most two steps lead to the one that serves.
+    addresses = ["http://127.0.0.1:1", address, "http://localhost:1"]
+    async with ControllerClient(addresses, chance=random.Random(1)) as client:
+        for _ in range(2):
+            await asyncio.gather(*(get(client) for _ in range(9)), return_exceptions=True)
+        await get(client)
+    assert well
+
+
+async def test_a_call_that_may_be_repeated_is_repeated_elsewhere(serve: Serve) -> None:
+    well: list[str] = []
+    addresses = ["http://127.0.0.1:1", await serve(answering(204, well))]
+    for seed in range(4):
+        async with ControllerClient(
+            addresses, chance=random.Random(seed), clock=ImpatientClock()
+        ) as client:
+            await get(client, kind=CallKind.READ)
+    assert len(well) == 4

@@ -158,3 +158,14 @@ def test_the_agent_is_found_by_a_variable_too(tmp_path: Path) -> None:
     file = write(tmp_path, "controller: http://127.0.0.1:1\nssh_agent: env:SSH_AUTH_SOCK\n")
     assert settings(file, {"SSH_AUTH_SOCK": "/run/agent"}).ssh_agent == Path("/run/agent")
     assert "ssh_agent: environment variable SSH_AUTH_SOCK is not set" in complaints(file)
+
+
+def test_several_controllers_are_a_list(tmp_path: Path) -> None:
+    file = write(tmp_path, "controller: [https://a.example.net:9400, https://b.example.net:9400]")
+    assert settings(file, {}).controller == (
+        "https://a.example.net:9400",
+        "https://b.example.net:9400",
+    )
+    said = complaints(write(tmp_path, "controller: [https://a.example.net:9400, b]"))
+    assert "'b' is not the address of a controller" in said
+    assert "or several" in complaints(write(tmp_path, "controller: []"))

@@ -22,7 +22,12 @@ def _reference_only(_: click.Context, __: click.Parameter, value: str | None) ->
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--controller", help="Address of the controller, such as https://host:9400.")
+@click.option(
+    "--controller",
+    "controllers",
+    multiple=True,
+    help="Address of the controller, such as https://host:9400; may be repeated.",
+)
 @click.option(
     "--token",
     callback=_reference_only,
@@ -35,7 +40,7 @@ def _reference_only(_: click.Context, __: click.Parameter, value: str | None) ->
 @click.option("--log-json", is_flag=True, help="Write each event as one JSON object.")
 def command(  # noqa: PLR0917 - one parameter for each option, passed by name
     file: Path | None,
-    controller: str | None,
+    controllers: tuple[str, ...],
     token: str | None,
     name: str | None,
     state: Path | None,
@@ -49,7 +54,7 @@ def command(  # noqa: PLR0917 - one parameter for each option, passed by name
     second one ends at once; nothing that has ended is lost by either.
     """
     given = {
-        "controller": controller,
+        "controller": list(controllers) or None,
         "token": token,
         "name": name,
         "state": state,

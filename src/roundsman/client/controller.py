@@ -1,5 +1,7 @@
 """A controller with all its surfaces, as a client sees it."""
 
+import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from roundsman.client.fleet import FleetApi
@@ -19,14 +21,15 @@ class ControllerClient(Transport):
 
     def __init__(
         self,
-        address: str,
+        address: str | Sequence[str],
         *,
         token: Secret | None = None,
         ca_file: Path | None = None,
         clock: Clock | None = None,
+        chance: random.Random | None = None,
     ) -> None:
         """As `Transport`."""
-        super().__init__(address, token=token, ca_file=ca_file, clock=clock)
+        super().__init__(address, token=token, ca_file=ca_file, clock=clock, chance=chance)
         self.worker = WorkerApi(self)
         """Leases and results."""
         self.fleet = FleetApi(self)

@@ -14,8 +14,10 @@ from yarl import URL
 
 from roundsman import __version__
 from roundsman.client.errors import (
+    BusyError,
     CertificateError,
     ControllerError,
+    FaultError,
     NotConnectedError,
     UnexpectedAnswerError,
     UnreachableError,
@@ -42,6 +44,8 @@ MESSAGE_BYTES: Final = 4 << 20
 WEBSOCKET_HEARTBEAT_SECONDS: Final = 15.0
 """A ping this often; a connection without a pong for half of that is broken, which both ends
 otherwise would not notice behind a firewall that forgot it."""
+
+_NOBODY_SERVES: Final = (UnreachableError, BusyError, FaultError)
 
 _error_answer = msgspec.json.Decoder(ErrorAnswer)
 
@@ -88,29 +92,36 @@ def decode(decoder: "msgspec.json.Decoder[T]", answer: bytes) -> T:
 
 
 class Transport:
-    """One controller, as seen by one bearer of a token. An asynchronous context manager.
+    """A controller, as seen by one bearer of a token. An asynchronous context manager.
 
-    Connections are kept and shared by everything that calls at once. No redirect is followed, no
-    answer is read beyond its bound, and everything that goes wrong is a `ControllerError`.
+    Of several that serve the same site it is one, by chance, and another as soon as that one
+    cannot be reached or cannot serve. Connections are kept and shared by everything that calls at
+    once. No redirect is followed, no answer is read beyond its bound, and everything that goes
+    wrong is a `ControllerError`.
     """
 
     def __init__(
         self,
-        address: str,
+        address: str | Sequence[str],
         *,
         token: Secret | None = None,
         ca_file: Path | None = None,
         clock: Clock | None = None,
+        chance: random.Random | None = None,
     ) -> None:
         """Speak to the controller at `address`, trusting `ca_file`, or else the system's.
 
         Raises `AddressError`, and `CertificateError` when the CA file cannot be used.
         """
-        self.url = parse_address(address)
+        chance = chance if chance is not None else random.SystemRandom()
+        addresses = (address,) if isinstance(address, str) else address
+        self._urls = [parse_address(text) for text in addresses]
+        chance.shuffle(self._urls)
         self._token = token
-        self._tls = _tls_context(ca_file) if self.url.scheme == "https" else None
+        secure = any(url.scheme == "https" for url in self._urls)
+        self._tls = _tls_context(ca_file) if secure else None
         self._clock = clock if clock is not None else SystemClock()
-        self._backoff = Backoff(first=0.2, longest=2.0, chance=random.SystemRandom())
+        self._backoff = Backoff(first=0.2, longest=2.0, chance=chance)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -134,6 +145,11 @@ class Transport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    @property
+    def url(self) -> URL:
+        """Where the next call goes."""
+        return self._urls[0]
 
     def use_token(self, token: Secret | None) -> None:
         """Speak as the bearer of another token from now on."""
@@ -162,10 +178,10 @@ class Transport:
         failures = 0
         while True:
             try:
-                with self._errors_mapped():
+                with self._going_to() as url:
                     async with self._ready().request(
                         method,
-                        self._target(path, query),
+                        _target(url, path, query),
                         headers=self._headers(json=body is not None),
                         data=form if form is not None else body,
                         allow_redirects=False,
@@ -183,9 +199,9 @@ class Transport:
     @asynccontextmanager
     async def stream(self, path: str, *, query: Query = ()) -> AsyncIterator[aiohttp.StreamReader]:
         """The body of a GET as it comes, without a limit on time; never repeated."""
-        with self._errors_mapped():
+        with self._going_to() as url:
             async with self._ready().get(
-                self._target(path, query),
+                _target(url, path, query),
                 headers=self._headers(json=False),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
@@ -204,9 +220,9 @@ class Transport:
         Pings keep it proven alive: when they go unanswered, receiving ends with a message of type
         `CLOSED` or `ERROR`, as for any other end. Not repeated: its loop has a pace of its own.
         """
-        with self._errors_mapped():
+        with self._going_to() as url:
             websocket = await self._ready().ws_connect(
-                self._target(path, ()),
+                _target(url, path, ()),
                 headers=self._headers(json=False),
                 heartbeat=WEBSOCKET_HEARTBEAT_SECONDS,
                 max_msg_size=message_bytes,
@@ -222,10 +238,6 @@ class Transport:
             raise RuntimeError("the client is used outside its `async with`")
         return self._session
 
-    def _target(self, path: str, query: Query) -> URL:
-        base = self.url.raw_path.rstrip("/")
-        return self.url.with_path(base + path, encoded=True).with_query(list(query))
-
     def _headers(self, *, json: bool) -> dict[str, str]:
         headers = {"Content-Type": "application/json"} if json else {}
         if self._token is not None:
@@ -233,25 +245,43 @@ class Transport:
         return headers
 
     @contextmanager
-    def _errors_mapped(self) -> Iterator[None]:
-        """Turn what aiohttp and the system raise into errors of ours, without header values."""
-        where = str(self.url.origin())
+    def _going_to(self) -> Iterator[URL]:
+        """Where one call goes; when nobody serves there, the next goes elsewhere."""
+        url = self.url
         try:
-            yield
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            raise CertificateError(
-                f"{where}: no trust in the controller's TLS: {error.os_error}",
-                remedy="give the authority that signed its certificate as the CA file",
-            ) from error
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotConnectedError(f"{where}: no connection: {_reason(error)}") from error
-        except aiohttp.WSServerHandshakeError as error:
-            raise error_for_status(error.status)(
-                f"{where}: the control channel was refused with status {error.status}",
-                status=error.status,
-            ) from error
-        except (TimeoutError, aiohttp.ClientError, ConnectionError) as error:
-            raise UnreachableError(f"{where}: {_reason(error)}") from error
+            with _errors_mapped(url):
+                yield url
+        except _NOBODY_SERVES:
+            if url is self.url:  # of several calls that fail together, one moves on
+                self._urls.append(self._urls.pop(0))
+            raise
+
+
+@contextmanager
+def _errors_mapped(url: URL) -> Iterator[None]:
+    """Turn what aiohttp and the system raise into errors of ours, without header values."""
+    where = str(url.origin())
+    try:
+        yield
+    except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+        raise CertificateError(
+            f"{where}: no trust in the controller's TLS: {error.os_error}",
+            remedy="give the authority that signed its certificate as the CA file",
+        ) from error
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise NotConnectedError(f"{where}: no connection: {_reason(error)}") from error
+    except aiohttp.WSServerHandshakeError as error:
+        raise error_for_status(error.status)(
+            f"{where}: the control channel was refused with status {error.status}",
+            status=error.status,
+        ) from error
+    except (TimeoutError, aiohttp.ClientError, ConnectionError) as error:
+        raise UnreachableError(f"{where}: {_reason(error)}") from error
+
+
+def _target(url: URL, path: str, query: Query) -> URL:
+    base = url.raw_path.rstrip("/")
+    return url.with_path(base + path, encoded=True).with_query(list(query))
 
 
 def _reason(error: BaseException) -> str:

@@ -1,7 +1,8 @@
 """The controller: knows devices and jobs, leases executions to workers, keeps what comes back.
 
 - `service`: the `Controller`, which holds one service per use case and their common ground.
-- `membership`: the controllers that share a ledger, and which of them leads.
+- `membership`: the controllers that share a ledger, and which of them leads; `recognition` of the
+  workers of all of them, `catching_up` with the results of all of them.
 - `access`: who calls, and what they may do.
 - `planner`: which slots there are, and what comes after each run.
 - `dispatch`: hands out what is due. `intake`: takes in what came of it, by way of `spool`.

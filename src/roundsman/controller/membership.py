@@ -54,6 +54,7 @@ class Membership:
         self._known: Sequence[RegisteredController] = ()
         self._on_change: Callable[[], None] = lambda: None
         self._in_step = True
+        self._hurried = asyncio.Event()
 
     @property
     def controller_id(self) -> str:
@@ -98,24 +99,40 @@ class Membership:
         # What was called for before is in what was read at the start.
         self._me = msgspec.structs.replace(self._me, calls=leads.calls)
 
-    async def close(self) -> None:
-        """Sign off, so that nobody waits for this one."""
+    async def close(self) -> bool:
+        """Sign off, so that nobody waits for this one; whether that was done."""
         if self._leadership is None:
-            return
+            return False
         self._leadership = None
         try:
             await self._ledger.remove_controller(self.controller_id)
         except LedgerUnavailableError as error:
             log.warning("controller.not_signed_off", reason=error.text)
+            return False
+        return True
 
     async def run(self) -> None:
         """Round after round until cancelled."""
         while True:
-            await self._clock.sleep(ROUND_SECONDS)
+            await self._until_next()
             try:
                 await self.round()
             except LedgerUnavailableError as error:
                 log.warning("controller.not_heard", reason=error.text)
+
+    def hurry(self) -> None:
+        """Have a round now: another one has come or gone."""
+        self._hurried.set()
+
+    async def _until_next(self) -> None:
+        due = asyncio.ensure_future(self._clock.sleep(ROUND_SECONDS))
+        hurried = asyncio.ensure_future(self._hurried.wait())
+        try:
+            await asyncio.wait({due, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            due.cancel()
+            hurried.cancel()
+            self._hurried.clear()
 
     async def round(self) -> Leadership:
         """Say that this one is there, and see who leads. Raises `LedgerUnavailableError`."""
@@ -166,7 +183,7 @@ class Membership:
 
     async def list(self) -> Page[Controller]:
         """All of them, for people."""
-        known = await self._ledger.controllers()
+        known = self._known = await self._ledger.controllers()
         leader = self.leadership.controller_id
         now = self._clock.now()
         in_force = {each.controller_id: each.configuration for each in known}.get(leader)

@@ -1,6 +1,7 @@
 """The controller as one value: its services, and the common ground they stand on."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ from roundsman.controller.operations import Operations
 from roundsman.controller.peers import Peers
 from roundsman.controller.planner import Planner
 from roundsman.controller.process_batches import ProcessBatches
+from roundsman.controller.recognition import Recognition
 from roundsman.controller.reloading import Reloading
 from roundsman.controller.results import Results
 from roundsman.controller.retention import Retention
@@ -93,6 +95,11 @@ class Controller:
         self.batches = ProcessBatches(
             ledger=ledger, fleet=self.fleet, audit=self.audit, clock=clock
         )
+        self.recognition = Recognition(
+            ledger=ledger, access=self.access, membership=self.membership, clock=clock
+        )
+        if self.fleet.exchange is not None:
+            self.fleet.exchange.on["controllers"] = lambda _: self.membership.hurry()
         self.workers = Workers(
             planner=self.planner,
             ledger=ledger,
@@ -143,6 +150,7 @@ class Controller:
             clock=clock,
         )
         self._loops: list[asyncio.Task[None]] = []
+        self._rounds: asyncio.Task[None] | None = None
         self.history = History(
             planner=self.planner,
             ledger=ledger,
@@ -186,6 +194,9 @@ class Controller:
                 remedy="give all of them the same remote; or, if one was killed a moment ago and"
                 f" this takes its place, start again in {ALIVE_SECONDS:.0f} s",
             )
+        # From now on: to open the rest may take longer than the lead lasts.
+        self._rounds = asyncio.create_task(self.membership.run())
+        await self._tell_others()
         await self.archive.open()
         self.spool.open()
         await self.access.refresh_workers(self.ledger)
@@ -195,9 +206,9 @@ class Controller:
         exchange = self.fleet.exchange
         self._loops = [
             *([asyncio.create_task(exchange.run())] if exchange is not None else []),
-            asyncio.create_task(self.membership.run()),
             asyncio.create_task(self.reloading.run()),
             asyncio.create_task(self.catching_up.run()),
+            asyncio.create_task(self.recognition.run()),
             asyncio.create_task(self.retention.run()),
             asyncio.create_task(self.audit.run()),
             asyncio.create_task(self.attendance.run()),
@@ -208,15 +219,23 @@ class Controller:
         await self.batches.close()
         await self.fleet.close()
         await self.peers.close()
-        for loop in self._loops:
+        loops = [*self._loops, *([self._rounds] if self._rounds is not None else [])]
+        for loop in loops:
             loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await asyncio.gather(*loops, return_exceptions=True)
         if self._loops:
             await self.audit.run_once()
             await self.attendance.close()
-        await self.membership.close()
+        if await self.membership.close():
+            with contextlib.suppress(UnavailableError):  # they find out by themselves, a bit later
+                await self._tell_others()
         await self.archive.close()
         await self.ledger.close()
+
+    async def _tell_others(self) -> None:
+        """That this controller has come, or gone."""
+        if self.fleet.exchange is not None:
+            await self.fleet.exchange.crossing.ring_all("controllers changed")
 
     async def readiness(self) -> Readiness:
         """Ask each part whether it can serve now."""

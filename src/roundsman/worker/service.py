@@ -87,9 +87,10 @@ class WorkerService:
     async def _run(self) -> None:
         settings = self._settings
         policy = load_policy(settings.policy) if settings.policy else Policy()
-        address = parse_address(settings.controller)
-        if address.scheme == "http" and not is_loopback(address.host or ""):
-            log.warning("worker.no_tls", controller=settings.controller)
+        for given in _addresses(settings):
+            address = parse_address(given)
+            if address.scheme == "http" and not is_loopback(address.host or ""):
+                log.warning("worker.no_tls", controller=given)
         with identity.locked(settings.state):
             outbox = Outbox(settings.state, settings.outbox)
             await asyncio.to_thread(outbox.open)
@@ -198,6 +199,11 @@ class WorkerService:
         if enrolling.done():
             enrolling.result()
         return enrolling.done()
+
+
+def _addresses(settings: WorkerSettings) -> tuple[str, ...]:
+    given = settings.controller
+    return (given,) if isinstance(given, str) else given
 
 
 def _secrets_of(execution: Execution) -> Iterator[Secret]:

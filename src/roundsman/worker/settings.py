@@ -29,8 +29,8 @@ class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a worker is told."""
 
-    controller: str
-    """Address of the controller, such as `https://roundsman.example.net:9400`."""
+    controller: str | tuple[str, ...]
+    """Address of the controller, such as `https://roundsman.example.net:9400`, or of several."""
     token: Secret | None = None
     """The token for enrolment; none towards an open controller. Afterwards the worker has its
     own."""

@@ -44,8 +44,9 @@ class Outbox(_Record):
 class WorkerFile(_Record):
     """A worker's settings file."""
 
-    controller: str | None = None
-    """Address of the controller, such as `https://roundsman.example.net:9400`. Needed."""
+    controller: str | list[str] | None = None
+    """Address of the controller, such as `https://roundsman.example.net:9400`. Needed. A list where
+    there are several controllers: one of them is taken by chance, and another when it is away."""
     token: str | None = None
     """Token for enrolment, or where it is: `env:NAME`, `file:PATH`."""
     name: str | None = None
@@ -165,12 +166,17 @@ def _over(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_address(said: dict[str, Any]) -> list[Finding]:
-    try:
-        if "controller" in said:
-            parse_address(said["controller"])
-    except AddressError as error:
-        return [Finding("config.address", ("controller",), error.text, error.remedy)]
-    return []
+    given = said.get("controller", ())
+    findings = []
+    if given == []:
+        text = "expected the address of a controller, or several"
+        findings.append(Finding("config.address", ("controller",), text))
+    for address in [given] if isinstance(given, str) else given:
+        try:
+            parse_address(address)
+        except AddressError as error:
+            findings.append(Finding("config.address", ("controller",), error.text, error.remedy))
+    return findings
 
 
 def _check_name(said: dict[str, Any]) -> list[Finding]:
@@ -193,8 +199,9 @@ def _problem(finding: Finding, file: str) -> Problem:
 
 
 def _settings(said: dict[str, Any]) -> WorkerSettings:
+    controller = said["controller"]
     return WorkerSettings(
-        controller=said["controller"],
+        controller=controller if isinstance(controller, str) else tuple(controller),
         token=said.get("token"),
         name=said.get("name") or platform.node() or "worker",
         state=said.get("state") or Path(STATE_FOLDER).absolute(),

@@ -60,7 +60,7 @@ async def answer(controller: Controller, scope: HTTPScope, receive: Receive, sen
     more: dict[str, str] = {}
     said: Kept | ErrorAnswer
     try:
-        principal = WORKERS.admit(controller.access, headers)
+        principal = await WORKERS.admit(controller, headers)
         said = await complete(controller, receive, headers, principal)
         status = 200
     except RoundsmanError as error:

@@ -10,7 +10,7 @@ from litestar.datastructures import State
 from litestar.handlers.base import BaseRouteHandler
 
 from roundsman.config.records import Role
-from roundsman.controller.access import Access, Principal
+from roundsman.controller.access import Principal
 from roundsman.controller.service import Controller
 
 # A request behind a guard: `request.user` is the calling principal.
@@ -29,22 +29,22 @@ class Allow:
     ) -> None:
         """Raises `UnauthenticatedError`, `ForbiddenError`."""
         controller: Controller = connection.app.state.controller
-        principal = _identify(controller.access, connection.headers)
+        principal = await _identify(controller, connection.headers)
         address = connection.client.host if connection.client is not None else None
         # Kept before it is asked what they may do: the audit names whom it refuses.
         connection.scope["user"] = msgspec.structs.replace(principal, address=address)
         principal.require(*self.roles)
 
-    def admit(self, access: Access, headers: Mapping[str, str]) -> Principal:
+    async def admit(self, controller: Controller, headers: Mapping[str, str]) -> Principal:
         """Who calls with these headers. Raises `UnauthenticatedError`, `ForbiddenError`."""
-        principal = _identify(access, headers)
+        principal = await _identify(controller, headers)
         principal.require(*self.roles)
         return principal
 
 
-def _identify(access: Access, headers: Mapping[str, str]) -> Principal:
-    access.check_origin(headers)
-    return access.authenticate(headers.get("authorization"))
+async def _identify(controller: Controller, headers: Mapping[str, str]) -> Principal:
+    controller.access.check_origin(headers)
+    return await controller.recognition.authenticate(headers.get("authorization"))
 
 
 ADMINISTRATORS: Final = Allow(Role.ADMINISTRATOR)

@@ -82,7 +82,7 @@ async def _said(
     for name, value in scope["headers"]:  # the first of each name counts, as in the framework
         headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
     try:
-        READERS.admit(controller.access, headers)
+        await READERS.admit(controller, headers)
         return await controller.fleet.query(parse(body, ProcessRequest))
     except RoundsmanError:
         return None
