@@ -6,7 +6,7 @@ PROCESSES := $(shell expr 2 \* $$(nproc))
 CODE := $(wildcard src tests bench scripts/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test corpus fuzz torture check format bench lock clean
+.PHONY: help venv demo test corpus fuzz torture soak check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ corpus: venv ## every recorded device, whole and in pieces, with pauses, misled 
 torture: venv ## kills, full disks, power losses: the long form (half an hour; ROUNDSMAN_KILLS=30 for a piece of it)
 	ROUNDSMAN_TORTURE=1 $(BIN)/python -m pytest -s tests/torture tests/archive/test_disks.py tests/archive/test_crashes.py \
 		tests/ledger/test_laws.py tests/worker/runners/test_torture.py $(ARGS)
+
+soak: venv ## an hour of ordinary work: does anything grow? (SECONDS=1200 ARGS=--postgresql)
+	$(BIN)/python -m bench.soak --seconds $(or $(SECONDS),3600) $(ARGS)
 
 fuzz: venv ## devices out of their minds, for ten minutes (SECONDS=60 SEED=7)
 	$(BIN)/python -m tests.worker.sessions.fuzz --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))

@@ -14,12 +14,14 @@ from typing import Any, cast
 import aiohttp
 import msgspec
 import pytest
+import structlog
 
 from roundsman.controller.fleet import Fleet
 from roundsman.ledger.interface import LedgerUnavailableError, ProcessChange
 from roundsman.wire.control import (
     Acknowledge,
     CancelRead,
+    Hello,
     Output,
     ProcessChanged,
     ReadOutput,
@@ -405,6 +407,26 @@ class FailingLedger(WatchedLedger):
         if self.failing:
             raise LedgerUnavailableError("the disk is full")
         return await super().change_process(change)
+
+
+async def test_a_hello_that_the_ledger_cannot_keep_is_told_without_a_trace(
+    site: FleetSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unavailable(*_: object, **__: object) -> bool:
+        raise LedgerUnavailableError("the database is away")
+
+    worker_id, token = await site.enrol()
+    monkeypatch.setattr(site.controller.ledger, "touch_worker", unavailable)
+    with structlog.testing.capture_logs() as events:
+        async with site.served.http.ws_connect(
+            f"/api/v1/workers/{worker_id}/control",
+            headers={"Authorization": f"Bearer {token.reveal()}"},
+        ) as socket:
+            await FakeWorker(worker_id, socket).say(Hello(version="1"))
+            await socket.receive()
+    [failed] = [event for event in events if event["event"] == "control.failed"]
+    assert "the database is away" in failed["reason"]
+    assert "exc_info" not in failed
 
 
 async def test_what_the_ledger_cannot_keep_is_neither_answered_nor_acknowledged(

@@ -172,7 +172,7 @@ class FleetHub:
                 task.cancel()
             for outcome in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(outcome, Exception):
-                    log.warning("control.failed", worker_id=worker_id, exc_info=outcome)
+                    _tell(worker_id, outcome)
             await session.close()
             await session.note_seen()
             if self._crossing is not None and term is not None:
@@ -206,6 +206,16 @@ class FleetHub:
         while (text := await socket.receive()) is not None:
             if (message := _decode(link, text)) is not None:
                 await session.take(message)
+
+
+def _tell(worker_id: str, error: Exception) -> None:
+    """Why a connection ended; with a trace where nobody had foreseen it."""
+    if isinstance(error, LedgerUnavailableError):
+        log.warning("control.failed", worker_id=worker_id, reason=str(error))
+    elif isinstance(error, TimeoutError):
+        log.warning("control.no_hello", worker_id=worker_id)
+    else:
+        log.warning("control.failed", worker_id=worker_id, exc_info=error)
 
 
 class _Session:

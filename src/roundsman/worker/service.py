@@ -10,7 +10,7 @@ from typing import Final
 from roundsman import logs
 from roundsman.client import ControllerClient
 from roundsman.client.transport import parse_address
-from roundsman.clock import SystemClock
+from roundsman.clock import Clock, SystemClock
 from roundsman.config.settings import is_loopback
 from roundsman.secret import Secret
 from roundsman.wire.execution import Execution
@@ -45,14 +45,20 @@ class WorkerService:
     that has ended is lost by either: it is on disk, and handed over after the next start.
     """
 
-    def __init__(self, settings: WorkerSettings, device_runner: DeviceRunner | None = None) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        device_runner: DeviceRunner | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         """Be told everything; nothing is touched yet.
 
-        Without a `device_runner` it is the one that logs in to devices.
+        Without a `device_runner` it is the one that logs in to devices; without a `clock` it is the
+        machine's.
         """
         self._settings = settings
         self._device_runner = device_runner
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
         self._chance = random.SystemRandom()
         self._stopping = asyncio.Event()
         self._work: asyncio.Task[None] | None = None

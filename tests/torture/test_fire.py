@@ -1,0 +1,76 @@
+"""Whatever dies: each planned time has one outcome, each success one result, no two have one lease.
+
+In the suite a small site is put through each fault once; `make torture` has three controllers and
+twenty workers rage for ten minutes. The seed is printed with each run.
+"""
+
+import asyncio
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from roundsman.client import ControllerClient
+from roundsman.testing.postgresql_server import PostgresqlServer
+from roundsman.wire.run import Outcome
+from tests.torture.fire import checker
+from tests.torture.fire.devices import touches
+from tests.torture.fire.faults import Faults
+from tests.torture.fire.site import POLL_SECONDS, Site, Size
+
+TORTURE = bool(os.environ.get("ROUNDSMAN_TORTURE"))
+SECONDS = float(os.environ.get("ROUNDSMAN_FIRE_SECONDS", "600"))
+SMALL = Size(controllers=2, workers=2, slots=20, period=4, lease=2)
+LARGE = Size(controllers=3, workers=20, slots=2000, period=180, lease=20)
+
+
+async def recovered(site: Site) -> None:
+    """Until something succeeds again: what is whole has to work again by itself."""
+    since = time.time()
+    async with ControllerClient(site.controllers[0].url) as client:
+        while not (await client.manage.runs(outcome=Outcome.SUCCEEDED, since=since)).items:  # noqa: ASYNC110 - another process writes them
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def judge(site: Site, faults: Faults) -> None:
+    """End it in order, and hold everything against everything."""
+    await recovered(site)
+    statuses = await asyncio.gather(*(worker.drain() for worker in site.workers))
+    findings = checker.Findings()
+    findings.hold(set().union(*statuses) == {0}, f"workers ended with {statuses}")
+    history = await checker.read_history(site.controllers[0].url)
+    for controller in site.controllers:
+        findings.hold(await controller.stop() == 0, f"{controller.name} did not end well")
+    checker.check_accounts(history, site.size.period, findings)
+    checker.check_archive(history, site.remote, findings)
+    checker.check_devices(history, touches(site.trace), findings)
+    checker.check_left_over(history, [worker.state for worker in site.workers], findings)
+    checker.check_logs([process.log for process in site.processes], findings)
+    print("faults:", dict(faults.done))
+    print("found:", dict(findings.counts))
+    assert not findings.faults, "\n".join([f"{len(findings.faults)} faults", *findings.faults[:40]])
+    assert findings.counts["succeeded"]
+
+
+@pytest.mark.skipif(TORTURE, reason="the long form does all of this, and more")
+@pytest.mark.timeout(300)
+async def test_a_small_site_is_put_through_each_fault(tmp_path: Path, rng: random.Random) -> None:
+    with PostgresqlServer() as server:
+        site = Site(tmp_path, SMALL, server, str(rng.random()))
+        async with site.running("fire"):
+            faults = Faults(site, rng, longest=1.5 * SMALL.lease)
+            await faults.each_once()
+            await judge(site, faults)
+
+
+@pytest.mark.skipif(not TORTURE, reason="make torture: ten minutes")
+@pytest.mark.timeout(SECONDS + 1200)
+async def test_a_large_site_rages(tmp_path: Path, rng: random.Random) -> None:
+    with PostgresqlServer() as server:
+        site = Site(tmp_path, LARGE, server, str(rng.random()))
+        async with site.running("fire"):
+            faults = Faults(site, rng, longest=2 * LARGE.lease)
+            await faults.rage(SECONDS, pause=1)
+            await judge(site, faults)
