@@ -7,6 +7,7 @@ at once. Small fleets are leased again and again, since their leases run out aft
 
 import asyncio
 import statistics
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -82,7 +83,12 @@ def _on(server: PostgresqlServer, where: Path) -> str:
     secret = where / "password"
     secret.write_text(PASSWORD.reveal())
     secret.chmod(0o600)
-    return f"  ledger: {{url: '{server.url('leasing')}', pass: 'file:{secret}'}}\n"
+    remote = where / "remote.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", remote], check=True)
+    return (
+        f"  ledger: {{url: '{server.url('leasing')}', pass: 'file:{secret}'}}\n"
+        f"  archive: {{remotes: {{shared: {{url: '{remote}'}}}}}}\n"
+    )
 
 
 @asynccontextmanager

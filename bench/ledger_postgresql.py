@@ -15,10 +15,18 @@ from statistics import median, quantiles
 
 import msgspec
 
-from bench.ledger_claims import EVERYTHING, HOURLY, LEASE, TAG_SETS, finished, folder
+from bench.ledger_claims import (
+    EVERYTHING,
+    HOURLY,
+    LEASE,
+    ONE_EACH,
+    TAG_SETS,
+    finished,
+    folder,
+)
 from bench.report import Row
 from roundsman.clock import SystemClock
-from roundsman.ledger.interface import ClaimLimits, LeasedSlot
+from roundsman.ledger.interface import LeasedSlot
 from roundsman.ledger.postgresql.driver import PostgresqlLedger
 from roundsman.testing.postgresql_server import PASSWORD, PostgresqlServer
 
@@ -26,7 +34,6 @@ BATCH = 100
 CLAIMERS = 3
 HOUR = 3600
 BEGAN = 1_700_000_000
-ONE_EACH = ClaimLimits(sessions_per_device=1)  # the default
 FILL = """
 INSERT INTO lanes (tags)
 SELECT ARRAY['site-' || lpad(n::text, 5, '0')] FROM generate_series(1, {tag_sets}) AS n;
