@@ -321,3 +321,11 @@ def test_any_text_is_a_schedule_or_refused(text: str) -> None:
     except ScheduleError:
         return
     holds_its_law(schedule, [0.0, 1.8e9, float(LAST)])
+
+
+def test_an_answer_does_not_depend_on_what_was_asked_before() -> None:
+    asked = [90_000.0, 100.5, 0.0, 3_599.0, 3_600.0, 86_399.0, 50_000.0, 3_600.5]
+    schedule = Cron("0 * * * *")
+    assert [schedule.next_after(each) for each in asked] == [
+        Cron("0 * * * *").next_after(each) for each in asked
+    ]

@@ -98,7 +98,8 @@ class Maintainer:
         try:
             self._noted = msgspec.json.decode(self._file.read_bytes(), type=_Noted)
         except (OSError, msgspec.MsgspecError):
-            self._noted = _Noted(pruned_at=self._clock.now(), verified_at=self._clock.now())
+            now = self._clock.now()  # at first there is other work to do
+            self._noted = _Noted(pruned_at=now, verified_at=now, compacted_at=now)
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:

@@ -3,8 +3,7 @@
 import hashlib
 import struct
 import zlib
-from collections.abc import Callable
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 COMMIT: Final = 1
 TREE: Final = 2
@@ -17,20 +16,6 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 _BLOCK: Final = 0xFFFF  # the most that one stored block of a zlib stream holds
 _BLOCK_HEADER: Final = struct.Struct("<BHH")
-_HELD: Final = 2047
-"""hashlib lets go of the interpreter for more than this, zlib for more than `_SUMMED`. To get it
-back in a busy process can take a thousand times as long as hashing a tree does, so what is not very
-long is hashed and summed in pieces."""
-_SUMMED: Final = 5 << 10
-_LONG: Final = 256 << 10
-
-
-class Digest(Protocol):
-    """A digest in the making, as hashlib has it."""
-
-    def update(self, content: Buffer, /) -> None:
-        """Go on with this."""
-        ...
 
 
 def header(kind: int, size: int) -> bytes:
@@ -41,19 +26,8 @@ def header(kind: int, size: int) -> bytes:
 def object_id(kind: int, content: Buffer) -> bytes:
     """The id of an object: SHA-1, 20 bytes."""
     digest = hashlib.sha1(header(kind, len(content)), usedforsecurity=False)
-    hash_in_pieces(digest, content)
+    digest.update(content)
     return digest.digest()
-
-
-def hash_in_pieces(digest: Digest, content: Buffer) -> None:
-    """Go on with a digest, without letting go of the interpreter unless it takes long."""
-    size = len(content)
-    if size <= _HELD or size > _LONG:
-        digest.update(content)
-        return
-    view = memoryview(content)
-    for start in range(0, size, _HELD):
-        digest.update(view[start : start + _HELD])
 
 
 def entry_header(kind: int, size: int) -> bytes:
@@ -100,23 +74,8 @@ def stored(content: Buffer) -> bytes:
             % (last, length.to_bytes(2, "little"), (length ^ _BLOCK).to_bytes(2, "little"))
         )
         parts.append(memoryview(content)[start : start + length])
-    parts.append(_in_pieces(zlib.adler32, content, 1).to_bytes(4, "big"))
+    parts.append(zlib.adler32(content).to_bytes(4, "big"))
     return b"".join(parts)
-
-
-def crc32(raw: Buffer) -> int:
-    """The checksum that a pack's index keeps of an object."""
-    return _in_pieces(zlib.crc32, raw, 0)
-
-
-def _in_pieces(checksum: Callable[[Buffer, int], int], content: Buffer, value: int) -> int:
-    size = len(content)
-    if size <= _SUMMED or size > _LONG:
-        return checksum(content, value)
-    view = memoryview(content)
-    for start in range(0, size, _SUMMED):
-        value = checksum(view[start : start + _SUMMED], value)
-    return value
 
 
 def whole(kind: int, content: Buffer) -> bytes:

@@ -18,7 +18,6 @@ from roundsman.archive.objects import (
     BLOB,
     OFFSET_DELTA,
     base_distance,
-    crc32,
     entry_header,
     header,
     stored,
@@ -65,7 +64,7 @@ class Pack:
         if object_id in self._offsets:
             return
         self._offsets[object_id] = self._size
-        self._entries.append(Indexed(object_id, self._size, crc32(raw)))
+        self._entries.append(Indexed(object_id, self._size, zlib.crc32(raw)))
         self._parts.append(raw)
         self._size += len(raw)
 

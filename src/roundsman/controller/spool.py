@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 from roundsman.archive.files import sync_file, sync_folder
-from roundsman.archive.objects import hash_in_pieces
 from roundsman.errors import UnavailableError
 
 BUFFER_BYTES: Final = 256 << 10
@@ -26,6 +25,9 @@ MEMORY_BYTES: Final = 32 << 20
 """What all results being received hold in memory; beyond it each piece goes to the disk."""
 SPARE_BYTES: Final = 64 << 20
 """What a large result has to leave free on the disk: ledger and repository need some too."""
+_HELD_BYTES: Final = 2047
+"""hashlib lets go of the interpreter for more than this. To get it back in a busy process can take
+a hundred times as long as the digest of a small result does, so that is made in pieces."""
 LOOKED_AT_BYTES: Final = 8000
 """A NUL in the first so many bytes makes a content binary, as git has it."""
 
@@ -122,7 +124,12 @@ class Received:
         self.binary = self.binary or b"\0" in data[: self._to_look_at]
         self._to_look_at = max(0, self._to_look_at - len(data))
         self.lines += data.count(b"\n")
-        hash_in_pieces(self._digest, data)
+        if len(data) > BUFFER_BYTES:  # in a thread of its own
+            self._digest.update(data)
+            return
+        view = memoryview(data)
+        for start in range(0, len(data), _HELD_BYTES):
+            self._digest.update(view[start : start + _HELD_BYTES])
 
     def _move(self, target: Path) -> None:
         if self._file is None:

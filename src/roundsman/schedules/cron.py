@@ -34,12 +34,15 @@ class Cron:
     are due together. A time that the clock shows twice is due the first time.
     """
 
-    __slots__ = ("_engine", "_zone")
+    __slots__ = ("_engine", "_known", "_zone")
 
     def __init__(self, expression: str, timezone: str | None = None) -> None:
         """Read an expression, in an IANA time zone (default: UTC). Raises `ScheduleError`."""
         self._zone = zone_of(timezone)
         self._engine = _engine(expression)
+        self._known: tuple[int, int] = (0, 0)
+        """The last answer, and what was asked: a fleet that was due together asks one after
+        another, from times close together."""
         if _next_wall(self._engine, _START) is None:
             raise ScheduleError(f'cron "{expression}": there is no such day, it would never be due')
 
@@ -48,11 +51,15 @@ class Cron:
         start = whole_seconds(after)
         if start is None:
             return None
+        asked, answer = self._known
+        if asked <= start < answer:
+            return answer
         try:
             wall = _next_wall(self._engine, wall_reached(start, self._zone))
             while wall is not None:
                 instant = instant_of(wall, self._zone)
                 if start < instant <= LAST:
+                    self._known = (start, instant)
                     return instant
                 wall = _next_wall(self._engine, wall)
         except (OverflowError, ValueError):  # how datetime says that year 9999 has ended
