@@ -28,7 +28,7 @@ from roundsman.ledger.postgresql import database, queue
 from roundsman.ledger.postgresql.clock import DatabaseClock
 from roundsman.ledger.postgresql.driver import PostgresqlLedger
 from roundsman.ledger.postgresql.hosts import Hosts
-from roundsman.ledger.postgresql.migrations import migrations
+from roundsman.ledger.postgresql.migrations import LedgerInUseError, migrations
 from roundsman.ledger.postgresql.statements import load
 from roundsman.ledger.sql_files import LedgerTooNewError
 from roundsman.ledger.sqlite.lock import LedgerLockedError
@@ -44,6 +44,7 @@ from roundsman.testing.ledger_conformance import (
     run_of,
     slot_of,
 )
+from roundsman.testing.ledger_conformance.controllers import controller
 from roundsman.testing.postgresql_server import PASSWORD, PostgresqlServer
 from roundsman.wire.run import Outcome
 
@@ -104,7 +105,7 @@ async def test_a_database_of_a_later_release_is_refused(
     postgresql_server: PostgresqlServer, postgresql_url: str, tmp_path: Path
 ) -> None:
     name = postgresql_url.rpartition("/")[2]
-    await postgresql_server.run("UPDATE schema_version SET version = 9000", name)
+    await postgresql_server.run("UPDATE schema_version SET version = 9000, least = 9000", name)
     with pytest.raises(LedgerTooNewError, match="found schema 9000"):
         async with opened(postgresql_url, tmp_path):
             pass
@@ -352,3 +353,39 @@ class HandClock:
 async def test_its_clock_is_the_databases(postgresql_ledger: PostgresqlLedger) -> None:
     said = await postgresql_ledger._do(load("life")["clock"].value)
     assert abs(postgresql_ledger.clock.now() - said) < 5
+
+
+async def test_a_release_goes_on_with_a_schema_that_only_adds_to_its_own(
+    postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Controllers of two releases serve at once, and the older one may be started anew."""
+    ahead = migrations()[-1][0] + 1
+    adds = (ahead, "ALTER TABLE slots ADD COLUMN colour text NOT NULL DEFAULT 'blue'")
+    takes = (ahead + 1, f"-- least: {ahead}\nALTER TABLE slots DROP COLUMN colour")
+    async with opened(postgresql_url, tmp_path / "older") as older:
+        await older.sync_slots([planned("d")], NOW)
+        with monkeypatch.context() as later:
+            known = [*migrations(), adds]
+            later.setattr("roundsman.ledger.postgresql.migrations.migrations", lambda: known)
+            async with opened(postgresql_url, tmp_path / "newer") as newer:
+                await newer.sync_slots([planned("d"), planned("e")], NOW)
+                assert names(await claim(older)) == ["d", "e"]
+        async with opened(postgresql_url, tmp_path / "older again") as again:
+            await again.sync_slots([planned("f")], NOW)
+        now = older.clock.now()
+        await older.note_controller(controller("older", started_at=now))
+        with monkeypatch.context() as later:
+            known = [*migrations(), adds, takes]
+            later.setattr("roundsman.ledger.postgresql.migrations.migrations", lambda: known)
+            with pytest.raises(LedgerInUseError, match=f"know schema {ahead}"):
+                await PostgresqlLedger(
+                    postgresql_url, PASSWORD, folder=tmp_path / "l", clock=SystemClock()
+                ).open()
+            assert names(await claim(older)) == ["f"]  # and nothing of it was done
+            await older.remove_controller("older")
+            async with opened(postgresql_url, tmp_path / "newest"):
+                pass
+    with pytest.raises(LedgerTooNewError, match=f"needs {ahead} or later"):
+        await PostgresqlLedger(
+            postgresql_url, PASSWORD, folder=tmp_path / "older", clock=SystemClock()
+        ).open()

@@ -1,12 +1,14 @@
 """Statements in files of SQL, where `-- name: x` begins each one; migrations by their numbers."""
 
 import re
+from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
 from roundsman.ledger.interface import LedgerUnavailableError
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_LEAST = re.compile(r"^-- least: (\d+)$", re.MULTILINE)
 
 
 class LedgerTooNewError(LedgerUnavailableError):
@@ -27,6 +29,7 @@ def all_of(filters: dict[str, bool]) -> str:
     return " AND ".join(clause for clause, wanted in filters.items() if wanted) or "TRUE"
 
 
+@cache
 def migrations(package: str) -> list[tuple[int, str]]:
     """Number and SQL of each migration in `sql/migrations` of a package, in order."""
     return sorted(
@@ -36,15 +39,30 @@ def migrations(package: str) -> list[tuple[int, str]]:
     )
 
 
-def unseen(known: list[tuple[int, str]], version: int) -> list[tuple[int, str]]:
+def least(text: str) -> int:
+    r"""The schema that a release has to know to go on with a database that saw this migration.
+
+    >>> least("-- Takes the old column away.\n-- least: 4\nALTER TABLE ..."), least("CREATE ...")
+    (4, 1)
+    """
+    found = _LEAST.search(text)
+    return int(found[1]) if found else 1
+
+
+def unseen(
+    known: list[tuple[int, str]], version: int, *, needed: int | None = None
+) -> list[tuple[int, str]]:
     """The migrations that a database of this version lacks.
 
-    Raises `LedgerTooNewError` when it has one that is not known.
+    Raises `LedgerTooNewError` when it has one that is not known, and `needed`, the least schema
+    that it can be used with, is beyond what is known, too; when not given, it is the version.
     """
     newest = known[-1][0]
-    if version > newest:
+    needed = version if needed is None else needed
+    if needed > newest:
         raise LedgerTooNewError(
-            f"expected a ledger of schema {newest} or earlier, found schema {version}",
+            f"expected a ledger that a release of schema {newest} can use, found schema {version},"
+            f" which needs {needed} or later",
             remedy="install the release that wrote it, or a later one",
         )
     return [(number, text) for number, text in known if number > version]

@@ -3,6 +3,7 @@
 import msgspec
 
 from roundsman.ledger.interface import Leadership, NotLeadingError, RegisteredController
+from roundsman.ledger.postgresql.migrations import migrations
 from roundsman.ledger.postgresql.statements import Link, load
 
 SQL = load("controllers")
@@ -10,13 +11,14 @@ _record = msgspec.json.Decoder(RegisteredController)
 
 
 async def note(link: Link, controller: RegisteredController) -> None:
-    """Enter what a controller says of itself."""
+    """Enter what a controller says of itself, and which schema it knows."""
+    record = {**msgspec.to_builtins(controller), "schema": migrations()[-1][0]}
     await SQL["note_controller"].rows(
         link,
         controller_id=controller.controller_id,
         address=controller.address,
         seen_at=controller.seen_at,
-        record=msgspec.json.encode(controller).decode(),
+        record=msgspec.json.encode(record).decode(),
     )
 
 
