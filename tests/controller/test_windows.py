@@ -161,6 +161,7 @@ async def hold_back(site: Site, tag: str) -> None:
         ("{once: [{start: 2026-12-20T18:00, end: 2026-12-20T17:00}]}", "end later than it starts"),
         ("{once: [{start: tomorrow, end: 2026-12-20T17:00}]}", '"tomorrow": expected a date'),
         ("{weekly: [{}], timezone: Mars}", 'timezone "Mars"'),
+        ("{weekly: [{end: 25:00}], timezone: Mars}", '"25:00": expected'),
     ],
 )
 async def test_what_is_wrong_with_it_is_said(tmp_path: Path, window: str, said: str) -> None:

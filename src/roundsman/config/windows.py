@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
 
 import msgspec
@@ -60,7 +60,7 @@ class WindowsOfSlots:
             zone = zone_of(says.timezone)
         except ScheduleError as error:
             self.findings.append(Finding("config.timezone", (*path, "timezone"), error.text))
-            return None
+            zone = UTC  # for the sake of what else is wrong
         once = [self._once((*path, "once", n), each, zone) for n, each in enumerate(says.once)]
         weekly = [self._weekly((*path, "weekly", n), each) for n, each in enumerate(says.weekly)]
         window = Window(

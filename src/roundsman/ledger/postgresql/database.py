@@ -133,9 +133,24 @@ async def _prepare(hosts: Hosts, clock: Clock) -> int:
     return version
 
 
-async def connect(url: str, password: Secret | None, clock: DatabaseClock) -> Database:
-    """A pool on a database, which is prepared first. Raises `LedgerUnavailableError`."""
+async def connect(
+    url: str, password: Secret | None, clock: DatabaseClock, moved: Callable[[], None]
+) -> Database:
+    """A pool on a database, which is prepared first. Raises `LedgerUnavailableError`.
+
+    `moved` is called when a connection finds it on another line of history than the last one did:
+    what is remembered of it may never have come there.
+    """
     hosts = Hosts(url, password)
+    last: dict[str, str] = {}
+
+    async def begin(link: asyncpg.Connection) -> None:
+        nonlocal last
+        line = await greet(link, clock)
+        if line != last:
+            last = line
+            moved()
+
     await _prepare(hosts, clock)
     try:
         pool = await asyncpg.create_pool(
@@ -143,7 +158,7 @@ async def connect(url: str, password: Secret | None, clock: DatabaseClock) -> Da
             min_size=0,  # a server that is away is asked for by calls, not beside them
             max_size=CONNECTIONS,
             server_settings=_SETTINGS,
-            init=lambda link: greet(link, clock),
+            init=begin,
             reset=_leave_as_it_is,
         )
     except Exception as error:

@@ -132,7 +132,7 @@ class PostgresqlLedger(Ledger):
             return
         lock = await asyncio.to_thread(self._lock)
         try:
-            database = await connect(self._url, self._password, self.clock)
+            database = await connect(self._url, self._password, self.clock, self._claimer.forget)
         except BaseException:
             lock.release()
             raise

@@ -22,8 +22,11 @@ class LedgerStandbyError(LedgerUnavailableError):
     code = "ledger.standby"
 
 
-async def greet(connection: Connection, clock: DatabaseClock) -> None:
-    """Look whom a new connection reaches, and at its clock. Raises `LedgerStandbyError`."""
+async def greet(connection: Connection, clock: DatabaseClock) -> dict[str, str]:
+    """Look whom a new connection reaches, and at its clock; the server's line of history.
+
+    Raises `LedgerStandbyError`.
+    """
     clock.set(await SQL["clock"].value(connection))
     server = await SQL["server"].row(connection)
     assert server is not None  # noqa: S101  # it is one row, whatever it says
@@ -34,7 +37,7 @@ async def greet(connection: Connection, clock: DatabaseClock) -> None:
         )
     line = {"system_identifier": server["system_identifier"], "timeline": server["timeline"]}
     if await _is_on(connection, line):
-        return
+        return line
     async with connection.transaction():
         await alone(connection, Lock.INCARNATION)
         known = await SQL["incarnation"].row(connection)
@@ -42,6 +45,7 @@ async def greet(connection: Connection, clock: DatabaseClock) -> None:
             await SQL["first_incarnation"].rows(connection, **line)
         elif not await _is_on(connection, line):
             await SQL["next_incarnation"].rows(connection, **line)
+    return line
 
 
 async def _is_on(connection: Connection, line: dict[str, str]) -> bool:
