@@ -216,7 +216,7 @@ async def test_a_controller_that_restarts_forgets_nobody(tmp_path: Path) -> None
         await worker.__aenter__()
         await site.is_connected(worker.worker_id)
         goes_on = await site.start(worker.worker_id, "sleep", "1000")
-        script = worker.script("cat fifo; exit 5")
+        script = worker.script(f"cat {worker.scripts}/fifo; exit 5")
         os.mkfifo(worker.scripts / "fifo")
         ends_meanwhile = await site.start(worker.worker_id, "sh", script)
     (worker.scripts / "fifo").write_bytes(b"")
@@ -547,7 +547,7 @@ def parsed(text: str) -> list[dict[str, str]]:
 async def test_output_as_bytes_and_as_events(site: FleetSite, tmp_path: Path) -> None:
     async with real_worker(site, tmp_path / "worker") as worker:
         os.mkfifo(worker.scripts / "fifo")
-        script = worker.script("echo one; cat fifo; echo two >&2; exit 3")
+        script = worker.script(f"echo one; cat {worker.scripts}/fifo; echo two >&2; exit 3")
         job_id = await site.start(worker.worker_id, "sh", script)
         url = f"/api/v1/processes/{job_id}/output?follow=true"
         async with site.served.http.get(url, headers=EVENTS) as response:

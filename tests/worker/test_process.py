@@ -176,14 +176,19 @@ async def test_it_finds_a_small_world(worker: Worker, monkeypatch: pytest.Monkey
     monkeypatch.setenv("SECRET_OF_THE_WORKER", "hunter2")
     inherited = os.open("/dev/zero", os.O_RDONLY)
     os.set_inheritable(inherited, True)
-    script = worker.script("pwd; echo $$; ps -o sid= -p $$; cat; ls /proc/self/fd | wc -l; env")
+    script = worker.script("pwd; echo $$; ps -o sid= -p $$; cat; readlink /proc/$$/fd/*; echo; env")
     process_id = await worker.start("sh", script)
-    folder, pid, session, descriptors, *environment = (await worker.output(process_id)).splitlines()
+    said, environment = (await worker.output(process_id)).split("\n\n")
+    folder, pid, session, *opened = said.splitlines()
     os.close(inherited)
-    assert folder == str(worker.scripts)
+    assert Path(folder, script).read_text() == (worker.scripts / script).read_text()
+    assert Path(folder) != worker.scripts  # a copy
     assert pid == session.strip()
-    assert int(descriptors) == 5  # the three, the script, and the folder that ls itself reads
-    names = {line.partition("=")[0] for line in environment}
+    # Beside the three there is what the shell itself has opened to read.
+    nothing, script_of_shell, *pipes = sorted(opened)
+    assert (nothing, script_of_shell) == ("/dev/null", f"{folder}/{script}")
+    assert [pipe.partition(":")[0] for pipe in pipes] == ["pipe", "pipe"]
+    names = {line.partition("=")[0] for line in environment.splitlines()}
     assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == {
         "PATH", "LANG", "HOME", "USER", "LOGNAME", "ROUNDSMAN_PROCESS_ID", "TMPDIR",
     }  # fmt: skip
@@ -212,7 +217,9 @@ async def test_both_streams_are_kept_in_order(worker: Worker) -> None:
     """Fault 12: standard error dropped."""
     for fifo in ("first", "second"):
         os.mkfifo(worker.scripts / fifo)
-    script = worker.script("echo one; cat first; echo two >&2; cat second; echo three")
+    script = worker.script(
+        f"cd {worker.scripts}; echo one; cat first; echo two >&2; cat second; echo three"
+    )
     read = worker.runner.read(await worker.start("sh", script), follow=True)
     seen: list[OutputChunk] = []
     for step in ("first", "second", None):
@@ -285,7 +292,7 @@ async def test_what_children_write_after_the_leader_is_kept(worker: Worker) -> N
     fifo = worker.scripts / "fifo"
     os.mkfifo(fifo)
     process_id = await worker.start(
-        "sh", worker.script("(read x < fifo; echo later; exec >fifo) &")
+        "sh", worker.script(f"(read x < {fifo}; echo later; exec >{fifo}) &")
     )
     await worker.end_of(process_id)
     assert await worker.output(process_id) == ""
@@ -377,6 +384,7 @@ async def test_secrets_are_masked_before_they_are_written(worker: Worker) -> Non
     """Of the start and of the worker, and cut in two by a pause."""
     worker.runner.mask([Secret("known to the worker")])
     script = worker.script(
+        f"cd {worker.scripts}; "
         "echo $TOKEN known to the worker; printf 'known to'; cat go; printf ' the worker'"
     )
     os.mkfifo(worker.scripts / "go")
@@ -461,7 +469,7 @@ async def kill_a_worker(worker: Worker, process_id: str) -> list[int]:
 async def test_a_killed_worker_finds_its_processes_again(make_worker: MakeWorker) -> None:
     """Its output and its exit status too, whether it ends meanwhile or later."""
     again = make_worker()
-    again.script("echo 1; echo 2; echo ready > go; cat go; echo 3; exit 7")
+    again.script(f"cd {again.scripts}; echo 1; echo 2; echo ready > go; cat go; echo 3; exit 7")
     os.mkfifo(again.scripts / "go")
     process_id = str(uuid.uuid4())
     assert await kill_a_worker(again, process_id) == [1, 2]
@@ -480,7 +488,7 @@ async def test_what_ends_while_the_worker_is_away_is_told_when_it_is_back(
 ) -> None:
     away = make_worker(OnStop.LEAVE)
     await away.runner.open()
-    script = away.script("echo ready > go; cat go; echo done; exit 3")
+    script = away.script(f"cd {away.scripts}; echo ready > go; cat go; echo done; exit 3")
     os.mkfifo(away.scripts / "go")
     process_id = await away.start("sh", script)
     (keeper,) = keepers(away)

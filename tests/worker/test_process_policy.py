@@ -1,4 +1,3 @@
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -8,11 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from roundsman.clock import SystemClock
 from roundsman.secret import Secret
 from roundsman.wire.control import StartProcess
 from roundsman.worker.policy import CommandPolicy, Policy
 from roundsman.worker.runners import beneath
 from roundsman.worker.runners.process_policy import AllowedCommand, ProcessRefusedError, allowed
+from roundsman.worker.runners.process_scripts import ScriptsCopies
 
 
 @pytest.fixture
@@ -40,8 +41,10 @@ def ask(path: str | None = "", **more: Any) -> StartProcess:
 
 
 def allow(policy: Policy, asked: StartProcess, *tags: str) -> AllowedCommand:
-    with allowed(policy, asked, tags=tags) as command:
-        return command
+    """With copies beside the scripts folder."""
+    folders = [command.scripts for command in policy.commands.values() if command.scripts]
+    copies = ScriptsCopies(folders[0].parent if folders else Path("not needed"), SystemClock())
+    return allowed(policy, asked, copies, tags=tags)
 
 
 def reason(policy: Policy, asked: StartProcess, *tags: str) -> str:
@@ -64,20 +67,20 @@ def opener(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 @pytest.mark.parametrize("path", ["deep/count.sh", "./deep/count.sh", "..x", "a b"])
-def test_a_script_is_named_by_its_descriptor(scripts: Path, path: str, opener: str) -> None:
-    with allowed(sh(scripts), ask(path)) as command:
-        (descriptor,) = command.descriptors
-        assert command.argv == ("sh", f"/proc/self/fd/{descriptor}")
-        assert Path(command.argv[1]).read_text() == (scripts / path).read_text()
+def test_a_script_has_its_own_name_in_a_copy_of_its_folder(
+    scripts: Path, path: str, opener: str
+) -> None:
+    command = allow(sh(scripts), ask(path))
+    assert command.argv == ("sh", path)
+    assert Path(command.folder, path).read_text() == (scripts / path).read_text()
     assert Path(command.executable).is_absolute()
-    assert command.folder == str(scripts)
-    with pytest.raises(OSError, match="Bad file"):
-        os.fstat(descriptor)
+    assert Path(command.folder) != scripts
 
 
 def test_links_that_stay_within_the_folder_are_followed(scripts: Path) -> None:
-    assert allow(sh(scripts), ask("inside/count.sh")).descriptors
-    assert allow(sh(scripts), ask("deep/../inside/count.sh")).descriptors
+    for path in ("inside/count.sh", "deep/../inside/count.sh"):
+        command = allow(sh(scripts), ask(path))
+        assert Path(command.folder, path).read_text() == "echo 1\n"
 
 
 @pytest.mark.parametrize(
@@ -130,8 +133,8 @@ def test_a_path_swapped_for_a_link_at_any_moment_never_leads_out(
     try:
         while len(seen) < 2 or min(seen.values()) < 20:
             try:
-                with allowed(sh(scripts), ask("now")) as command:
-                    seen[Path(command.argv[1]).read_text()] += 1
+                command = allow(sh(scripts), ask("now"))
+                seen[Path(command.folder, command.argv[1]).read_text()] += 1
             except ProcessRefusedError as error:
                 seen[error.text] += 1
     finally:
@@ -164,7 +167,8 @@ def test_an_executable_of_the_scripts_folder_is_opened_there(scripts: Path) -> N
     (scripts / "deep" / "tool").unlink()
     (scripts / "deep" / "tool").write_text("#!/bin/sh\n")
     command = allow(tool, ask(""))
-    assert command.executable == f"/proc/self/fd/{command.descriptors[0]}"
+    assert command.executable == "deep/tool"
+    assert Path(command.folder, command.executable).read_text() == "#!/bin/sh\n"
     assert reason(tool, ask("x")) == "sh does not take the argument x"
 
 

@@ -52,10 +52,19 @@ class Torture:
     async def start(self, command: str, text: str = "", **more: object) -> str:
         process_id = str(uuid.uuid4())
         self.ends[process_id] = asyncio.get_running_loop().create_future()
-        path: str | None = ""
+        path = ""
         if command in ("sh", "python3"):
             path = f"{process_id}-{MARK}"
             (self.scripts / path).write_text(text.replace("MARK", MARK))
+        return await self._start(process_id, command, path, **more)
+
+    async def start_at(self, command: str, path: str) -> str:
+        """A script that is there already."""
+        process_id = str(uuid.uuid4())
+        self.ends[process_id] = asyncio.get_running_loop().create_future()
+        return await self._start(process_id, command, path)
+
+    async def _start(self, process_id: str, command: str, path: str, **more: object) -> str:
         asked = StartProcess(process_id=process_id, command=command, path=path, **more)  # type: ignore[arg-type]
         change = await self.runner.start(asked)
         assert change.state is ProcessState.RUNNING, change.error
@@ -251,20 +260,42 @@ async def test_binary_output_comes_as_it_is(torture: Torture) -> None:
     )
 
 
-async def test_an_executable_replaced_while_it_runs_goes_on(torture: Torture) -> None:
+async def test_a_script_has_its_name_and_its_neighbours(torture: Torture) -> None:
+    """As the contract's argv has it: the command, and the path as it was given."""
+    (torture.scripts / "deep").mkdir()
+    (torture.scripts / "deep" / "lib.sh").write_text("echo lib")
+    (torture.scripts / "deep" / "count").write_text(
+        'echo "$0"; . "$(dirname "$0")/lib.sh"; tr "\\0" " " < /proc/$$/cmdline'
+    )
+    process_id = await torture.start_at("sh", "deep/count")
+    said = b"".join(chunk.data for chunk in await torture.chunks(process_id))
+    assert said == b"deep/count\nlib\nsh deep/count "
+    (torture.scripts / "neighbour.py").write_text("word = 'imported'")
+    (torture.scripts / "main.py").write_text(
+        "import neighbour, os, sys\n"
+        "print(sys.argv, neighbour.word, sorted(os.listdir('/proc/self/fd'))[:4])"
+    )
+    process_id = await torture.start_at("python3", "main.py")
+    said = b"".join(chunk.data for chunk in await torture.chunks(process_id))
+    assert said == b"['main.py'] imported ['0', '1', '2', '3']\n"  # 3 is the folder it lists
+
+
+async def test_an_executable_replaced_while_it_runs_goes_on(
+    torture: Torture, tmp_path: Path
+) -> None:
     def place(text: str) -> None:
         (torture.scripts / "next").write_text(text.replace("MARK", MARK))
         (torture.scripts / "next").chmod(0o700)
         (torture.scripts / "next").replace(torture.scripts / "tool")
 
-    place("#!/bin/sh\necho old; read x < go; echo still old")
-    os.mkfifo(torture.scripts / "go")
+    place(f"#!/bin/sh\necho old; read x < {tmp_path}/go; echo still old")
+    os.mkfifo(tmp_path / "go")
     old = await torture.start("./tool")
     await torture.chunks(old, upto=b"old")
     place("#!/bin/sh\necho new")
     new = await torture.start("./tool")
     assert [chunk.data for chunk in await torture.chunks(new)] == [b"new\n"]
-    await asyncio.to_thread((torture.scripts / "go").write_text, "\n")
+    await asyncio.to_thread((tmp_path / "go").write_text, "\n")
     assert b"".join(chunk.data for chunk in await torture.chunks(old)) == b"old\nstill old\n"
     await torture.stop(old)
 

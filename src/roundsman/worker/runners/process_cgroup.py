@@ -8,7 +8,8 @@ from typing import Final
 from roundsman.wire.process import ProcessLimits
 from roundsman.worker.runners import kernel_files
 
-_PERIOD: Final = 100_000  # microseconds
+CGROUP_PREFIX: Final = "roundsman-"
+"""Of the name of a keeper's cgroup, which holds those of its processes; its process id follows."""
 
 
 class Cgroup:

@@ -31,6 +31,7 @@ from roundsman.worker.runners.process_output import OutputFile
 from roundsman.worker.runners.process_policy import ProcessRefusedError, allowed
 from roundsman.worker.runners.process_records import ProcessRecord, ProcessRecords
 from roundsman.worker.runners.process_running import Process
+from roundsman.worker.runners.process_scripts import ScriptsCopies
 from roundsman.worker.runners.process_temporary import TemporaryFolders
 from roundsman.worker.runners.process_tree import Exit, ProcessTree, TreeReaper
 
@@ -80,6 +81,7 @@ class ProcessKeeper:
         """Texts that are masked in every output."""
         self._machine = machine
         self._temporary = TemporaryFolders()
+        self._scripts = ScriptsCopies(folder.absolute().parent, clock)
         self._records = ProcessRecords(folder)
         self._clock = clock
         self._keep_ended = keep_ended
@@ -126,6 +128,8 @@ class ProcessKeeper:
                 self._kept += output.size
             else:
                 self._expect(process_id)
+        self._scripts.sweep()
+        process_leftovers.sweep_cgroups(self._machine.cgroup)
         self._tidy()
 
     @property
@@ -147,6 +151,7 @@ class ProcessKeeper:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
         self._reaper.close()
         self._temporary.close()
+        self._scripts.close()
         for process in self._processes.values():
             process.close()
 
@@ -226,27 +231,27 @@ class ProcessKeeper:
         running = ProcessChanged(
             process_id=process_id, state=ProcessState.RUNNING, at=self._clock.now()
         )
-        with allowed(self.policy, asked, tags=self.tags) as command:
-            temporary = self._temporary.choose()
-            # Written before the start, so that there is no moment in which it runs and is unknown.
-            self._records.create(process_id)
-            record = ProcessRecord(
-                change=running,
-                boot_id=self._boot_id,
-                keeper=self._identity,
-                cgroup=str(self._machine.cgroup / process_id) if self._machine.cgroup else "",
-                temporary=str(temporary),
+        command = allowed(self.policy, asked, self._scripts, tags=self.tags)
+        temporary = self._temporary.choose()
+        # Written before the start, so that there is no moment in which it runs and is unknown.
+        self._records.create(process_id)
+        record = ProcessRecord(
+            change=running,
+            boot_id=self._boot_id,
+            keeper=self._identity,
+            cgroup=str(self._machine.cgroup / process_id) if self._machine.cgroup else "",
+            temporary=str(temporary),
+        )
+        try:
+            self._records.write(record)
+            self._temporary.make(temporary)
+            tree, pipes = launch(
+                process_id, command, asked.standard_input, self._machine, temporary
             )
-            try:
-                self._records.write(record)
-                self._temporary.make(temporary)
-                tree, pipes = launch(
-                    process_id, command, asked.standard_input, self._machine, temporary
-                )
-            except (ProcessRefusedError, OSError):
-                self._records.remove(process_id)
-                self._temporary.give_back(temporary)
-                raise
+        except (ProcessRefusedError, OSError):
+            self._records.remove(process_id)
+            self._temporary.give_back(temporary)
+            raise
         record = msgspec.structs.replace(
             record, pid=tree.pid, start_ticks=process_tree.start_ticks(tree.pid)
         )
@@ -257,6 +262,9 @@ class ProcessKeeper:
         process = self._processes[process_id] = Process(record, output)
         process.grace_seconds = self.policy.commands[asked.command].grace_seconds
         process.limits = limits
+        if command.scripts is not None:
+            process.scripts = command.scripts
+            command.scripts.hold()
         self._expect(process_id)
         self._running.add(process_id)
         self._alive[process_id] = tree
@@ -284,6 +292,8 @@ class ProcessKeeper:
         self._watches.pop(tree.process_id).cancel()
         if (process := self._processes.get(tree.process_id)) is not None:
             self._temporary.give_back(Path(process.record.temporary))
+            if process.scripts is not None:
+                process.scripts.let_go()
         if not self._alive:
             self.on_idle()
 

@@ -61,7 +61,6 @@ def launch(
                     stdin=stdin,
                     stdout=stdout_of_child,
                     stderr=stderr_of_child,
-                    descriptors=command.descriptors,
                     cgroup=entry,
                     home=None if cgroup is None or cgroup.limited else machine.home,
                     rlimits=_rlimits(command.limits, machine),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from roundsman.worker.runners import kernel_files
-from roundsman.worker.runners.process_cgroup import Cgroup
+from roundsman.worker.runners.process_cgroup import CGROUP_PREFIX, Cgroup
 from roundsman.worker.runners.process_records import ProcessRecord
 from roundsman.worker.runners.process_tree import (
     ID_VARIABLE,
@@ -65,6 +65,14 @@ async def kill_leftovers(record: ProcessRecord) -> tuple[int, ...]:
             send_signal(member, signal.SIGKILL)
         await asyncio.sleep(_PAUSE_SECONDS)
     return left
+
+
+def sweep_cgroups(own: Path | None) -> None:
+    """Remove the empty cgroups of keepers that were killed, beside this one's."""
+    for folder in () if own is None else own.parent.glob(f"{CGROUP_PREFIX}*"):
+        pid = folder.name.removeprefix(CGROUP_PREFIX)
+        if folder != own and pid.isdigit() and member_of(int(pid)) is None:
+            Cgroup(folder).remove()
 
 
 def _ours(record: ProcessRecord, everybody: Sequence[Member]) -> list[Member]:

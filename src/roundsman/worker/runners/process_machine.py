@@ -11,6 +11,7 @@ import msgspec
 
 from roundsman.wire.control import Bound
 from roundsman.worker.runners.beneath import has_openat2
+from roundsman.worker.runners.process_cgroup import CGROUP_PREFIX
 
 _NO_NEW_PRIVILEGES: Final = 38
 _CHILD_SUBREAPER: Final = 36
@@ -97,7 +98,7 @@ def _cgroups() -> Machine:
         return Machine(no_cgroup=f"the cgroup {own} is not delegated to the worker")
     if not (base / "cgroup.procs").exists():
         return Machine(no_cgroup="its cgroup is not visible here")
-    folder = base / f"roundsman-{os.getpid()}"
+    folder = base / f"{CGROUP_PREFIX}{os.getpid()}"
     folder.mkdir()
     if not (folder / "cgroup.kill").exists():
         folder.rmdir()

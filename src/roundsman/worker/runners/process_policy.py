@@ -1,13 +1,12 @@
 """Whether a worker's policy allows what is asked, and what then is to be executed."""
 
-import contextlib
 import os
 import pwd
 import re
 import shutil
 import stat
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -17,6 +16,8 @@ from roundsman.wire.control import MAX_INPUT_BYTES, StartProcess
 from roundsman.wire.process import ProcessLimits
 from roundsman.worker.policy import CommandPolicy, Policy
 from roundsman.worker.runners.beneath import LeavesFolderError, open_beneath
+from roundsman.worker.runners.process_copying import ScriptsError
+from roundsman.worker.runners.process_scripts import ScriptsCopies, ScriptsCopy
 from roundsman.worker.runners.process_spawn import User
 
 # The search path of commands, and what they find in their environment. Fixed, so that what
@@ -37,11 +38,13 @@ class AllowedCommand(msgspec.Struct, frozen=True, kw_only=True):
     """What passed the policy, ready to be started."""
 
     executable: str
-    """The file to execute; a descriptor's name where it is a file of the scripts folder."""
+    """The file to execute; relative to `folder` where it is a file of the scripts folder."""
     argv: tuple[str, ...]
-    """The command as it was asked for, and its arguments. A script is named by its descriptor."""
+    """The command as it was asked for, and its arguments."""
     folder: str
     """The working directory."""
+    scripts: ScriptsCopy | None = None
+    """What `folder` is, where it has scripts."""
     environment: dict[str, str]
     """Variables beside those that the worker sets."""
     secrets: tuple[str, ...] = ()
@@ -50,15 +53,12 @@ class AllowedCommand(msgspec.Struct, frozen=True, kw_only=True):
     """Of the policy's and those asked for, the lower ones."""
     user: User | None = None
     """Whom it runs as; none: as the worker."""
-    descriptors: tuple[int, ...] = ()
-    """What it inherits beside its standard streams: the files that were checked."""
 
 
-@contextmanager
 def allowed(
-    policy: Policy, asked: StartProcess, *, tags: Collection[str] = ()
-) -> Iterator[AllowedCommand]:
-    """What to execute; its descriptors are open while the context is.
+    policy: Policy, asked: StartProcess, copies: ScriptsCopies, *, tags: Collection[str] = ()
+) -> AllowedCommand:
+    """What to execute, with scripts out of `copies`.
 
     Raises `ProcessRefusedError` with the reason.
     """
@@ -69,20 +69,24 @@ def allowed(
     given = {**asked.environment, **{k: v.reveal() for k, v in asked.secret_environment.items()}}
     _check_environment(command, asked.command, given)
     _check_sizes(asked, given)
-    with contextlib.ExitStack() as opened:
-        files = _Files(command, opened)
-        executable = files.executable()
-        arguments = [*files.path(asked), *_checked(command, asked.command, asked.arguments)]
-        yield AllowedCommand(
-            executable=executable,
-            argv=(asked.command, *arguments),
-            folder=str(command.scripts or "/"),
-            environment=given,
-            secrets=tuple(secret.reveal() for secret in asked.secret_environment.values()),
-            limits=_lower(command.limits, asked.limits),
-            user=None if command.user is None else _user(command.user),
-            descriptors=tuple(files.descriptors),
-        )
+    arguments = _checked(command, asked.command, asked.arguments)
+    path = _path(command, asked)
+    scripts = None if command.scripts is None else _copy(command, copies)
+    if scripts is not None and command.is_script:
+        missing = f"no such executable: {command.executable}"
+        _check_script(scripts, command.executable, missing)
+    elif scripts is not None and asked.path:
+        _check_script(scripts, asked.path, f"no such script: {asked.path}")
+    return AllowedCommand(
+        executable=_executable(command),
+        argv=(asked.command, *path, *arguments),
+        folder="/" if scripts is None else str(scripts.folder),
+        scripts=scripts,
+        environment=given,
+        secrets=tuple(secret.reveal() for secret in asked.secret_environment.values()),
+        limits=_lower(command.limits, asked.limits),
+        user=None if command.user is None else _user(command.user),
+    )
 
 
 def _lower(one: ProcessLimits, other: ProcessLimits) -> ProcessLimits:
@@ -143,66 +147,62 @@ def _checked(command: CommandPolicy, name: str, arguments: tuple[str, ...]) -> t
     return arguments
 
 
-class _Files:
-    """The files below a command's scripts folder, each opened once, checked and executed so."""
+def _executable(command: CommandPolicy) -> str:
+    wanted = command.executable
+    if command.is_script:
+        return wanted
+    found = shutil.which(wanted, path=SEARCH_PATH)
+    if found is None:
+        raise ProcessRefusedError(f"no such executable: {wanted}")
+    return found
 
-    def __init__(self, command: CommandPolicy, opened: contextlib.ExitStack) -> None:
-        self._command = command
-        self._opened = opened
-        self.descriptors: list[int] = []
 
-    def executable(self) -> str:
-        wanted = self._command.executable
-        if self._command.is_script:
-            return self._named(self._open(wanted, f"no such executable: {wanted}"))
-        found = shutil.which(wanted, path=SEARCH_PATH)
-        if found is None:
-            raise ProcessRefusedError(f"no such executable: {wanted}")
-        return found
+def _path(command: CommandPolicy, asked: StartProcess) -> tuple[str, ...]:
+    """The first argument: a script, or a plain argument."""
+    takes_script = command.scripts is not None and not command.is_script
+    if asked.path is None:
+        if takes_script:
+            # Without one, an interpreter would run what it is given on standard input.
+            raise ProcessRefusedError(f"{asked.command} is given a script: path is needed")
+        return ()
+    _check_path(asked.path)
+    if asked.path and not takes_script:
+        _checked(command, asked.command, (asked.path,))
+    return (asked.path,)  # always passed, also when empty
 
-    def path(self, asked: StartProcess) -> tuple[str, ...]:
-        """The first argument: a script by its descriptor, or a plain argument."""
-        path = asked.path
-        takes_script = self._command.scripts is not None and not self._command.is_script
-        if path is None:
-            if takes_script:
-                # Without one, an interpreter would run what it is given on standard input.
-                raise ProcessRefusedError(f"{asked.command} is given a script: path is needed")
-            return ()
-        _check_path(path)
-        if not path:  # always passed, also when empty
-            return ("",)
-        if not takes_script:
-            return _checked(self._command, asked.command, (path,))
-        return (self._named(self._open(path, f"no such script: {path}")),)
 
-    def _open(self, path: str, missing: str) -> int:
-        folder = self._folder()
-        try:
-            descriptor = open_beneath(folder, path)
-        except LeavesFolderError:
-            raise ProcessRefusedError(f"path leaves the scripts folder: {path}") from None
-        except (FileNotFoundError, NotADirectoryError):
-            raise ProcessRefusedError(missing) from None
-        except OSError as error:
-            raise ProcessRefusedError(f"could not open {path}: {error.strerror}") from None
-        self._opened.callback(os.close, descriptor)
+def _copy(command: CommandPolicy, copies: ScriptsCopies) -> ScriptsCopy:
+    folder = command.scripts or Path("/")
+    try:
+        copy = copies.copy_of(folder)
+        if command.user is not None:
+            copies.let_pass()
+    except ScriptsError as error:
+        raise ProcessRefusedError(error.text) from None
+    except OSError as error:
+        text = f"could not open {folder}: {error.strerror}"
+        raise ProcessRefusedError(text) from None
+    return copy
+
+
+def _check_script(scripts: ScriptsCopy, path: str, missing: str) -> None:
+    """Whether it is a file of the folder, wherever links within it lead."""
+    folder = os.open(scripts.folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        descriptor = open_beneath(folder, path)
+    except LeavesFolderError:
+        raise ProcessRefusedError(f"path leaves the scripts folder: {path}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise ProcessRefusedError(missing) from None
+    except OSError as error:
+        raise ProcessRefusedError(f"could not open {path}: {error.strerror}") from None
+    finally:
+        os.close(folder)
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ProcessRefusedError(f"not a file: {path}")
-        return descriptor
-
-    def _folder(self) -> int:
-        try:
-            folder = os.open(self._command.scripts or "/", os.O_PATH | os.O_DIRECTORY)
-        except OSError as error:
-            text = f"could not open {self._command.scripts}: {error.strerror}"
-            raise ProcessRefusedError(text) from None
-        self._opened.callback(os.close, folder)
-        return folder
-
-    def _named(self, descriptor: int) -> str:
-        self.descriptors.append(descriptor)
-        return f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def _check_path(path: str) -> None:

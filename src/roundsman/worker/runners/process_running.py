@@ -18,6 +18,7 @@ from roundsman.wire.process import ProcessLimits, StopProof
 from roundsman.worker.runners.process_masking import Masker, Secrets
 from roundsman.worker.runners.process_output import STDERR, STDOUT, OutputFile
 from roundsman.worker.runners.process_records import ProcessRecord
+from roundsman.worker.runners.process_scripts import ScriptsCopy
 from roundsman.worker.runners.process_tree import Exit, ProcessTree, TreeReaper, members
 
 _KILL_SECONDS: Final = 5.0  # SIGKILL takes milliseconds, but for what hangs in the kernel
@@ -40,6 +41,8 @@ class Process:
         """When it last wrote something, by the event loop's clock."""
         self.grace_seconds = 0.0
         self.limits = ProcessLimits()
+        self.scripts: ScriptsCopy | None = None
+        """What it runs in."""
         self.cause: str | None = None
         """Which limit ended it."""
         self._pipes: dict[int, tuple[int, Masker]] = {}  # descriptor to stream

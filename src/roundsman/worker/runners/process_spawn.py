@@ -51,8 +51,6 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     stdin: int
     stdout: int
     stderr: int
-    descriptors: tuple[int, ...] = ()
-    """Passed on under their numbers, beside the standard streams."""
     cgroup: int | None = None
     """An open folder of it."""
     home: int | None = None
@@ -108,7 +106,6 @@ def _spawn_plainly(program: Program) -> int:
                 (os.POSIX_SPAWN_DUP2, program.stdin, 0),
                 (os.POSIX_SPAWN_DUP2, program.stdout, 1),
                 (os.POSIX_SPAWN_DUP2, program.stderr, 2),
-                *((os.POSIX_SPAWN_DUP2, kept, kept) for kept in program.descriptors),
             ],
             setsid=True,
             setsigmask=(),
@@ -182,15 +179,13 @@ def _become(program: Program, tell: int) -> NoReturn:
             (program.stderr, 2),
         ):
             os.dup2(descriptor, standard)
-        for descriptor in program.descriptors:
-            os.set_inheritable(descriptor, True)
         for which, soft, hard in program.rlimits:
             resource.setrlimit(which, (soft, hard))
+        os.chdir(program.folder)  # wherever it is: others may not pass through all that is above
         if program.user is not None:
             os.setgroups(program.user.groups)
             os.setgid(program.user.gid)
             os.setuid(program.user.uid)
-        os.chdir(program.folder)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execve(program.executable, program.argv, program.environment)  # noqa: S606 - no shell
     except OSError as error:
