@@ -154,7 +154,7 @@ def test_nothing_is_written_elsewhere_whatever_is_swapped_meanwhile(
     swapping = threading.Thread(target=swap)
     swapping.start()
     try:
-        for _ in range(200):
+        for _ in range(50):
             copy = scripts.take().folder / "kept"
             if copy.exists() and not copy.is_symlink():
                 assert {path.name for path in copy.iterdir()} <= {"inside"}

@@ -79,9 +79,9 @@ class Torture:
                 break
         return seen
 
-    async def stop(self, process_id: str) -> StopProof:
+    async def stop(self, process_id: str, grace_seconds: float | None = None) -> StopProof:
         """Stop it, and see for oneself that nobody is left."""
-        answer = await self.runner.stop(process_id)
+        answer = await self.runner.stop(process_id, grace_seconds)
         assert answer.proof is not None
         assert (answer.gone, answer.left, answer.error) == (True, (), None)
         assert left() == []
@@ -208,7 +208,7 @@ async def test_who_hears_sigterm_may_tidy_up(torture: Torture) -> None:
     )
     process_id = await torture.start("sh", text)
     await torture.chunks(process_id, upto=b"ready")
-    await torture.stop(process_id)
+    await torture.stop(process_id, grace_seconds=60)  # however slow the machine
     assert (await torture.ends[process_id]).exit_status == 0
     said: list[bytes] = []
     while b"too" not in said:  # who was left behind is read on, after the end was told
