@@ -51,6 +51,16 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     assert policy.commands["uptime"] == CommandPolicy(executable="uptime")
 
 
+def test_signers_are_lines_of_openssh_s(tmp_path: Path) -> None:
+    line = 'ada namespaces="roundsman" ssh-rsa AAAAB3NzaC1yc2E= ada'
+    policy = load_policy(write(tmp_path, f"signers: ['{line}']"))
+    assert [(one.name, one.namespaces) for one in policy.signers] == [("ada", ("roundsman",))]
+    said = complaints(write(tmp_path, "signers: ['ada', 'ada ssh-rsa x']"))
+    assert said.count("policy.yaml:1") == 2
+    assert "expected PRINCIPALS" in said
+    assert "nobody is listed" in complaints(write(tmp_path, "signers: []"))
+
+
 def test_an_empty_file_allows_nothing(tmp_path: Path) -> None:
     assert load_policy(write(tmp_path, "")) == Policy()
 
@@ -73,7 +83,7 @@ commands:
         )
     )
     for part in (
-        'comands: unknown key, expected one of commands, on_stop; did you mean "commands"?',
+        'comands: unknown key, expected one of commands, on_stop, signers; did you mean "commands"?',
         "policy.yaml:5 commands.sh.script: unknown key",
         "policy.yaml:6 commands.sh.arguments[0]: not a regular expression",
         "policy.yaml:7 commands.sh.environment[0]: expected the name of a variable",

@@ -44,7 +44,7 @@ def allow(policy: Policy, asked: StartProcess, *tags: str) -> AllowedCommand:
     """With copies beside the scripts folder."""
     folders = [command.scripts for command in policy.commands.values() if command.scripts]
     copies = ScriptsCopies(folders[0].parent if folders else Path("not needed"), SystemClock())
-    return allowed(policy, asked, copies, tags=tags)
+    return allowed(policy, asked, copies, tags=tags, now=SystemClock().now())
 
 
 def reason(policy: Policy, asked: StartProcess, *tags: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from roundsman.wire.process import ProcessLimits
+from roundsman.worker.signers import Signer
 
 
 class OnStop(StrEnum):
@@ -52,5 +53,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     commands: Mapping[str, CommandPolicy] = {}
     """By the name under which it is asked for."""
+    signers: tuple[Signer, ...] = ()
+    """Scripts run only when one of these has signed them; none: unsigned ones too."""
     on_stop: OnStop = OnStop.LEAVE
     """What becomes of processes when the worker is told to stop."""

@@ -15,6 +15,7 @@ from roundsman.documents.check import as_value
 from roundsman.documents.problems import ConfigurationError, Finding, Problem
 from roundsman.wire.process import ProcessLimits
 from roundsman.worker.policy import CommandPolicy, OnStop, Policy
+from roundsman.worker.signers import read_signer
 
 OURS: Final = "ROUNDSMAN_"
 """Variables that begin so are the worker's own."""
@@ -75,6 +76,10 @@ class PolicyFile(_Record):
 
     commands: dict[str, Command] | None = None
     """What may run, by the name under which it is asked for. Default: nothing."""
+    signers: list[str] | None = None
+    """Lines as in an `allowed_signers` file of OpenSSH. When there are any, a script runs only with
+    a signature by one of them beside it (`SCRIPT.sig`, namespace `roundsman`). Default: none;
+    scripts need no signature."""
     on_stop: OnStop | None = None
     """What becomes of processes when the worker is stopped: `leave` them running, to be found again
     at its next start, or `stop` them. Default: `leave`."""
@@ -90,12 +95,14 @@ def load_policy(file: Path) -> Policy:
     findings = [
         *read.findings,
         *(finding for name, entry in entries.items() for finding in _check(name, entry)),
+        *_check_signers(read.says.get("signers")),
     ]
     problems = [*_check_rights(file), *read.error(findings).problems]
     if problems:
         raise ConfigurationError(problems)
     return Policy(
         commands={name: _command(name, said, file) for name, said in entries.items()},
+        signers=tuple(map(read_signer, read.says.get("signers") or ())),
         on_stop=OnStop(read.says.get("on_stop") or OnStop.LEAVE),
     )
 
@@ -154,6 +161,19 @@ def _check(name: str, entry: Any) -> list[Finding]:
             if os.geteuid() != 0 and pwd.getpwnam(user).pw_uid != os.geteuid():
                 text = "the worker does not run as root, and cannot become another user"
                 findings.append(Finding("policy.user", (*at, "user"), text))
+    return findings
+
+
+def _check_signers(lines: Any) -> list[Finding]:
+    findings = []
+    if lines is not None and not lines:
+        text = "nobody is listed: no script would run; without `signers` all do"
+        findings.append(Finding("policy.signers", ("signers",), text))
+    for index, line in enumerate(lines or ()):
+        try:
+            read_signer(line)
+        except ValueError as error:
+            findings.append(Finding("policy.signer", ("signers", index), str(error)))
     return findings
 
 

@@ -231,7 +231,7 @@ class ProcessKeeper:
         running = ProcessChanged(
             process_id=process_id, state=ProcessState.RUNNING, at=self._clock.now()
         )
-        command = allowed(self.policy, asked, self._scripts, tags=self.tags)
+        command = allowed(self.policy, asked, self._scripts, tags=self.tags, now=self._clock.now())
         temporary = self._temporary.choose()
         # Written before the start, so that there is no moment in which it runs and is unknown.
         self._records.create(process_id)

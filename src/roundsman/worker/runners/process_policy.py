@@ -7,7 +7,7 @@ import shutil
 import stat
 from collections.abc import Collection
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -15,9 +15,11 @@ from roundsman.errors import RoundsmanError
 from roundsman.wire.control import MAX_INPUT_BYTES, StartProcess
 from roundsman.wire.process import ProcessLimits
 from roundsman.worker.policy import CommandPolicy, Policy
+from roundsman.worker.runners import process_signatures
 from roundsman.worker.runners.beneath import LeavesFolderError, open_beneath
 from roundsman.worker.runners.process_copying import ScriptsError
 from roundsman.worker.runners.process_scripts import ScriptsCopies, ScriptsCopy
+from roundsman.worker.runners.process_signatures import UnsignedError
 from roundsman.worker.runners.process_spawn import User
 
 # The search path of commands, and what they find in their environment. Fixed, so that what
@@ -56,9 +58,14 @@ class AllowedCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def allowed(
-    policy: Policy, asked: StartProcess, copies: ScriptsCopies, *, tags: Collection[str] = ()
+    policy: Policy,
+    asked: StartProcess,
+    copies: ScriptsCopies,
+    *,
+    tags: Collection[str] = (),
+    now: float,
 ) -> AllowedCommand:
-    """What to execute, with scripts out of `copies`.
+    """What to execute, with scripts out of `copies`, signed if they have to be.
 
     Raises `ProcessRefusedError` with the reason.
     """
@@ -70,13 +77,14 @@ def allowed(
     _check_environment(command, asked.command, given)
     _check_sizes(asked, given)
     arguments = _checked(command, asked.command, asked.arguments)
-    path = _path(command, asked)
+    path = _path(command, asked, signed=bool(policy.signers))
     scripts = None if command.scripts is None else _copy(command, copies)
-    if scripts is not None and command.is_script:
-        missing = f"no such executable: {command.executable}"
-        _check_script(scripts, command.executable, missing)
-    elif scripts is not None and asked.path:
-        _check_script(scripts, asked.path, f"no such script: {asked.path}")
+    script = command.executable if command.is_script else asked.path
+    if scripts is not None and script:
+        missing = f"no such {'executable' if command.is_script else 'script'}: {script}"
+        with _open_script(scripts, script, missing) as file:
+            if policy.signers:
+                _check_signature(policy, scripts, script, file.read(), now)
     return AllowedCommand(
         executable=_executable(command),
         argv=(asked.command, *path, *arguments),
@@ -157,7 +165,7 @@ def _executable(command: CommandPolicy) -> str:
     return found
 
 
-def _path(command: CommandPolicy, asked: StartProcess) -> tuple[str, ...]:
+def _path(command: CommandPolicy, asked: StartProcess, *, signed: bool) -> tuple[str, ...]:
     """The first argument: a script, or a plain argument."""
     takes_script = command.scripts is not None and not command.is_script
     if asked.path is None:
@@ -166,6 +174,9 @@ def _path(command: CommandPolicy, asked: StartProcess) -> tuple[str, ...]:
             raise ProcessRefusedError(f"{asked.command} is given a script: path is needed")
         return ()
     _check_path(asked.path)
+    if not asked.path and takes_script and signed:
+        # `python3` given an empty name would run `__main__.py` of its folder.
+        raise ProcessRefusedError(f"{asked.command} is given a signed script: path is empty")
     if asked.path and not takes_script:
         _checked(command, asked.command, (asked.path,))
     return (asked.path,)  # always passed, also when empty
@@ -185,8 +196,19 @@ def _copy(command: CommandPolicy, copies: ScriptsCopies) -> ScriptsCopy:
     return copy
 
 
-def _check_script(scripts: ScriptsCopy, path: str, missing: str) -> None:
-    """Whether it is a file of the folder, wherever links within it lead."""
+def _check_signature(
+    policy: Policy, scripts: ScriptsCopy, script: str, content: bytes, now: float
+) -> None:
+    missing = f"{script} is not signed: there is no {script}.sig"
+    try:
+        with _open_script(scripts, f"{script}.sig", missing) as signature:
+            process_signatures.check(content, signature.read(), policy.signers, now)
+    except UnsignedError as error:
+        raise ProcessRefusedError(f"{script} does not run: its signature {error}") from None
+
+
+def _open_script(scripts: ScriptsCopy, path: str, missing: str) -> BinaryIO:
+    """A file of the folder, wherever links within it lead."""
     folder = os.open(scripts.folder, os.O_PATH | os.O_DIRECTORY)
     try:
         descriptor = open_beneath(folder, path)
@@ -198,11 +220,10 @@ def _check_script(scripts: ScriptsCopy, path: str, missing: str) -> None:
         raise ProcessRefusedError(f"could not open {path}: {error.strerror}") from None
     finally:
         os.close(folder)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ProcessRefusedError(f"not a file: {path}")
-    finally:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
+        raise ProcessRefusedError(f"not a file: {path}")
+    return os.fdopen(descriptor, "rb")
 
 
 def _check_path(path: str) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 from roundsman import __version__, logs
 from roundsman.clock import SystemClock
 from roundsman.worker.policy import Policy
-from roundsman.worker.runners import process_machine
+from roundsman.worker.runners import process_machine, process_signatures
 from roundsman.worker.runners.process_keeper import ProcessKeeper
 from roundsman.worker.runners.process_machine import Machine
 from roundsman.worker.runners.process_messages import (
@@ -108,6 +108,8 @@ class KeeperServer:
         keeper = self._keeper
         match message:
             case Configure(policy=policy, tags=tags):
+                if policy.signers:
+                    process_signatures.load()
                 keeper.policy, keeper.tags = policy, tags
                 bounds, known = self._machine.bounds(), keeper.to_report()
                 self._say(State(version=__version__, bounds=bounds, open=known))
