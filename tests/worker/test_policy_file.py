@@ -83,7 +83,8 @@ commands:
         )
     )
     for part in (
-        'comands: unknown key, expected one of commands, on_stop, signers; did you mean "commands"?',
+        "comands: unknown key, expected one of commands, on_stop, signers",
+        'did you mean "commands"?',
         "policy.yaml:5 commands.sh.script: unknown key",
         "policy.yaml:6 commands.sh.arguments[0]: not a regular expression",
         "policy.yaml:7 commands.sh.environment[0]: expected the name of a variable",
