@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,50 @@ async def test_a_look_joins_and_another_day_compacts(
     assert (await archive.state()).maintenance == state.maintenance  # nothing is left to do
     stock.run("gc", "--quiet", "--aggressive", "--prune=now")
     assert compact < 1.3 * pack_size(folder)
+
+
+async def test_what_comes_while_git_compacts_is_joined(
+    *,
+    archive: GitArchive,
+    folder: Path,
+    stock: StockGit,
+    spool: Spool,
+    rng: random.Random,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(maintenance_plan, "_FEW", 4)
+    monkeypatch.setattr(maintenance_plan, "_WORTH_BYTES", 1)
+    stored = await fill(archive, spool, rng, devices=2, versions=6)
+    maintainer = archive._maintainer
+    compact, begun, joined = maintainer._programs.compact, asyncio.Event(), asyncio.Event()
+    join_packs = maintainer._programs.join
+
+    async def compacted_after_a_join(packs: Sequence[Path]) -> set[str]:
+        begun.set()
+        await joined.wait()
+        return await compact(packs)
+
+    async def seen(names: Sequence[str]) -> set[str]:
+        made = await join_packs(names)
+        asked.append({*names})
+        joined.set()
+        return made
+
+    asked: list[set[str]] = []
+    monkeypatch.setattr(maintainer._programs, "compact", compacted_after_a_join)
+    monkeypatch.setattr(maintainer._programs, "join", seen)
+    maintainer._noted.compacted_at = 0
+    before = {path.stem for path in packs_in(folder / "objects" / "pack")}
+    looking = asyncio.create_task(maintainer.look())
+    await begun.wait()
+    more = await fill(archive, spool, rng, devices=2, versions=10)
+    maintainer._wanted.set()  # as after so many batches
+    await looking
+    assert len(asked[0]) >= 10
+    assert not asked[0] & before  # those are read by git
+    for device, versions in more.items():
+        stored[device] += versions
+    await expect_all(archive, stock, stored)
 
 
 async def test_pruning_forgets_what_nothing_refers_to(

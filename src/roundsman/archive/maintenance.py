@@ -10,14 +10,15 @@ the whole repository is compacted, without what nothing refers to.
 A damaged repository is set aside and rebuilt.
 
 The first three write a new pack, flushed, and only then are the old ones removed, so each may be
-cut off at any moment. They run as processes of low priority. Results do not wait for them.
+cut off at any moment. They run as processes of low priority. Results do not wait for them. While
+git compacts or prunes, which may take an hour, what comes goes on being joined.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -25,8 +26,8 @@ from roundsman import logs
 from roundsman.archive.files import Files
 from roundsman.archive.interface import ArchiveUnavailableError, Maintenance
 from roundsman.archive.large import LargeContents
-from roundsman.archive.maintenance_plan import PackFile, Plan, Work, make_plan
-from roundsman.archive.pack_reading import PackDamagedError, PackReader
+from roundsman.archive.maintenance_plan import PackFile, Plan, Work, make_plan, plan_joining
+from roundsman.archive.pack_reading import PackDamagedError, PackReader, packs_in
 from roundsman.archive.programs import Programs
 from roundsman.archive.repository import Repository
 from roundsman.clock import Clock
@@ -170,6 +171,15 @@ class Maintainer:
         due = self._clock.now() - self._noted.verified_at > _VERIFY_SECONDS
         if self._suspected or due:
             return Plan(Work.VERIFY)
+        return make_plan(
+            await self._free(),
+            now=self._clock.now(),
+            compacted_at=self._noted.compacted_at,
+            pruned_at=self._noted.pruned_at,
+        )
+
+    async def _free(self) -> list[PackFile]:
+        """The packs that may be replaced."""
         found = await self._listing()
         # What was pending when the packs were listed and is no more is referred to by now.
         free = [
@@ -177,16 +187,10 @@ class Maintainer:
             for path in found
             if path.stem not in self.pending and not path.with_suffix(".keep").exists()
         ]
-        packs = [
+        return [
             PackFile(path.stem, path.stat().st_size, path.stem in self._noted.compact)
             for path in free
         ]
-        return make_plan(
-            packs,
-            now=self._clock.now(),
-            compacted_at=self._noted.compacted_at,
-            pruned_at=self._noted.pruned_at,
-        )
 
     async def _do(self, plan: Plan) -> None:
         if plan.work is Work.VERIFY:
@@ -196,12 +200,12 @@ class Maintainer:
         if plan.work is Work.JOIN:
             made = await self._programs.join(plan.packs)
         elif plan.work is Work.COMPACT:
-            made = await self._programs.compact(packs)
+            made = await self._joining_meanwhile(self._programs.compact(packs))
         else:
             large = await self._large()
             await self._clock.sleep(_SETTLE_SECONDS)
             await self._forget_unneeded(large)
-            made = await self._programs.prune()
+            made = await self._joining_meanwhile(self._programs.prune())
         await asyncio.to_thread(self._replace, packs, made)
         now = self._clock.now()
         if plan.work is not Work.JOIN:
@@ -215,6 +219,37 @@ class Maintainer:
             await self._programs.git("prune-packed", "--quiet")
             await self._programs.git("prune", f"--expire={_UNREFERENCED}")
             await asyncio.to_thread(self._contents.prune, now)
+
+    async def _joining_meanwhile(self, program: Coroutine[Any, Any, set[str]]) -> set[str]:
+        """Wait for a program that may take an hour, and join what comes meanwhile.
+
+        What was there when it began is left to it: it reads those packs.
+        """
+        there = {path.stem for path in packs_in(self._repository.packs)}
+        running = asyncio.create_task(program)
+        try:
+            while not running.done():
+                wanted = asyncio.create_task(self._wanted.wait())
+                await asyncio.wait([running, wanted], return_when=asyncio.FIRST_COMPLETED)
+                wanted.cancel()
+                if not running.done():
+                    self._wanted.clear()
+                    self._packs_added = 0
+                    await self._join_all_but(there)
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+        return running.result()
+
+    async def _join_all_but(self, there: set[str]) -> None:
+        """Join young packs; what fails is tried again at the next look."""
+        try:
+            packs = [pack for pack in await self._free() if pack.name not in there]
+            plan = plan_joining(packs)
+            if plan.work is Work.JOIN:
+                await self._do(plan)
+        except (OSError, ArchiveUnavailableError) as error:
+            log.warning("archive.maintenance_failed", work=Work.JOIN, error=str(error))
 
     async def _verify(self) -> None:
         """Have git look at every byte, and rebuild what is damaged."""

@@ -66,7 +66,13 @@ def make_plan(
     )
     if due:
         return Plan(Work.COMPACT, [pack.name for pack in _to_compact(young, old)])
-    joined = _to_join([pack for pack in young if pack.size < _JOINED_BYTES])
+    return plan_joining(young)
+
+
+def plan_joining(packs: Sequence[PackFile]) -> Plan:
+    """What is worth joining of young packs."""
+    small = [pack for pack in packs if pack.size < _JOINED_BYTES]
+    joined = _to_join(sorted(small, key=lambda pack: pack.size))
     if len(joined) >= _FEW:
         return Plan(Work.JOIN, [pack.name for pack in joined])
     return Plan(Work.NOTHING)
