@@ -10,10 +10,13 @@ from roundsman.clock import Clock
 from roundsman.controller.catching_up import ElsewhereError
 from roundsman.controller.service import NoRemoteError
 from roundsman.ledger.memory import MemoryLedger
+from roundsman.testing.clock import ManualClock
 from roundsman.testing.ledger_conformance import claim, end_of, run_of
 from roundsman.testing.ledger_conformance.controllers import controller
 from roundsman.testing.memory_archive import MemoryArchive
 from roundsman.wire.controller import ALIVE_SECONDS
+from tests.controller import multipart, serving
+from tests.controller.serving import PERIOD, fleet, served
 from tests.controller.site import START, Site, open_site
 
 PLACE = "/devices/edge1/jobs/show"
@@ -95,3 +98,33 @@ async def test_without_a_remote_a_second_controller_does_not_start(
     await ledger.note_controller(controller("other", started_at=START - ALIVE_SECONDS))
     async with open_site(tmp_path, ledger=ledger):  # it is dead
         pass
+
+
+async def test_a_result_of_what_only_another_has_configured_is_not_thrown_away(
+    tmp_path: Path,
+) -> None:
+    """404 has a worker set it aside for good."""
+    clock = ManualClock(serving.START)
+    whole, smaller = fleet(2), fleet(1)
+    async with served(whole, tmp_path, clock=clock) as running:
+        clock.advance(PERIOD)
+        async with running.http.get("/worker/next?max=9") as response:
+            [due] = [
+                each["timestamp"]
+                for each in await response.json()
+                if each["device"]["name"] == "edge1"
+            ]
+        body = multipart.completion("edge1", "show", due, b"one")
+
+        async def complete() -> int:
+            async with running.http.post(
+                "/worker/complete", data=body, headers=multipart.HEADERS
+            ) as response:
+                return response.status
+
+        running.controller.planner.replace(smaller)  # as long as the leader has not followed
+        assert await complete() == 503
+        running.controller.planner.replace(whole)
+        assert await complete() == 200
+        running.controller.planner.replace(smaller)
+        assert await complete() == 404  # it is leased to nobody

@@ -26,7 +26,7 @@ from roundsman.controller.evidence import Evidence
 from roundsman.controller.planner import Planner
 from roundsman.controller.shrinkage import extent_of, known_before, weigh
 from roundsman.controller.spool import Received
-from roundsman.errors import ConflictError, NotFoundError
+from roundsman.errors import ConflictError, NotFoundError, UnavailableError
 from roundsman.ledger.interface import (
     FinishAnswer,
     KeptResult,
@@ -36,6 +36,7 @@ from roundsman.ledger.interface import (
     Standing,
 )
 from roundsman.wire.execution import LeaseKey
+from roundsman.wire.names import is_valid_name
 from roundsman.wire.run import FailureClass, Outcome, Run, SecretFinding
 
 log = logs.get(__name__)
@@ -50,6 +51,12 @@ class SlotNotFoundError(NotFoundError):
     """No such device and job are configured."""
 
     code = "slot.not_found"
+
+
+class ElsewhereConfiguredError(UnavailableError):
+    """Another controller knows this device and job; its result is not to be thrown away."""
+
+    code = "slot.configured_elsewhere"
 
 
 class LeaseLostError(ConflictError):
@@ -148,7 +155,6 @@ class Intake:
         Raises `SlotNotFoundError`, `ForbiddenError` for a device outside the caller's tags,
         `LeaseLostError`, and `UnavailableError` when archive, ledger or disk cannot keep it now.
         """
-        slot = self._slot_of(completion, principal)
         result = ResultKey(
             device=completion.device,
             job=completion.job,
@@ -156,6 +162,7 @@ class Intake:
             digest=_digest(completion, content),
             epoch=completion.epoch,
         )
+        slot = await self._slot_of(completion, result, principal)
         # One at a time for each slot, so that of two different results of one execution the
         # second finds the lease gone before it touches the archive.
         async with self._turns.of(completion.device, completion.job):
@@ -170,13 +177,20 @@ class Intake:
             run, known = await self._keep(completion, content, lease, slot, result.digest)
             return await self._finish(run, lease, slot, known)
 
-    def _slot_of(self, completion: Completion, principal: Principal) -> ConfiguredSlot:
+    async def _slot_of(
+        self, completion: Completion, result: ResultKey, principal: Principal
+    ) -> ConfiguredSlot:
         """The slot this completion is about, if the caller may serve it."""
         slot = self._planner.find(completion.device, completion.job)
         if slot is None:
-            raise SlotNotFoundError(
-                f"job {completion.job!r} on device {completion.device!r} is not configured"
-            )
+            named = f"job {completion.job!r} on device {completion.device!r} is not configured"
+            valid = is_valid_name(completion.device) and is_valid_name(completion.job)
+            if valid and (await self._standings.do(result)).lease is not None:
+                raise ElsewhereConfiguredError(
+                    f"{named} here, and is leased by another controller on this ledger",
+                    remedy="give all controllers the same configuration, and reload",
+                )
+            raise SlotNotFoundError(named)
         if principal.tags is not None and principal.tags.isdisjoint(slot.device.tags):
             raise ForbiddenError(f"{principal.name} may not serve device {completion.device!r}")
         return slot
