@@ -1,9 +1,10 @@
 """Claims from the PostgreSQL ledger, every commit flushed: what one costs, whatever the fleet.
 
-All slots are due, over 48 sets of tags. What was claimed is finished, which is not timed, and due
-an hour later; when all have been, that hour has passed. Then the same while another program holds a
-transaction open, so that nothing of what was claimed can be cleared away: over as many finishes as
-there are in ten minutes when each slot is due each minute.
+All slots are due, over 48 sets of tags, and numbered by due time, as the ledger does it. What was
+claimed is finished, which is not timed, and due an hour later; when all have been, that hour has
+passed. Then the same while another program holds a transaction open, so that nothing of what was
+claimed can be cleared away: over as many finishes as there are in ten minutes when each slot is due
+each minute.
 """
 
 import asyncio
@@ -42,7 +43,8 @@ INSERT INTO slots (device, job, lane_id, plan, planned_since, priority, due, rea
     paused, watched)
 SELECT 'device-' || lpad(n::text, 7, '0'), 'job',
     n % {tag_sets} + (SELECT min(lane_id) FROM lanes),
-    '{plan}', began, 2, began + n % 3000, began + n % 3000, 0, false, false
+    '{plan}', began, 2, began + n::bigint * 3000 / {slots}, began + n::bigint * 3000 / {slots},
+    0, false, false
 FROM generate_series(0, {slots} - 1) AS n,
     (SELECT {began}::bigint AS began) AS told;
 INSERT INTO queue (slot_id, line, ready, delayed)
@@ -72,6 +74,7 @@ async def filled(
         fill = FILL.format(plan=HOURLY, slots=slots, tag_sets=TAG_SETS, began=BEGAN)
         await server.run(fill, name)
         await server.run("VACUUM ANALYZE", name)
+        await server.run("CHECKPOINT", name)  # what was filled in is not to be flushed meanwhile
         yield ledger
     finally:
         await ledger.close()
