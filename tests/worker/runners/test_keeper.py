@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import signal
+import subprocess
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -137,3 +139,15 @@ async def test_who_does_not_vanish_is_named(kept: Kept, monkeypatch: pytest.Monk
     monkeypatch.setattr(process_running, "_KILL_SECONDS", 5)
     assert (await kept.keeper.stop(process_id)).gone
     assert [member for member in members() if member.group == pid] == []
+
+
+def test_a_signal_finds_whom_another_has_left_an_orphan() -> None:
+    """Its parent, told before it, may have gone since it was looked at."""
+    child = subprocess.Popen(["sleep", "1000"])
+    member = process_tree.member_of(child.pid)
+    assert member is not None
+    elsewhere = msgspec.structs.replace(member, parent=1, group=1, session=1)
+    another = msgspec.structs.replace(member, start_ticks=member.start_ticks - 1)
+    process_tree.send_signal(another, signal.SIGKILL)
+    process_tree.send_signal(elsewhere, signal.SIGTERM)
+    assert child.wait() == -signal.SIGTERM

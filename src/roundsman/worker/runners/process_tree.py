@@ -234,7 +234,9 @@ def send_signal(member: Member, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         descriptor = os.pidfd_open(member.pid)
         try:
-            if member_of(member.pid) == member:
+            now = member_of(member.pid)
+            # Its parent and its group may be others by now: the first to be told may have gone.
+            if now is not None and now.start_ticks == member.start_ticks:
                 signal.pidfd_send_signal(descriptor, number)
         finally:
             os.close(descriptor)
