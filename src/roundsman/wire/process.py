@@ -43,6 +43,8 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Of the whole tree where the machine gives it a cgroup with memory, else of each process."""
     cpu_seconds: Annotated[int, Meta(gt=0)] | None = None
     """Of processor time, each process by itself."""
+    processors: Annotated[float, Meta(ge=0.01)] | None = None
+    """So many at once, the whole tree; only where the machine gives it a cgroup with processors."""
     tasks: Annotated[int, Meta(gt=0)] | None = None
     """Processes and threads at once, in the whole tree."""
 

@@ -40,6 +40,8 @@ class Limits(_Record):
     """Of the whole tree by its cgroup, else of each process. Default: none."""
     cpu_seconds: Annotated[int, Meta(ge=1, le=10**9)] | None = None
     """Of processor time, of each process. Default: none."""
+    processors: Annotated[float, Meta(ge=0.01, le=10_000)] | None = None
+    """So many at once, of the whole tree by its cgroup; not held without one. Default: none."""
     tasks: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     """Processes and threads at once. Default: none."""
 

@@ -13,8 +13,14 @@ import pytest
 
 from roundsman.testing.clock import ManualClock
 from roundsman.wire.control import ProcessChanged, StartProcess
-from roundsman.wire.process import ProcessState
-from roundsman.worker.runners import process_running, process_tree
+from roundsman.wire.process import ProcessLimits, ProcessState
+from roundsman.worker.runners import (
+    kernel_files,
+    process_leftovers,
+    process_running,
+    process_tree,
+)
+from roundsman.worker.runners.process_cgroup import Cgroup
 from roundsman.worker.runners.process_keeper import ProcessKeeper
 from roundsman.worker.runners.process_machine import Machine
 from roundsman.worker.runners.process_tree import Member, members
@@ -151,3 +157,40 @@ def test_a_signal_finds_whom_another_has_left_an_orphan() -> None:
     process_tree.send_signal(another, signal.SIGKILL)
     process_tree.send_signal(elsewhere, signal.SIGTERM)
     assert child.wait() == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("controllers", "written"),
+    [
+        ((), {}),
+        (
+            ("memory",),
+            {"memory.max": "1048576", "memory.oom.group": "1", "memory.swap.max": "0"},
+        ),
+        (("cpu",), {"cpu.max": "150000 100000"}),
+        (("pids",), {"pids.max": "7"}),
+    ],
+)
+def test_limits_are_written_to_a_cgroup_s_files(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    controllers: tuple[str, ...],
+    written: dict[str, str],
+) -> None:
+    """To a folder that is none of the kernel's: few machines hand all controllers to a test."""
+    said: dict[str, str] = {}
+    monkeypatch.setattr(kernel_files, "write", said.__setitem__)
+    cgroup = Cgroup(tmp_path / "one")
+    limits = ProcessLimits(memory_bytes=1 << 20, processors=1.5, tasks=7)
+    cgroup.create(limits, frozenset(controllers))
+    assert said == {f"{tmp_path}/one/{name}": text for name, text in written.items()}
+    assert cgroup.limited is bool(controllers)  # so that a keeper does not step into it
+
+
+def test_cgroups_of_killed_keepers_are_removed(tmp_path: Path) -> None:
+    for pid in (os.getpid(), 999_999_999, 1):
+        (tmp_path / f"roundsman-{pid}" / "process").mkdir(parents=True)
+    (tmp_path / "roundsman-other").mkdir()
+    process_leftovers.sweep_cgroups(tmp_path / f"roundsman-{os.getpid()}")
+    left = {folder.name for folder in tmp_path.iterdir()}
+    assert left == {f"roundsman-{os.getpid()}", "roundsman-1", "roundsman-other"}

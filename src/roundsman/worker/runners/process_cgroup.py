@@ -8,6 +8,7 @@ from typing import Final
 from roundsman.wire.process import ProcessLimits
 from roundsman.worker.runners import kernel_files
 
+_PERIOD: Final = 100_000  # microseconds, the kernel's own
 CGROUP_PREFIX: Final = "roundsman-"
 """Of the name of a keeper's cgroup, which holds those of its processes; its process id follows."""
 
@@ -30,6 +31,9 @@ class Cgroup:
             self._write("memory.oom.group", "1")
             with contextlib.suppress(FileNotFoundError):  # kernels that do not account swap
                 self._write("memory.swap.max", "0")
+        if limits.processors is not None and "cpu" in controllers:
+            self.limited = True
+            self._write("cpu.max", f"{round(limits.processors * _PERIOD)} {_PERIOD}")
         if limits.tasks is not None and "pids" in controllers:
             self.limited = True
             self._write("pids.max", str(limits.tasks))

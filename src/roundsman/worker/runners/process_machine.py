@@ -53,6 +53,13 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
                 given=tasks,
                 how="by the kernel" if tasks else "looked at ten times a second, then ended",
             ),
+            Bound(
+                name="processors",
+                given="cpu" in self.controllers,
+                how="of the whole tree"
+                if "cpu" in self.controllers
+                else "not held: no cgroup with processors",
+            ),
             Bound(name="processor time", given=True, how="of each process by itself (RLIMIT_CPU)"),
             Bound(
                 name="other users",
