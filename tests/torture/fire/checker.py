@@ -94,10 +94,11 @@ def check_accounts(history: History, period: int, findings: Findings) -> None:
         dues = outcomes[slot.device]
         several = {due: count for due, count in dues.items() if count != 1}
         findings.hold(not several, f"{slot.device}: several outcomes for {several}")
-        if not dues or slot.due is None:
-            findings.hold(False, f"{slot.device}: no outcome at all, or none to come")
+        if slot.due is None:
+            findings.hold(False, f"{slot.device}: never due again")
             continue
-        planned = set(range(min(dues), slot.due, period))
+        findings.counts["slots without an outcome yet"] += not dues
+        planned = set(range(min(dues, default=slot.due), slot.due, period))
         findings.hold(
             planned == set(dues),
             f"{slot.device}: without an outcome {sorted(planned - set(dues))}, "
