@@ -6,6 +6,7 @@ of each: what it takes through the first, beside the same through the second.
 
 import asyncio
 import statistics
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,12 +28,14 @@ def _controllers(server: PostgresqlServer, where: Path) -> Iterator[tuple[str, s
     secret = where / "password"
     secret.write_text(PASSWORD.reveal())
     secret.chmod(0o600)
+    shared = where / "shared.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", str(shared)], check=True)
     files = []
     for name in ("one", "two"):
         (where / name).mkdir()
         file = site.fleet_file(where / name, devices=1, jobs=1)
         ledger = f"  ledger: {{url: '{server.url('crossing')}', pass: 'file:{secret}'}}\n"
-        archive = f"  archive: {{remotes: {{shared: {{url: '{where / 'shared.git'}'}}}}}}\n"
+        archive = f"  archive: {{remotes: {{shared: {{url: '{shared}'}}}}}}\n"
         file.write_text(file.read_text() + ledger + archive)
         files.append(file)
     with site.controller(files[0]) as one, site.controller(files[1]) as two:
