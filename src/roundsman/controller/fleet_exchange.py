@@ -63,7 +63,7 @@ class FleetExchange:
         """Listen and look, until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.crossing.listen(self._heard))
+                group.create_task(self._listen())
                 group.create_task(self._again("orders", self._look_for_orders))
                 group.create_task(self._again("answered", self._look_for_answers))
                 group.create_task(self._again("moved", self._look_for_moved))
@@ -71,6 +71,14 @@ class FleetExchange:
             for task in self._giving:
                 task.cancel()
             await asyncio.gather(*self._giving, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self.crossing.listen(self._heard)
+            except Exception as error:  # a fault of ours: looking goes on, and so does listening
+                log.error("exchange.fault", exc_info=error)
+                await self._clock.sleep(LOOK_SECONDS)
 
     def look(self) -> None:
         """A worker is here: there may be orders for it."""
@@ -94,6 +102,8 @@ class FleetExchange:
                 await look()
             except LedgerUnavailableError as error:
                 log.debug("exchange.held_up", reason=error.text)
+            except Exception as error:  # likewise
+                log.error("exchange.fault", exc_info=error)
             seconds = LOOK_SECONDS if self.crossing.deaf is None else DEAF_SECONDS
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

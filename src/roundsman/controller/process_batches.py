@@ -269,6 +269,8 @@ class ProcessBatches:
                     await self._carry(batch_id)
             except LedgerUnavailableError as error:
                 log.warning("batch.not_carried", reason=error.text)
+            except Exception as error:  # a fault of ours: the others are carried on
+                log.error("batch.fault", exc_info=error)
             else:
                 for batch_id in before - mine:
                     self._leave(batch_id)
