@@ -11,6 +11,7 @@ import pytest
 
 from roundsman.config.records import EvidenceSettings
 from roundsman.controller import evidence as module
+from roundsman.controller import retention
 from roundsman.worker.recording import pack, unpack
 from tests.controller import multipart
 from tests.controller.site import START, Site, bearer, open_real_site
@@ -104,7 +105,7 @@ async def test_it_is_removed_when_it_is_old(site: Site, monkeypatch: pytest.Monk
         at = START - days * DAY
         os.utime(kept.path(run_id), (at, at))
     site.clock.step(START - site.clock.now())
-    await site.clock.sleepers(3)  # two more of the controller sleep in turns
+    await site.clock.sleeper(retention.EVERY_SECONDS)
     removed = watch(site, monkeypatch)
     site.clock.advance(3600)
     assert await removed.get() == 1
@@ -121,7 +122,7 @@ async def test_the_oldest_goes_when_it_is_too_much(
     configure(site, megabytes=1)
     first = await fail(site, b"x" * 800_000)
     os.utime(site.controller.evidence.path(first), (START, START))
-    await site.clock.sleepers(3)  # two more of the controller sleep in turns
+    await site.clock.sleeper(retention.EVERY_SECONDS)
     removed = watch(site, monkeypatch)
     second = await fail(site, b"y" * 800_000)
     while await removed.get() == 0:

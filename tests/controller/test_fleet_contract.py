@@ -276,11 +276,12 @@ async def test_the_path_is_one_argument_even_when_empty(
     site: FleetSite, tmp_path: Path, path: str
 ) -> None:
     async with real_worker(site, tmp_path / "worker", "./show") as worker:
-        worker.script('#!/bin/sh\nprintf "%s|" "$#" "$@" > shown\n', "show")
+        shown = tmp_path / "shown"
+        worker.script(f'#!/bin/sh\nprintf "%s|" "$#" "$@" > {shown}\n', "show")
         (worker.scripts / "show").chmod(0o700)
         job_id = await site.start(worker.worker_id, "./show", path)
         assert await site.ended(worker.worker_id, job_id) == WELL
-        assert (worker.scripts / "shown").read_text() == f"1|{path}|"
+        assert shown.read_text() == f"1|{path}|"
 
 
 async def test_what_a_start_leaves_in_the_ledger(site: FleetSite, worker: RealWorker) -> None:

@@ -54,6 +54,7 @@ async def make_template(server: PostgresqlServer, folder: Path) -> None:
 async def postgresql_url(postgresql_server: PostgresqlServer) -> AsyncIterator[str]:
     """The URL of a database of the latest schema, empty."""
     name = f"test_{next(numbers)}"
+    await postgresql_server.run(EMPTIED, TEMPLATE)  # of what a test left that was run in it
     await postgresql_server.run(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     yield postgresql_server.url(name)
     await postgresql_server.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

@@ -49,6 +49,7 @@ from roundsman.testing.ledger_conformance import (
     slot_of,
     worker,
 )
+from roundsman.testing.ledger_conformance.controllers import controller
 from roundsman.wire.audit import AuditAction, AuditEntry, AuditOutcome
 from roundsman.wire.breaker import Breaker
 from roundsman.wire.run import FailureClass
@@ -514,3 +515,18 @@ async def test_nobody_changes_a_line_of_the_audit(tmp_path: Path) -> None:
         for statement in ("UPDATE audit SET at = 0", "DELETE FROM audit"):
             with pytest.raises(sqlite3.IntegrityError, match="lines of the audit are never"):
                 connection.execute(statement)
+
+
+async def test_whoever_opens_it_is_the_only_controller(tmp_path: Path) -> None:
+    """Also when a crash of the machine took the name of the data folder's last one with it."""
+    path = tmp_path / "ledger.sqlite3"
+    before = SqliteLedger(path)
+    await before.open()
+    await before.note_controller(controller("c1"))
+    await before.lead("c1", term=None, now=NOW, until=NOW + 6)
+    await before.close()
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    assert await ledger.controllers() == []
+    assert (await ledger.lead("c2", term=None, now=NOW, until=NOW + 6)).controller_id == "c2"
+    await ledger.close()

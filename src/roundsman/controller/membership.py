@@ -6,6 +6,7 @@ one has taken over. A leader that dies is followed by another within `LEAD_SECON
 """
 
 import asyncio
+import os
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -240,6 +241,9 @@ def _home(data: Path) -> str:
     except (FileNotFoundError, ValueError):
         home = str(uuid.uuid4())
         written = path.with_suffix(".new")
-        written.write_text(f"{home}\n", "ascii")
+        with written.open("w", encoding="ascii") as file:
+            file.write(f"{home}\n")
+            file.flush()
+            os.fsync(file.fileno())
         written.replace(path)
         return home

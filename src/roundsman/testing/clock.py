@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+from collections.abc import Callable
 from itertools import count
 
 
@@ -17,7 +18,7 @@ class ManualClock:
         self._monotonic = 0.0
         self._order = count()
         self._sleeping: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._watching: list[tuple[int, asyncio.Future[None]]] = []
+        self._watching: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     def now(self) -> float:
         """The wall clock, in Unix seconds."""
@@ -63,16 +64,24 @@ class ManualClock:
 
     async def sleepers(self, number: int = 1) -> None:
         """Return as soon as at least so many tasks sleep on this clock."""
-        if len(self._sleeping) < number:
+        await self._watch(lambda: len(self._sleeping) >= number)
+
+    async def sleeper(self, seconds: float) -> None:
+        """Return as soon as a task sleeps that has just so long to sleep from now on."""
+        at = self._monotonic + seconds
+        await self._watch(lambda: any(entry[0] == at for entry in self._sleeping))
+
+    async def _watch(self, is_so: Callable[[], bool]) -> None:
+        if not is_so():
             seen = asyncio.get_running_loop().create_future()
-            self._watching.append((number, seen))
+            self._watching.append((is_so, seen))
             await seen
 
     def _tell_watchers(self) -> None:
-        still: list[tuple[int, asyncio.Future[None]]] = []
-        for number, seen in self._watching:
-            if len(self._sleeping) < number:
-                still.append((number, seen))
+        still: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        for is_so, seen in self._watching:
+            if not is_so():
+                still.append((is_so, seen))
             elif not seen.done():
                 seen.set_result(None)
         self._watching = still

@@ -137,7 +137,14 @@ class PostgresqlLedger(Ledger):
             lock.release()
             raise
         self._claimer.forget()
-        task = asyncio.create_task(upkeep.look_after(database, self.clock, self._claimer.lines))
+        lines = self._claimer.lines
+        try:  # what an earlier life left is seen to before anything is claimed
+            await upkeep.one_round(database, self.clock, lines, from_start=True)
+        except BaseException:
+            await database.close()
+            lock.release()
+            raise
+        task = asyncio.create_task(upkeep.look_after(database, self.clock, lines))
         self._opened = _Opened(database, lock, task)
 
     def _lock(self) -> FolderLock:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from contextlib import suppress
+from itertools import count
 from typing import Final
 
 from roundsman.ledger.interface import LedgerUnavailableError
@@ -18,13 +19,14 @@ ROUNDS_FROM_START: Final = 120
 
 
 async def look_after(database: Database, clock: DatabaseClock, lines: Lines) -> None:
-    """Round after round until cancelled; what is away now is looked after when it is back."""
-    number = 0
-    while True:
+    """Round after round until cancelled; what is away now is looked after when it is back.
+
+    The first round, all of it, was had before.
+    """
+    for number in count(1):
+        await clock.sleep(ROUND_SECONDS)
         with suppress(LedgerUnavailableError):
             await one_round(database, clock, lines, from_start=number % ROUNDS_FROM_START == 0)
-        number += 1
-        await clock.sleep(ROUND_SECONDS)
 
 
 async def one_round(

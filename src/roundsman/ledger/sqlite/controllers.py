@@ -31,6 +31,12 @@ def remove(connection: sqlite3.Connection, controller_id: str) -> None:
     connection.execute(SQL["let_go"], {"controller_id": controller_id})
 
 
+def remove_all(connection: sqlite3.Connection) -> None:
+    """Strike off all of them: by its lock this ledger has just been opened by one alone."""
+    for each in every(connection):
+        remove(connection, each.controller_id)
+
+
 def lead(
     connection: sqlite3.Connection,
     controller_id: str,

@@ -123,6 +123,7 @@ class SqliteLedger(Ledger):
                 writing = connect(self._path, cache_megabytes=WRITER_CACHE_MEGABYTES)
                 undo.callback(writing.close)
                 migrate(writing)
+                controllers.remove_all(writing)
                 reading = []
                 for _ in range(READERS):
                     reading.append(
