@@ -61,7 +61,7 @@ INSERT INTO pauses (kind, name, since, "by") VALUES ('device', 'paused', {due} -
 INSERT INTO workers VALUES ('w', 'digest', 'ams-1', '{tags}', '{tags}', '1.0', {due}, {now}, NULL);
 INSERT INTO runs (run_id, device, job, due, outcome, recorded_at, count, epoch, digest, evidence, on_demand{attempt})
     VALUES ('kept', 'leased', 'show', {due} - 3600, 'succeeded', {due} - 3590, 1, 2, 'd', {no}, {no}{first});
-"""  # noqa: E501
+"""  # noqa: E501 - SQL, a row a line
 SINCE = {
     2: """
         UPDATE slots SET ready = due;

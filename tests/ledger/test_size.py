@@ -23,7 +23,7 @@ RUNS = """
     INSERT INTO runs (run_id, device, job, due, outcome, recorded_at, count, evidence, on_demand, attempt)
     SELECT 'r' || n, 'd' || n % 1000, 'show', n * 60, 'succeeded', n * 60.0, 1, {no}, {no}, 1
     FROM {numbers}
-"""  # noqa: E501
+"""  # noqa: E501 - SQL as it is run
 
 
 async def pages_read(link: asyncpg.Connection, statement: Statement, **values: object) -> int:

@@ -65,6 +65,7 @@ class Torture:
         return await self._start(process_id, command, path)
 
     async def _start(self, process_id: str, command: str, path: str, **more: object) -> str:
+        # The tests pass what fits; of what type each is the checker cannot know.
         asked = StartProcess(process_id=process_id, command=command, path=path, **more)  # type: ignore[arg-type]
         change = await self.runner.start(asked)
         assert change.state is ProcessState.RUNNING, change.error
