@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -329,7 +330,17 @@ def failing_disk(image: Path, place: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        # A killed controller's writer and git end a moment after it; the same file system may not
+        # be mounted a second time before they have.
+        while (gone := unmount(place)).returncode:
+            assert "busy" in gone.stderr, gone.stderr
+            time.sleep(0.02)
+
+
+def unmount(place: Path) -> "subprocess.CompletedProcess[str]":
+    command = ["umount", str(place)]
+    environment = os.environ | {"LC_ALL": "C"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 @pytest.mark.timeout(3600 if TORTURE else 180)
