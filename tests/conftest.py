@@ -8,12 +8,15 @@ import os
 import random
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 SEED_VARIABLE = "ROUNDSMAN_SEED"
 
-# No deadline: two busy cores are slow at times, and pytest-timeout ends what hangs.
-settings.register_profile("roundsman", deadline=None, print_blob=True)
+# Neither a deadline nor a look at the speed: two busy cores are slow at times, and pytest-timeout
+# ends what hangs.
+settings.register_profile(
+    "roundsman", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("roundsman")
 
 

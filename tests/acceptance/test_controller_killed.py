@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 import aiohttp
-import pytest
 
 from tests.acceptance.controllers import controller_process
 from tests.controller import multipart
@@ -88,7 +87,6 @@ async def lease_all(url: str) -> dict[str, int]:
         return {item["device"]["name"]: item["timestamp"] for item in await response.json()}
 
 
-@pytest.mark.timeout(120)
 async def test_killed_during_500_completions(tmp_path: Path, rng: random.Random) -> None:
     """Faults 4, 5, 7 and 17: what was answered 200 is in git, the rest is kept by a retry."""
     data = tmp_path / "data"

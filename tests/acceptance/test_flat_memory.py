@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
-import pytest
 
 from tests.acceptance.controllers import controller_process
 from tests.controller import multipart
@@ -53,7 +52,6 @@ class Large:
         yield tail
 
 
-@pytest.mark.timeout(120)
 async def test_four_large_results_at_once_are_not_held_in_memory(tmp_path: Path) -> None:
     """Fault 18: four results at once took 4.5 times their size, and were never given back."""
     data = tmp_path / "data"

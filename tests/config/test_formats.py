@@ -174,9 +174,9 @@ def test_aliases_stand_for_what_they_name() -> None:
 def test_aliases_cannot_swell_a_document() -> None:
     text = "a0: &a0 [x]\n"
     text += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40))
-    began = time.monotonic()
+    began = time.process_time()
     ((code, _, says, line),) = refused(text, ".yaml")
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert (code, line) == ("config.syntax", 7)
     assert says.startswith("aliases stand for more than 1,000,000 values")
 

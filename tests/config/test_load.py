@@ -487,7 +487,10 @@ def test_any_document(tmp_path: Path, document: object) -> None:
     ),
     st.sampled_from(["yaml", "json", "toml"]),
 )  # fmt: skip
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=300,
+)
 def test_any_text(tmp_path: Path, text: str, suffix: str) -> None:
     path = tmp_path / f"any.{suffix}"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))

@@ -12,8 +12,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
-
 from roundsman.archive.git import GitArchive
 from roundsman.clock import SystemClock
 from roundsman.config.records import Configuration
@@ -215,7 +213,6 @@ async def succeeded(running: Served) -> list[tuple[str, int]]:
             return found
 
 
-@pytest.mark.timeout(180)
 async def test_a_promotion_under_load_loses_and_doubles_nothing(
     tmp_path: Path, rng: random.Random
 ) -> None:
@@ -243,7 +240,6 @@ async def test_a_promotion_under_load_loses_and_doubles_nothing(
             assert b"".join([chunk async for chunk in stored]) == content(name, newest)
 
 
-@pytest.mark.timeout(180)
 async def test_what_a_lossy_promotion_forgets_is_not_held_by_anyone(tmp_path: Path) -> None:
     """The replica had not received the last leases, nor the last run."""
     async with pair(synchronous=False) as servers, controller(servers, tmp_path) as running:

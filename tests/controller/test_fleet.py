@@ -104,7 +104,7 @@ async def test_an_unresponsive_worker_delays_nobody_else(site: FleetSite, tmp_pa
         for _ in range(20):
             job_id = await site.start(worker.worker_id, "true")
             assert (await site.stop(worker.worker_id, job_id)).status == 200
-        assert time.monotonic() - began < 10  # 20 of the original's seconds, at the least
+        assert time.monotonic() - began < 20  # 40 of the original's seconds
         assert not any(call.done() for call in stuck)
         await silent.socket.close()
         for answer in await asyncio.gather(*stuck):

@@ -358,7 +358,7 @@ def sqlite(folder: Path) -> Ledger:
     return SqliteLedger(folder / "ledger.sqlite3")
 
 
-@pytest.mark.timeout(7200 if TORTURE else 120)
+@pytest.mark.timeout(7200 if TORTURE else 300)
 @pytest.mark.parametrize("make", [memory, sqlite])
 def test_the_laws_hold_whatever_happens(make: Callable[[Path], Ledger], rng: random.Random) -> None:
     run(make, rng, EXAMPLES, STEPS)

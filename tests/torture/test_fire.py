@@ -55,7 +55,6 @@ async def judge(site: Site, faults: Faults) -> None:
 
 
 @pytest.mark.skipif(TORTURE, reason="the long form does all of this, and more")
-@pytest.mark.timeout(300)
 async def test_a_small_site_is_put_through_each_fault(tmp_path: Path, rng: random.Random) -> None:
     with PostgresqlServer() as server:
         site = Site(tmp_path, SMALL, server, str(rng.random()))

@@ -150,7 +150,7 @@ def expect_kept_once(repository: Path, load: Load) -> None:
     assert set(Counter(runs.split()).values()) == {1}
 
 
-@pytest.mark.timeout(7200 if TORTURE else 180)
+@pytest.mark.timeout(7200 if TORTURE else 300)
 async def test_killed_again_and_again(tmp_path: Path, rng: random.Random) -> None:
     """Faults 4, 5, 7 and 17."""
     data = tmp_path / "data"
@@ -189,7 +189,6 @@ def small_disk(place: Path, size: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.mark.timeout(300)
 async def test_the_disk_is_full_and_then_it_is_not(tmp_path: Path, rng: random.Random) -> None:
     """Fault 17: acknowledged results dropped when the repository could not be written."""
     rounds = 20 if TORTURE else 2
@@ -214,7 +213,6 @@ async def test_the_disk_is_full_and_then_it_is_not(tmp_path: Path, rng: random.R
         expect_kept_once(data / "archive.git", load)
 
 
-@pytest.mark.timeout(300)
 async def test_the_disk_cannot_be_written_and_then_it_can(tmp_path: Path) -> None:
     rounds = 20 if TORTURE else 2
     data = tmp_path / "data"
@@ -249,7 +247,6 @@ def freeze(folder: Path, *, frozen: bool) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.timeout(120)
 async def test_a_read_only_disk_at_the_start_is_said_and_harms_nothing(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 512 * MEBIBYTE) as disk:
         data = disk / "data"
@@ -278,7 +275,7 @@ async def remote_state(url: str) -> dict[str, object]:
         return dict(state)
 
 
-@pytest.mark.timeout(3600 if TORTURE else 180)
+@pytest.mark.timeout(3600 if TORTURE else 300)
 @pytest.mark.parametrize("acknowledge", ["kept", "pushed"])
 async def test_the_remote_is_away_for_the_whole_run_and_comes_back(
     tmp_path: Path, rng: random.Random, acknowledge: str
@@ -343,7 +340,7 @@ def unmount(place: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
-@pytest.mark.timeout(3600 if TORTURE else 180)
+@pytest.mark.timeout(3600 if TORTURE else 300)
 async def test_the_file_system_goes_read_only_under_way_and_is_mended(
     tmp_path: Path, rng: random.Random
 ) -> None:

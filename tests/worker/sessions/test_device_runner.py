@@ -130,7 +130,7 @@ async def test_a_silent_peer_does_not_hold_a_session(bench: Bench) -> None:
     async with SimulatedDevice(IOS, "r1", faults=Faults(silent=True)) as device:
         before = time.monotonic()
         failure, text = await bench.fail(device, commands(SHOW))
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 30
         assert failure is FailureClass.TIMED_OUT
         assert "accepted the connection, but the SSH handshake did not end within 0.3 s" in text
 
@@ -373,7 +373,7 @@ async def test_a_cancelled_run_lets_go_of_the_device_and_keeps_what_it_said(benc
         await asked.wait()
         task.cancel()
         with pytest.raises(RunFailedError, match="within the 600 seconds") as caught:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await task
     assert caught.value.failure_class is FailureClass.TIMED_OUT
     assert b"watched by a dog" in bench.evidence

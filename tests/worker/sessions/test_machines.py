@@ -48,7 +48,7 @@ def reasons(walk: Walk, verdict: str) -> set[str]:
 
 
 # All at once where the list as a whole is looked at.
-@pytest.mark.timeout(0 if ALL else 120)
+@pytest.mark.timeout(0 if ALL else 300)
 @pytest.mark.parametrize(
     "files", [FILES] if ALL else [[file] for file in FILES], ids=lambda files: files[0].stem
 )

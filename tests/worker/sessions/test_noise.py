@@ -146,7 +146,7 @@ async def test_endless_noise_ends_in_a_failure(bench: Bench, noise: Endless, whe
         job = commands("show", ends_with=None, command_timeout=1)
         failure, _ = await bench.fail(entry, job, max_bytes=LIMIT)
     assert failure in FORESEEN
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10 < 60 << 20
 
 

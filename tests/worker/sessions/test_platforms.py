@@ -81,7 +81,7 @@ class Session:
         self.shell = Shell(device, self._transcript, patience=PATIENCE, manners=Manners(platform))
 
     async def __aenter__(self) -> "Session":
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.shell.learn_prompt(login=self._login)
         return self
 
@@ -89,7 +89,7 @@ class Session:
         """Nothing to do: there is only memory."""
 
     async def read(self, command: str) -> str:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             span = await self.shell.run(command)
         return b"".join(self._transcript.read(span)).decode()
 
@@ -270,7 +270,7 @@ IOS = Platform(
 
 
 async def enabled(device: Raw, secret: bytes | None = b"s3cret") -> bytes:
-    async with Session(device, IOS) as session, asyncio.timeout(5):
+    async with Session(device, IOS) as session, asyncio.timeout(30):
         await session.shell.enable(secret)
         return session.shell.prompt
 

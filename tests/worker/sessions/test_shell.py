@@ -91,7 +91,7 @@ async def outputs(
     with tempfile.TemporaryFile() as file:
         transcript = Transcript(file, max_bytes=1 << 30)
         shell = Shell(device, transcript, patience=PATIENCE)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await shell.learn_prompt(login)
             spans = [await shell.run(command, ends_with=ends_with) for command in commands]
             await shell.leave()
