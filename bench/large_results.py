@@ -123,7 +123,9 @@ def _measured(size: int, *, in_git: bool) -> list[Row]:
             assert process.stderr is not None
             while json.loads(process.stderr.readline())["event"] != "worker.enrolled":
                 pass
-            rest = [site.peak_megabytes(process.pid), site.controller_megabytes(controller.pid)]
+            rest = site.peak_megabytes(process.pid)
+            programs = site.Programs(controller.pid)
+            programs.start()
             left = DEVICES
             while left:
                 event = json.loads(process.stderr.readline())
@@ -131,15 +133,19 @@ def _measured(size: int, *, in_git: bool) -> list[Row]:
                     raise RuntimeError(f"not as it should be: {event}")
                 left -= event["event"] == "result.kept"
             taken = time.time() - due
-            most = [site.peak_megabytes(process.pid), site.controller_megabytes(controller.pid)]
+            programs.stop()
+            most = site.peak_megabytes(process.pid)
         if _kept(folder / "data" / "archive.git", in_git=in_git) != files:
             raise RuntimeError("what was kept is not what the devices served")
     where = "in git" if in_git else "beside git"
     what = f"{DEVICES} results of {size // 1_000_000} MB at once, {where}"
-    rows = [
+    figures = {
+        "worker at rest, the most (RSS)": rest,
+        "worker with them, the most (RSS)": most,
+        **{f"{name} with them, the most (RSS)": held for name, held in programs.most.items()},
+        "controller and its programs, at one moment (PSS)": programs.together,
+    }
+    return [
         Row(name=f"{what}, bytes equal", value=DEVICES * size / 1e6 / taken, unit="MB/s"),
+        *(Row(name=f"{where}: {name}", value=held, unit="MB") for name, held in figures.items()),
     ]
-    for who, before, after in zip(("worker", "controller"), rest, most, strict=True):
-        rows.append(Row(name=f"{who} at rest, {where}, the most (RSS)", value=before, unit="MB"))
-        rows.append(Row(name=f"{who} with them, {where}, the most (RSS)", value=after, unit="MB"))
-    return rows

@@ -3,14 +3,18 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from roundsman.archive.writing_apart import PROGRAM
 from roundsman.testing.factories import write_fleet
+
+_LOOK_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +68,56 @@ def peak_megabytes(pid: int) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def controller_megabytes(pid: int) -> float:
-    """The most that a controller and the process that writes its archive have held."""
-    return peak_megabytes(pid) + peak_megabytes(archive_writer(pid))
+class Programs(threading.Thread):
+    """Looks at the memory of a controller and of all programs that it starts, as long as it lives.
+
+    Of each program the most that one process of it held (RSS), and of all of them what they held
+    together at one moment, what they share counted once (PSS).
+    """
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.most: dict[str, float] = {}
+        """MB of a million bytes, by program."""
+        self.together = 0.0
+        """MB of a million bytes."""
+        self._pid = pid
+        self._enough = threading.Event()
+
+    def run(self) -> None:
+        while not self._enough.wait(_LOOK_SECONDS):
+            self._look()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._enough.set()
+        self.join()
+
+    def _look(self) -> None:
+        together = 0.0
+        for pid in [self._pid, *_descendants(self._pid)]:
+            with suppress(FileNotFoundError, ProcessLookupError, ValueError):  # it ended meanwhile
+                name = "controller" if pid == self._pid else _program(pid)
+                self.most[name] = max(self.most.get(name, 0.0), peak_megabytes(pid))
+                together += megabytes(pid)
+        self.together = max(self.together, together)
+
+
+def _program(pid: int) -> str:
+    """What a process that a controller started does."""
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    if "-m" in words:
+        return words[words.index("-m") + 1].rpartition(".")[2]
+    name = Path(words[0]).name
+    command = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
+    return f"git {command[0]}" if name == "git" and command else name
+
+
+def megabytes(pid: int) -> float:
+    """What a process holds by itself, its share of what it shares included, in MB (PSS)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith("Pss:")]
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def cpu_seconds(pid: int) -> tuple[float, float]:
@@ -99,6 +150,14 @@ def descendants_seconds(pid: int) -> float:
         with suppress(FileNotFoundError):  # it ended meanwhile, and counts with the next look
             total += cpu_seconds(child)[0] + descendants_seconds(child)
     return total
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """All processes that a process started, and they, as far as they have not ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for child in _children(pid):
+            yield child
+            yield from _descendants(child)
 
 
 def _children(pid: int) -> list[int]:

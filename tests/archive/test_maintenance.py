@@ -1,7 +1,10 @@
 """Joining, compacting and pruning: nothing is lost, little is left, nobody waits."""
 
 import asyncio
+import os
 import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -341,3 +344,25 @@ def test_each_object_is_compacted_seldom() -> None:
 def test_what_is_noted_outlives_the_process(folder: Path) -> None:
     noted = maintenance._Noted(compact={"pack-1"}, pruned_at=1.5)
     assert msgspec.json.decode(msgspec.json.encode(noted), type=maintenance._Noted) == noted
+
+
+async def test_what_maintenance_runs_ends_with_a_controller_that_is_killed(tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    os.mkfifo(alive)
+    program = tmp_path / "git"
+    program.write_text(f"#!/bin/sh\nexec 9>{alive}\necho up >&9\nexec sleep 600\n")
+    program.chmod(0o755)
+    code = (
+        "import asyncio, sys\nfrom pathlib import Path\n"
+        "from roundsman.archive.command import Git\n"
+        "from roundsman.archive.programs import Programs\n"
+        "folder = Path(sys.argv[1])\ngit = Git(folder)\ngit.program = str(folder / 'git')\n"
+        "asyncio.run(Programs(git, folder).verify())\n"
+    )
+    with (
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) as controller,
+        alive.open() as said,
+    ):
+        assert said.readline() == "up\n"
+        controller.kill()
+        assert said.read() == ""  # it held this open as long as it lived

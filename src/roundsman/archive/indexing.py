@@ -3,10 +3,9 @@
 It narrows a search down to the contents that may match; those are read, so it never makes a match.
 A database of its own beside the list of versions, which it follows: what is not in it yet is read
 by each search. It is written by a process of its own, of low priority: `python -m
-roundsman.archive.indexing REPOSITORY`. Whatever becomes of it, it is made anew.
+roundsman.archive.indexing CONTROLLER REPOSITORY`. Whatever becomes of it, it is made anew.
 """
 
-import os
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from roundsman.archive import beside
 from roundsman.archive.command import Git, ObjectReader
 from roundsman.archive.objects import BLOB
 
@@ -22,7 +22,6 @@ INDEX: Final = "search.sqlite"
 MOST_BYTES: Final = 4 << 20
 """Larger contents are not searched."""
 
-_NICE: Final = 10
 _AT_ONCE: Final = 1000
 _SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
@@ -135,8 +134,8 @@ def _remove(folder: Path) -> None:
 
 def main() -> None:
     """Bring the index of a repository up to date."""
-    os.nice(_NICE)
-    repository = Path(sys.argv[1])
+    beside.begin(int(sys.argv[1]))
+    repository = Path(sys.argv[2])
     update(Git(repository), repository / "roundsman")
 
 

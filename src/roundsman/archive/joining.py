@@ -4,10 +4,9 @@ Nothing is inflated but what a batch wrote as it was, which is deflated here, on
 the packs is carried over, needed or not yet needed, so the packs may go when the new one is
 there. Runs as a process of its own, out of the way of whoever waits for a result:
 
-    python -m roundsman.archive.joining FOLDER < names
+    python -m roundsman.archive.joining CONTROLLER FOLDER < names
 """
 
-import os
 import sys
 import zlib
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from roundsman.archive import beside
 from roundsman.archive.files import Files
 from roundsman.archive.objects import (
     BLOB,
@@ -32,7 +32,6 @@ from roundsman.archive.pack_reading import (
 from roundsman.archive.packs import PackWriter, new_pack_name
 
 _LEVEL: Final = 6
-_NICE: Final = 10
 _STORED: Final = b"\x78\x01"
 
 
@@ -90,8 +89,8 @@ def _deflated(raw: bytes) -> bytes:
 
 def main() -> None:
     """Join the packs that standard input names, and print the new one's name."""
-    os.nice(_NICE)
-    folder = Path(sys.argv[1])
+    beside.begin(int(sys.argv[1]))
+    folder = Path(sys.argv[2])
     names = sys.stdin.read().split()
     sys.stdout.write(join(Files(), folder, [folder / f"{name}.pack" for name in names]))
 

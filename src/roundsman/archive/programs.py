@@ -1,6 +1,7 @@
 """The programs that maintenance runs: of low priority, and ended when they are not waited for."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Final, cast
 from roundsman.archive.command import Git
 from roundsman.archive.pack_reading import packs_in
 
-_NICE: Final = ("nice", "-n", "10")
 _WINDOW: Final = 50
 """Objects that git compares each one with. It sorts the versions of a path by size, so of one with
 many the version before is not among git's usual ten: that costs a third of the size."""
@@ -25,7 +25,7 @@ class Programs:
     async def join(self, names: Sequence[str]) -> set[str]:
         """Join packs by copying, in a process of its own; the names of those made."""
         status, printed, complaint = await self._run(
-            (sys.executable, "-m", "roundsman.archive.joining", str(self._packs)),
+            (*_ours("joining"), str(self._packs)),
             "\n".join(names).encode(),
         )
         if status:
@@ -34,9 +34,7 @@ class Programs:
 
     async def index(self, repository: Path) -> None:
         """Bring the index for searches up to date, in a process of its own."""
-        status, _, complaint = await self._run(
-            (sys.executable, "-m", "roundsman.archive.indexing", str(repository)), b""
-        )
+        status, _, complaint = await self._run((*_ours("indexing"), str(repository)), b"")
         if status:
             raise self._git.failure("indexing", status, complaint)
 
@@ -55,7 +53,7 @@ class Programs:
 
     async def verify(self) -> str | None:
         """Have git look at every byte; what it complains of."""
-        arguments = self._git.arguments("fsck", "--strict", "--no-dangling", "--no-progress")
+        arguments = self._beside("fsck", "--strict", "--no-dangling", "--no-progress")
         status, _, complaint = await self._run(arguments, b"", environment=self._git.environment)
         if status < 0:
             raise self._git.failure("fsck", status, complaint)
@@ -64,8 +62,7 @@ class Programs:
     async def needed(self) -> AsyncIterator[bytes]:
         """The ids of all objects that any branch or tag needs."""
         process = await asyncio.create_subprocess_exec(
-            *_NICE,
-            *self._git.arguments("rev-list", "--objects", "--all"),
+            *self._beside("rev-list", "--objects", "--all"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -84,11 +81,14 @@ class Programs:
     async def git(self, *arguments: str, said: str = "") -> bytes:
         """Run a git command; what it prints."""
         status, printed, complaint = await self._run(
-            self._git.arguments(*arguments), said.encode(), environment=self._git.environment
+            self._beside(*arguments), said.encode(), environment=self._git.environment
         )
         if status:
             raise self._git.failure(arguments[0], status, complaint)
         return printed
+
+    def _beside(self, *arguments: str) -> tuple[str, ...]:
+        return (*_ours("beside"), *self._git.arguments(*arguments))
 
     async def _pack_objects(self, said: str, *options: str) -> set[str]:
         made = await self.git(
@@ -103,7 +103,6 @@ class Programs:
     ) -> tuple[int, bytes, bytes]:
         """Run a program; its exit status, and what it prints and complains."""
         process = await asyncio.create_subprocess_exec(
-            *_NICE,
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -117,3 +116,8 @@ class Programs:
                 process.kill()
                 await process.communicate()  # to its end, so that nothing of it stays open
         return cast("int", process.returncode), printed, complaint
+
+
+def _ours(name: str) -> tuple[str, ...]:
+    """The command line of a program of ours, which is told who starts it."""
+    return sys.executable, "-m", f"roundsman.archive.{name}", str(os.getpid())
