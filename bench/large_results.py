@@ -17,9 +17,11 @@ from typing import IO
 
 from bench import site
 from bench.report import Row
-from bench.sweep import LEAD_SECONDS, worker
+from bench.sweep import worker
 
 DEVICES = 8
+LEAD_SECONDS = 30
+"""Until all are due: controller and worker are up by then, also beside other work."""
 EVERYTHING = 1 << 40
 """Bytes, above which nothing is."""
 
