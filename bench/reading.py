@@ -81,7 +81,7 @@ async def one_device(folder: Path, versions: int) -> list[Row]:
     base = config(0, 300)
     path = Layout([FLAT]).path(DEVICE, JOB).decode()
     write(repository, ({path: base + b"! %d\n" % number} for number in range(versions)))
-    archive = GitArchive(repository, SystemClock())
+    archive = GitArchive(repository, SystemClock(), apart=True)
     begun = time.perf_counter()
     await archive.open()
     opened = time.perf_counter() - begun

@@ -24,6 +24,7 @@ import msgspec
 from bench.report import Row
 from roundsman import logs
 from roundsman.archive import git as git_archive
+from roundsman.archive import writing
 from roundsman.archive.command import Git
 from roundsman.archive.files import Files
 from roundsman.archive.git import GitArchive
@@ -37,6 +38,8 @@ from roundsman.clock import SystemClock
 from roundsman.config.records import ArchiveSettings, CommitPer, PointerSettings
 
 AT_ONCE = 128
+MOST_BYTES = 10_000
+"""Of a configuration, roughly."""
 JOB = "show_run"
 DAY = 86_400.0
 _SELF_AND_PROGRAMS = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -117,11 +120,12 @@ class Building(msgspec.Struct, frozen=True):
 async def build(folder: Path, fleet: Fleet, plan: Building) -> float:
     """Have the archive keep so many versions of each device; results a second."""
     settings = ArchiveSettings(commit_per=plan.commit_per)
-    archive = GitArchive(folder / "archive.git", SystemClock(), settings)
     with (
-        patch.object(git_archive, "_BATCH", plan.at_once),
+        patch.object(writing, "BATCH_RESULTS", plan.at_once),
+        patch.object(writing, "BATCH_BYTES", plan.at_once * MOST_BYTES),
         patch.object(git_archive, "_IN_HAND", 2 * plan.at_once),
     ):
+        archive = GitArchive(folder / "archive.git", SystemClock(), settings)
         await archive.open()
         try:
             return await _fill(archive, fleet, plan)

@@ -134,6 +134,7 @@ class GitArchive(Archive):
             raise
         self._maintainer.start()
         self._indexer.start()
+        self._reading.start()
         self._followers.start()
         self._following = True
 
@@ -149,6 +150,7 @@ class GitArchive(Archive):
         await self._writing.finish()  # before what is being written looks like a leftover
         await self._maintainer.stop()
         await self._indexer.stop()
+        await self._reading.stop()
         await self._writing.close()
         self._large.shutdown()
         self._in_hand = asyncio.Semaphore(_IN_HAND)

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from roundsman.archive.command import Git, ObjectReader
+from roundsman.archive.command import Git
 from roundsman.archive.comparing import Comparer
 from roundsman.archive.interface import Chosen, Difference, Pair, Search, VersionNotFoundError
 from roundsman.archive.objects import BLOB
 from roundsman.archive.origins import origins
+from roundsman.archive.readers import SECONDS, Readers
 from roundsman.archive.searching import Searcher
 from roundsman.archive.timeline import Found, Timeline
 from roundsman.wire.search import SearchPage
@@ -25,12 +26,26 @@ class Reading:
 
     def __init__(self, git: Git, file: Path) -> None:
         """Read the repository, and its list of versions in `file`."""
-        self._git = git
         self._timeline = Timeline(file)
-        self._comparer = Comparer(git)
-        self._searcher = Searcher(git, file.parent)
+        self._readers = Readers(git)
+        self._comparer = Comparer(git, self._readers)
+        self._searcher = Searcher(self._readers, file.parent)
         self._tracing = asyncio.Semaphore(_TRACED_AT_ONCE)
         self._searching = asyncio.Semaphore(_SEARCHED_AT_ONCE)
+        self._ending: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Keep readers from one question to the next; those that nobody uses end now and then."""
+        self._readers.keep()
+        self._ending = asyncio.create_task(self._end_readers())
+
+    async def stop(self) -> None:
+        """Keep no reader any more. Stopping twice, or before a start, is harmless."""
+        if self._ending is not None:
+            self._ending.cancel()
+            await asyncio.wait([self._ending])
+            self._ending = None
+        await asyncio.to_thread(self._readers.close)
 
     async def versions(
         self, device: str, job: str, before: str | None, limit: int
@@ -93,12 +108,14 @@ class Reading:
         async with self._searching:
             return await asyncio.to_thread(self._searcher.page, search)
 
+    async def _end_readers(self) -> None:
+        while True:
+            await asyncio.sleep(SECONDS)
+            await asyncio.to_thread(self._readers.end_idle)
+
     def _trace(self, found: Found) -> Origins:
-        reader = ObjectReader(self._git)
-        try:
+        with self._readers.one() as reader:
             return origins(found, self._older(found), lambda blob: reader.read(BLOB, [blob])[0])
-        finally:
-            reader.close()
 
     def _older(self, found: Found) -> Iterator[Found]:
         """The versions before one, newest first, some at a time."""

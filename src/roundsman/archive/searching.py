@@ -4,32 +4,39 @@ The index narrows the latest contents down; what may match is read and matched, 
 lines around it. A page takes two seconds at most, and says where the next one goes on.
 """
 
+import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from heapq import merge
+from itertools import compress, groupby, islice
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from roundsman.archive.command import Git, ObjectReader
+from roundsman.archive.command import ObjectReader
 from roundsman.archive.indexing import as_text, connect, is_searched, reached
 from roundsman.archive.interface import Search, SearchPlaceError
 from roundsman.archive.matching import Matcher
 from roundsman.archive.objects import BLOB
+from roundsman.archive.readers import Readers
 from roundsman.archive.timeline import Found, found_in
 from roundsman.wire.search import Match, SearchPage
 
 SECONDS: Final = 2.0
 """A page ends after so long, wherever it stands."""
-_AT_ONCE: Final = 500
+_AT_ONCE: Final = 64
+_BYTES_AT_ONCE: Final = 8 << 20
+"""Contents asked of git together: to wait for each by itself would take several times as long."""
 
-_PATHS: Final = "SELECT id FROM path WHERE id > ? ORDER BY id LIMIT ?"
-_CANDIDATES: Final = """
-SELECT rowid FROM search.text WHERE text MATCH ?1 AND rowid > ?2
-UNION SELECT id FROM path WHERE seq > ?3 AND id > ?2 ORDER BY 1 LIMIT ?4
+_PATHS: Final = "SELECT id FROM path WHERE id > ? ORDER BY id"
+_MATCHING: Final = "SELECT rowid FROM search.text WHERE text MATCH ? AND rowid > ? ORDER BY rowid"
+_NOT_INDEXED: Final = "SELECT id FROM path WHERE seq > ? AND id > ? ORDER BY id"
+_NEWEST: Final = """
+SELECT told.* FROM json_each(?) CROSS JOIN path ON path.id = value
+CROSS JOIN told ON told.path = path.id AND told.seq = path.seq ORDER BY path.id
 """
-_NEWEST: Final = "SELECT * FROM told WHERE path = ?1 AND seq = (SELECT seq FROM path WHERE id = ?1)"
-_VERSIONS: Final = "SELECT * FROM told WHERE (path, seq) > (?, ?) ORDER BY path, seq LIMIT ?"
+_VERSIONS: Final = "SELECT * FROM told WHERE (path, seq) > (?, ?) ORDER BY path, seq"
 
 _Place: TypeAlias = tuple[int, int]
 """Path and `seq` of what was looked at last."""
@@ -38,9 +45,9 @@ _Place: TypeAlias = tuple[int, int]
 class Searcher:
     """Searches one repository. Any thread may."""
 
-    def __init__(self, git: Git, folder: Path) -> None:
+    def __init__(self, readers: Readers, folder: Path) -> None:
         """Nothing is opened before it is asked."""
-        self._git = git
+        self._readers = readers
         self._folder = folder
 
     def page(self, search: Search) -> SearchPage:
@@ -50,26 +57,47 @@ class Searcher:
         """
         until = time.monotonic() + SECONDS
         matcher = Matcher(search)
-        reader = ObjectReader(self._git)
         items: list[Match] = []
         read = 0
-        with closing(connect(self._folder)) as database:
+        with closing(connect(self._folder)) as database, self._readers.one() as reader:
             generation, seq = reached(database)
             place = _parse_place(search.after, generation)
-            try:
-                for path, found in _candidates(database, search, matcher.narrowed, place, seq):
-                    if len(items) == search.limit or time.monotonic() > until:
-                        following = f"{generation}.{place[0]}.{place[1]}"
-                        return SearchPage(items=tuple(items), next=following, read=read)
-                    place = (path, found.seq)
-                    if search.chosen(found.device, found.job) and _is_searched(found):
-                        read += 1
-                        content = as_text(reader.read(BLOB, [found.blob])[0])
-                        if (lines := matcher.lines(content)) is not None:
-                            items.append(_match(found, *lines))
-            finally:
-                reader.close()
+            candidates = _candidates(database, search, matcher.narrowed, place, seq)
+            for found, content in _with_contents(reader, search, candidates):
+                if len(items) == search.limit or time.monotonic() > until:
+                    following = f"{generation}.{place[0]}.{place[1]}"
+                    return SearchPage(items=tuple(items), next=following, read=read)
+                place = (found.path, found.seq)
+                if content is not None:
+                    read += 1
+                    if (lines := matcher.lines(as_text(content))) is not None:
+                        items.append(_match(found, *lines))
         return SearchPage(items=tuple(items), next=None, read=read)
+
+
+def _with_contents(
+    reader: ObjectReader, search: Search, candidates: Iterator[Found]
+) -> Iterator[tuple[Found, bytes | None]]:
+    """Contents, some read at once; none for what is not chosen, or not searched."""
+    for some in _within_bytes(candidates):
+        wanted = [_is_searched(each) and search.chosen(each.device, each.job) for each in some]
+        blobs = [each.blob for each in compress(some, wanted)]
+        contents = iter(reader.read(BLOB, blobs))
+        for found, is_wanted in zip(some, wanted, strict=True):
+            yield found, next(contents) if is_wanted else None
+
+
+def _within_bytes(candidates: Iterator[Found]) -> Iterator[list[Found]]:
+    """Some at a time, of whose contents memory holds a bounded number of bytes."""
+    some: list[Found] = []
+    size = 0
+    for found in candidates:
+        some.append(found)
+        size += found.version.size if _is_searched(found) else 0
+        if len(some) == _AT_ONCE or size > _BYTES_AT_ONCE:
+            yield some
+            some, size = [], 0
+    yield some
 
 
 def _parse_place(after: str | None, generation: str) -> _Place:
@@ -90,27 +118,29 @@ def _is_number(text: str) -> bool:
 
 def _candidates(
     database: sqlite3.Connection, search: Search, narrowed: str | None, place: _Place, seq: int
-) -> Iterator[tuple[int, Found]]:
-    """What may match beyond a place: path and version, in their order."""
+) -> Iterator[Found]:
+    """What may match beyond a place, by path and version."""
     if search.history:
-        while rows := database.execute(_VERSIONS, (*place, _AT_ONCE)).fetchall():
-            for row in rows:
-                yield row[2], found_in(row)
-            place = (rows[-1][2], rows[-1][3])
+        yield from map(found_in, database.execute(_VERSIONS, place))
         return
-    path = place[0]
-    while paths := _paths(database, narrowed, path, seq):
-        for path in paths:
-            yield path, found_in(database.execute(_NEWEST, (path,)).fetchone())
+    paths = _paths(database, narrowed, place[0], seq)
+    while some := [*islice(paths, _AT_ONCE)]:
+        yield from map(found_in, database.execute(_NEWEST, (json.dumps(some),)))
 
 
-def _paths(database: sqlite3.Connection, narrowed: str | None, path: int, seq: int) -> list[int]:
-    """The next paths whose latest content may match; what is not in the index yet may."""
+def _paths(
+    database: sqlite3.Connection, narrowed: str | None, path: int, seq: int
+) -> Iterator[int]:
+    """The paths whose latest content may match; what was not in the index at first may."""
     if narrowed is None or seq == 0:
-        rows = database.execute(_PATHS, (path, _AT_ONCE))
-    else:
-        rows = database.execute(_CANDIDATES, (narrowed, path, seq, _AT_ONCE))
-    return [row[0] for row in rows]
+        return _ids(database.execute(_PATHS, (path,)))
+    not_indexed = database.execute(_NOT_INDEXED, (seq, path)).fetchall()
+    matching = database.execute(_MATCHING, (narrowed, path))
+    return (each for each, _ in groupby(merge(_ids(not_indexed), _ids(matching))))
+
+
+def _ids(rows: Iterable[tuple[int]]) -> Iterator[int]:
+    return (row[0] for row in rows)
 
 
 def _is_searched(found: Found) -> bool:

@@ -39,6 +39,8 @@ class Found(msgspec.Struct, frozen=True):
     device: str
     job: str
     version: Version
+    path: int
+    """The number of its pair."""
     seq: int
     blob: bytes
 
@@ -93,7 +95,7 @@ class Timeline:
 
 def found_in(row: tuple[Any, ...]) -> Found:
     """A row of the view `told`."""
-    device, job, _, seq, commit, blob, number, at, ended_at, size, lines, run_id, subject = row
+    device, job, path, seq, commit, blob, number, at, ended_at, size, lines, run_id, subject = row
     version = Version(
         version=commit.hex(),
         number=number,
@@ -104,4 +106,4 @@ def found_in(row: tuple[Any, ...]) -> Found:
         lines=lines,
         run_id=run_id,
     )
-    return Found(device, job, version, seq, blob)
+    return Found(device, job, version, path, seq, blob)
