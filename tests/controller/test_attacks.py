@@ -1,6 +1,7 @@
 """What somebody with bad intentions sends: refused in words, executed by nobody, in the audit."""
 
 import asyncio
+import contextlib
 import io
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from roundsman.controller import protocol
 from roundsman.controller.api import bodies
 from roundsman.ledger.interface import AuditQuery
 from roundsman.wire.audit import AuditEntry, AuditOutcome
@@ -190,6 +192,12 @@ async def test_a_body_that_is_none_is_refused(
         (b'{"command": "' + b"x" * 2_000_000 + b'"}', 413),
         (b"\xff\xfe{}", 400),
         (b"", 400),
+        (b"nul", 400),
+        (b'{"on": "all", "command": "true", "limits": {"tasks": 1e99}}', 400),
+        (b'{"on": "all", "command": "true", "limits": {"memory_bytes": %d}}' % 10**30, 400),
+        (b'{"on": "all", "command": "true", "limits": {"cpu_seconds": %d}}' % 2**62, 400),
+        (b'{"on": "%s", "command": "true"}' % (b"(" * 900), 400),
+        (b'{"on": "%s all", "command": "true"}' % (b"not " * 200), 400),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -200,8 +208,26 @@ async def test_a_batch_that_is_none_is_refused(
         "/api/v1/processes", data=io.BytesIO(body), headers=ADMINISTRATOR
     ) as answer:
         assert answer.status == status, await answer.text()
+        said = msgspec.json.decode(await answer.read())
     line = await last_line(site)
     assert (line.action, line.outcome) == ("batch.start", AuditOutcome.REFUSED)
+    assert (line.code, line.error) == (said["code"], said["error"])
+
+
+async def test_what_is_wrong_with_a_batch_is_said_by_its_field(
+    site: FleetSite, worker: RealWorker
+) -> None:
+    right = {"on": "all", "command": "true"}
+    for wrong, text in (
+        (b"", "the body is missing"),
+        (b"[]", "the body: expected object, got array"),
+        (b"{", "the body is not JSON: Input data was truncated"),
+        ({**right, "width": 0}, "width: expected int >= 1"),
+        ({**right, "arguments": ["a", 5]}, "arguments[1]: expected str, got int"),
+        ({**right, "limits": {"tasks": 0}}, "limits.tasks: expected int >= 1"),
+    ):
+        answer = await site.call("/api/v1/processes", wrong)
+        assert answer[:2] == (400, {"error": text, "code": "body.invalid"})
 
 
 @pytest.mark.parametrize("path", ["/start", "/stop", "/api/v1/processes"])
@@ -219,6 +245,25 @@ async def test_a_body_that_trickles_is_given_up(
     assert b" 408 " in answering.result()
     writer.close()
     assert (await last_line(site)).code == "body.slow"
+
+
+HALF = b"POST /start HTTP/1.1\r\nHost: x\r\nX-Slow: "
+
+
+@pytest.mark.parametrize("sent", [b"", HALF, b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n" + HALF])
+async def test_a_head_that_does_not_come_is_given_up(
+    site: FleetSite, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    reader, writer = await asyncio.open_connection(*site.served.address)
+    writer.write(sent)
+    closing = asyncio.create_task(reader.read())
+    while sent and not closing.done():  # a byte now and then keeps no connection open
+        writer.write(b"a")
+        await asyncio.wait({closing}, timeout=0.02)
+    with contextlib.suppress(ConnectionResetError):  # what was on its way had no reader any more
+        assert (await closing).count(b"HTTP/1.1") == sent.startswith(b"GET")
+    writer.close()
 
 
 async def test_a_hundred_silent_bodies_delay_nobody(site: FleetSite, worker: RealWorker) -> None:

@@ -33,19 +33,19 @@ OPEN_STATES: Final = (ProcessState.WAITING, ProcessState.REQUESTED, ProcessState
 class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How far a process may go. A worker's policy has limits too: of each pair the lower holds."""
 
-    wall_seconds: Annotated[float, Meta(gt=0)] | None = None
+    wall_seconds: Annotated[float, Meta(gt=0, le=10**9)] | None = None
     """From its start, whatever it does."""
-    idle_seconds: Annotated[float, Meta(gt=0)] | None = None
+    idle_seconds: Annotated[float, Meta(gt=0, le=10**9)] | None = None
     """Without a byte on either stream."""
-    output_bytes: Annotated[int, Meta(ge=0)] | None = None
+    output_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] | None = None
     """Of both streams together; what comes after is read and dropped, and the cut is marked."""
-    memory_bytes: Annotated[int, Meta(gt=0)] | None = None
+    memory_bytes: Annotated[int, Meta(gt=0, le=1 << 50)] | None = None
     """Of the whole tree where the machine gives it a cgroup with memory, else of each process."""
-    cpu_seconds: Annotated[int, Meta(gt=0)] | None = None
+    cpu_seconds: Annotated[int, Meta(gt=0, le=10**9)] | None = None
     """Of processor time, each process by itself."""
-    processors: Annotated[float, Meta(ge=0.01)] | None = None
+    processors: Annotated[float, Meta(ge=0.01, le=10_000)] | None = None
     """So many at once, the whole tree; only where the machine gives it a cgroup with processors."""
-    tasks: Annotated[int, Meta(gt=0)] | None = None
+    tasks: Annotated[int, Meta(gt=0, le=1_000_000)] | None = None
     """Processes and threads at once, in the whole tree."""
 
 

@@ -40,6 +40,11 @@ def about(scope: Scope, **fields: Any) -> None:
 
 async def keep_error(error: Exception, scope: Scope) -> None:
     """Remember why a call fails; called by the framework for each error."""
+    instead(scope, error)
+
+
+def instead(scope: Scope, error: Exception) -> None:
+    """Say why a call fails by this error, in our words, where the framework has others."""
     draft: _Draft | None = scope.get("state", {}).get(_DRAFT)
     if draft is not None:
         draft.error = error
@@ -117,9 +122,7 @@ def _reason(error: Exception | None) -> tuple[str | None, str | None]:
         case RoundsmanError():
             return errors.sentence(error), error.code
         case HTTPException():
-            return error.detail, "http.error"
-        case RecursionError():
-            return "the body is nested too deeply", "body.invalid"
+            return error.detail, errors.http_code(error)
         case _:
             return errors.FAULT.error, errors.FAULT.code
 
@@ -134,8 +137,6 @@ def _outcome(error: Exception | None) -> AuditOutcome:
             status = errors.status_of(error)
         case HTTPException():
             status = error.status_code
-        case RecursionError():  # while a body was read: see `parameters.on_too_deep`
-            status = 400
         case _:
             status = 500
     return AuditOutcome.REFUSED if status < 500 else AuditOutcome.FAILED

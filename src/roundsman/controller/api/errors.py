@@ -89,12 +89,16 @@ def on_roundsman_error(_: Request[Any, Any, Any], error: RoundsmanError) -> Resp
     return answer(status, sentence(error), error.code, headers)
 
 
+def http_code(error: HTTPException) -> str:
+    """Our code for what the framework refuses."""
+    return _HTTP_CODES.get(error.status_code, "http.error")
+
+
 def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorAnswer]:
     """Answer what the framework refuses: no such path, wrong method, malformed body."""
-    code = _HTTP_CODES.get(error.status_code, "http.error")
     extra = getattr(error, "extra", None)
     detail = f"{error.detail}: {extra}" if extra else error.detail
-    return answer(error.status_code, detail, code, dict(error.headers or {}))
+    return answer(error.status_code, detail, http_code(error), dict(error.headers or {}))
 
 
 def on_fault(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorAnswer]:

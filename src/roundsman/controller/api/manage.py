@@ -4,7 +4,7 @@ from typing import Final
 
 from litestar import Router, get
 from litestar.di import NamedDependency
-from litestar.exceptions import ValidationException
+from litestar.exceptions import ClientException, ValidationException
 
 from roundsman.controller.api import (
     manage_accounts,
@@ -57,6 +57,7 @@ ROUTES: Final = Router(
     before_request=parameters.check,
     exception_handlers={
         ValidationException: parameters.on_validation_error,
+        ClientException: parameters.on_client_error,
         RecursionError: parameters.on_too_deep,
     },
 )

@@ -11,11 +11,11 @@ from enum import Enum
 from typing import Annotated, Any, Final
 
 from litestar import Request, Response
-from litestar.exceptions import ValidationException
+from litestar.exceptions import ClientException, SerializationException, ValidationException
 from litestar.params import PathParameter, QueryParameter
 from litestar.typing import FieldDefinition
 
-from roundsman.controller.api import bodies, errors
+from roundsman.controller.api import auditing, bodies, errors
 from roundsman.errors import InvalidError
 from roundsman.wire.process import ErrorAnswer
 
@@ -108,17 +108,37 @@ def on_validation_error(
         if field.name in problems
     ]
     if wrong:
-        return errors.answer(400, "; ".join(wrong), ParameterError.code)
-    in_body = [
-        f"body{key.removeprefix('data')}: {text[0].lower()}{text[1:]}".replace("`", "")
-        for key, text in problems.items()
-    ]
-    return errors.answer(400, "; ".join(in_body) or error.detail, "body.invalid")
+        return _refuse(request, ParameterError("; ".join(wrong)))
+    in_body = [_of_body(key, text) for key, text in problems.items()]
+    return _refuse(request, bodies.BodyError("; ".join(in_body) or error.detail))
 
 
-def on_too_deep(_: Request[Any, Any, Any], __: RecursionError) -> Response[ErrorAnswer]:
+def on_client_error(
+    request: Request[Any, Any, Any], error: ClientException
+) -> Response[ErrorAnswer]:
+    """Answer a body that is not JSON; and what else the framework refuses, in its own words."""
+    if isinstance(error.__cause__, SerializationException):
+        return _refuse(request, bodies.BodyError(f"the body is not JSON: {error.detail}"))
+    return errors.on_http_error(request, error)
+
+
+def on_too_deep(request: Request[Any, Any, Any], _: RecursionError) -> Response[ErrorAnswer]:
     """Answer a body whose nesting goes beyond all bounds."""
-    return errors.answer(400, "the body is nested too deeply", "body.invalid")
+    return _refuse(request, bodies.BodyError("the body is nested too deeply"))
+
+
+def _refuse(request: Request[Any, Any, Any], error: InvalidError) -> Response[ErrorAnswer]:
+    """Say the same in the answer and in the audit."""
+    auditing.instead(request.scope, error)
+    return errors.on_roundsman_error(request, error)
+
+
+def _of_body(key: str, text: str) -> str:
+    """What is wrong with a field of the body, or with all of it, whose key is `data`."""
+    if key == text.strip("'") == "data":
+        return "the body is missing"
+    name = "the body" if key == "data" else key
+    return f"{name}: {text[0].lower()}{text[1:]}".replace("`", "")
 
 
 def _expected(field: FieldDefinition) -> str:

@@ -63,6 +63,12 @@ class Cgroup:
             return b"oom_kill 0" not in kernel_files.read(f"{self.folder}/memory.events")
         return False
 
+    def was_too_many(self) -> bool:
+        """Whether the kernel has refused somebody in it another process or thread."""
+        with contextlib.suppress(OSError):
+            return b"max 0" not in kernel_files.read(f"{self.folder}/pids.events")
+        return False
+
     def kill(self) -> None:
         """SIGKILL to everybody in it and below; who forks meanwhile dies too."""
         with contextlib.suppress(FileNotFoundError):

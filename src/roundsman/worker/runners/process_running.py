@@ -62,8 +62,14 @@ class Process:
         if exit_.number == signal.SIGXCPU and self.limits.cpu_seconds is not None:
             return f"took more than {self.limits.cpu_seconds} seconds of processor time"
         cgroup = self.tree.cgroup if self.tree is not None else None
-        if self.limits.memory_bytes is not None and cgroup is not None and cgroup.was_too_large():
+        if cgroup is None:
+            return None
+        if self.limits.memory_bytes is not None and cgroup.was_too_large():
             return f"used more than {self.limits.memory_bytes} bytes of memory"
+        # The kernel ends nobody for it: whoever is refused does so himself, or lives with it.
+        failed = exit_.status is not None and exit_.status != 0
+        if failed and self.limits.tasks is not None and cgroup.was_too_many():
+            return f"was kept from becoming more than {self.limits.tasks} tasks"
         return None
 
     def end(self, **changes: object) -> None:
