@@ -512,7 +512,8 @@ async def test_a_removed_worker_loses_its_connection(site: FleetSite) -> None:
 
 async def test_nonsense_harms_nobody_and_too_much_ends_the_connection(site: FleetSite) -> None:
     async with fake_worker(site, await site.enrol()) as worker:
-        for nonsense in ("", "{}", "null", '{"type": "hello"}', '{"type": "what"}', "\0"):
+        deep = '{"x": ' * 100_000
+        for nonsense in ("", "{}", "null", '{"type": "hello"}', '{"type": "what"}', "\0", deep):
             await worker.socket.send_str(nonsense)
         await worker.socket.send_bytes(b"\xff")
         await worker.say(Output(request_id="nobody's", end=True))

@@ -353,7 +353,8 @@ async def test_messages_that_it_does_not_understand_are_passed_over(
 ) -> None:
     await controller.connected()
     assert controller.socket is not None
-    for nonsense in ("", "null", "{}", '{"type": "of a later release", "x": 1}', '{"type": 1}'):
+    later, deep = '{"type": "of a later release", "x": 1}', '{"x": ' * 100_000
+    for nonsense in ("", "null", "{}", later, '{"type": 1}', deep):
         await controller.socket.send_str(nonsense)
     await controller.socket.send_bytes(b"\xff")
     await controller.say(Acknowledge(process_id="nobody's"), CancelRead(request_id="nobody's"))

@@ -440,7 +440,7 @@ def _decode(link: WorkerLink, text: str | None) -> ToController | None:
         return None
     try:
         return _decoder.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         log.warning("control.not_understood", worker_id=link.worker_id, reason=str(error))
         return None
 

@@ -172,7 +172,7 @@ class _Connection:
                 continue
             try:
                 message = to_worker.decode(frame.data)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 log.warning("control.not_understood", reason=str(error))
             else:
                 self._handle(message)

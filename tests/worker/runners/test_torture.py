@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -48,6 +49,10 @@ class Torture:
         )
         self.ends: dict[str, asyncio.Future[ProcessChanged]] = {}
         self.runner.on_change = lambda change: self.ends[change.process_id].set_result(change)
+
+    def gives(self, name: str) -> bool:
+        """Whether the machine holds this bound."""
+        return {bound.name: bound.given for bound in self.runner.bounds}[name]
 
     async def start(self, command: str, text: str = "", **more: object) -> str:
         process_id = str(uuid.uuid4())
@@ -233,8 +238,20 @@ async def test_a_fork_bomb_is_bounded(torture: Torture) -> None:
         "sleep 1000.MARK; }\nbomb 6"
     )
     process_id = await torture.start("sh", text)
+    if torture.gives("tasks"):
+        await torture.chunks(process_id, upto=b"Cannot fork")  # and lives with it
+    else:
+        assert (await torture.ends[process_id]).cause == "became more than 120 tasks"
+    await torture.stop(process_id)
+
+
+async def test_who_is_kept_from_forking_and_fails_is_told_why(torture: Torture) -> None:
+    if not torture.gives("tasks"):
+        pytest.skip("no cgroup with pids here: who becomes too many is ended")
+    text = "import os\nwhile os.fork() or True:\n    pass"
+    process_id = await torture.start("python3", text, limits=ProcessLimits(tasks=20))
     end = await torture.ends[process_id]
-    assert end.cause == "became more than 120 tasks"
+    assert (end.exit_status, end.cause) == (1, "was kept from becoming more than 20 tasks")
     await torture.stop(process_id)
 
 
@@ -306,6 +323,41 @@ async def test_an_executable_replaced_while_it_runs_goes_on(
     await asyncio.to_thread((tmp_path / "go").write_text, "\n")
     assert b"".join(chunk.data for chunk in await torture.chunks(old)) == b"old\nstill old\n"
     await torture.stop(old)
+
+
+async def test_a_path_swapped_for_a_link_starts_nothing_from_outside(
+    torture: Torture, tmp_path: Path
+) -> None:
+    """All the time, between any check and any use."""
+    (tmp_path / "outside").write_text("echo outside")
+    (torture.scripts / "inside").write_text("echo inside")
+    following, now, done = torture.scripts / "next", torture.scripts / "now", threading.Event()
+    now.hardlink_to(torture.scripts / "inside")
+
+    def swap() -> None:
+        while not done.is_set():
+            following.symlink_to("../outside")
+            following.replace(now)
+            following.hardlink_to(torture.scripts / "inside")
+            following.replace(now)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    said: set[bytes] = set()
+    refused: set[str | None] = set()
+    try:
+        while not said or "path leaves the scripts folder: now" not in refused:
+            asked = StartProcess(process_id=str(uuid.uuid4()), command="sh", path="now")
+            torture.ends[asked.process_id] = asyncio.get_running_loop().create_future()
+            change = await torture.runner.start(asked)
+            if change.state is ProcessState.REFUSED:
+                refused.add(change.error)
+            else:
+                said.add(b"".join(chunk.data for chunk in await torture.chunks(asked.process_id)))
+    finally:
+        done.set()
+        swapping.join()
+    assert said == {b"inside\n"}
 
 
 async def test_many_short_ones_all_end_well(torture: Torture) -> None:

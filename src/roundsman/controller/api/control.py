@@ -1,5 +1,6 @@
 """`/api/v1/workers/{worker_id}/control`: the WebSocket that each worker keeps open."""
 
+import contextlib
 from typing import Any, Final
 
 from litestar import Router, WebSocket, websocket
@@ -45,7 +46,8 @@ class _Socket:
             return None
 
     async def send(self, text: str) -> None:
-        await self._socket.send_data(text)
+        with contextlib.suppress(WebSocketDisconnect):  # which `receive` tells
+            await self._socket.send_data(text)
 
 
 @websocket(
