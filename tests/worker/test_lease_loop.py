@@ -13,6 +13,7 @@ from roundsman.worker.outbox import Entry
 from roundsman.worker.places import SLOW_SECONDS
 from roundsman.worker.runners.interface import ResultFile, RunFailedError
 from roundsman.worker.settings import OutboxSettings
+from roundsman.worker.uploader import UPLOADS
 from tests.worker.conftest import MakeBench
 from tests.worker.fake_controller import FakeController, drop, error
 from tests.worker.helpers import Bench, FakeRunner, element
@@ -66,15 +67,17 @@ async def test_200_sessions_run_at_once_and_no_more_while_they_get_on(
     now = int(clock.now())
     controller.due.extend(element(f"edge{number}", timestamp=now) for number in range(300))
     loop = asyncio.create_task(bench.lease_loop.run())
+    uploading = asyncio.create_task(bench.uploader.run())
     await bench.runner.reached(200)
     assert len(controller.due) == 50
     release.set()
-    while len(bench.outbox.entries) < 300:
+    while len(controller.completed) < 300:
         await clock.sleepers()
         clock.advance(1)
         await asyncio.sleep(0)
     bench.lease_loop.stop()
     await loop
+    uploading.cancel()
     assert bench.runner.most_running == 200
 
 
@@ -93,8 +96,10 @@ async def test_devices_that_do_not_answer_keep_no_others_waiting(
     living = [f"edge{number}" for number in range(20)]
     all_kept = asyncio.Event()
     kept: list[str] = []
+    upload = bench.outbox.on_finished
 
     def finished(entry: Entry) -> None:
+        upload(entry)
         kept.append(entry.record.completion.device)
         if sorted(kept) == sorted(living):
             all_kept.set()
@@ -103,6 +108,7 @@ async def test_devices_that_do_not_answer_keep_no_others_waiting(
     now = int(clock.now())
     dead = [f"dead{number}" for number in range(4)]
     controller.due.extend(element(name, timestamp=now) for name in (*dead, *living))
+    uploading = asyncio.create_task(bench.uploader.run())
     async with asyncio.TaskGroup() as group:
         await bench.lease_loop.run_once(group)
         await bench.runner.reached(4)
@@ -113,6 +119,7 @@ async def test_devices_that_do_not_answer_keep_no_others_waiting(
         await all_kept.wait()
         assert bench.runner.running == 4
         release.set()
+    uploading.cancel()
 
 
 async def test_what_waits_for_a_place_is_let_go_when_stopping(
@@ -453,6 +460,24 @@ async def test_with_the_outbox_full_no_work_is_taken_until_there_is_room(
     await bench.uploader.run_once()
     await bench.run_batch()
     assert [asked["max"] for asked in controller.asked] == [2, 1]
+
+
+async def test_who_does_not_bring_home_what_it_runs_takes_less_and_in_the_end_nothing(
+    controller: FakeController, make_bench: MakeBench, clock: ManualClock
+) -> None:
+    bench = make_bench(sessions=4)
+    await bench.enrolment.establish()
+    now = int(clock.now())
+    controller.due.extend(element(f"edge{number}", timestamp=now) for number in range(30))
+    for _ in range(9):
+        await bench.run_batch()
+    # Five at a time; beside those that eight uploads have under way, no more may wait than that.
+    assert [asked["max"] for asked in controller.asked] == [5, 5, 3]
+    assert len(bench.outbox.entries) == UPLOADS + 5
+    for _ in range(2):
+        await bench.uploader.run_once()
+    await bench.run_batch()
+    assert controller.asked[-1]["max"] == 2
 
 
 async def test_a_run_for_which_the_disk_has_no_room_is_given_up_rather_than_failed(

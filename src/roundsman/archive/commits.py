@@ -8,6 +8,7 @@ from typing import Final
 from roundsman.archive.interface import Entry
 
 JOINING: Final = "Join what others pushed"
+OVERVIEWS: Final = "Bring overviews up to date"
 _IDENTITY: Final = "Roundsman <roundsman@localhost>"
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999, the last that a date can say
 
@@ -38,7 +39,7 @@ def moving_commit(tree: bytes, parent: bytes, templates: Sequence[str], now: flo
 
 def overview_commit(tree: bytes, parent: bytes, now: float) -> bytes:
     """The commit of overviews alone: they were asked for, or others changed what they show."""
-    return _commit(tree, [parent], now, now, ["Bring overviews up to date"])
+    return _commit(tree, [parent], now, now, [OVERVIEWS])
 
 
 def joining_commit(tree: bytes, ours: bytes, theirs: bytes, now: float) -> bytes:

@@ -36,10 +36,12 @@ from roundsman.archive.interface import (
     Difference,
     Entry,
     LargeContent,
+    OvertakenError,
     Pair,
     Search,
     Stored,
     Version,
+    VersionNotFoundError,
 )
 from roundsman.archive.large import LargeContents
 from roundsman.archive.layouts import Layouts
@@ -114,6 +116,8 @@ class GitArchive(Archive):
         )
         self._writing = self._apart() if apart else self._in_a_thread()
         self._opened = False
+        self._gave_up = 0
+        """How often drafts were."""
         self._following = False
         self._in_hand = asyncio.Semaphore(_IN_HAND)
         self._turns = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
@@ -161,9 +165,15 @@ class GitArchive(Archive):
 
     async def store(self, entry: Entry) -> Stored:
         self._refuse(entry)
+        gave_up = self._gave_up
         async with self._in_hand:
             stored = await (await self._hand_in(entry))
         await self._followers.acknowledged()
+        if self._gave_up != gave_up:
+            try:
+                await self.version(entry.device, entry.job, stored.version)
+            except VersionNotFoundError:
+                raise OvertakenError.of(entry.device, entry.job) from None
         return stored
 
     def _refuse(self, entry: Entry) -> None:
@@ -306,6 +316,7 @@ class GitArchive(Archive):
             settings.paths,
             settings.overviews,
             settings.commit_per is CommitPer.BATCH,
+            self._drafts,
         )
         return ProcessWriting(self._repository, opening, self._mend, self._clock, self._note_batch)
 
@@ -319,6 +330,7 @@ class GitArchive(Archive):
             layouts,
             self._origins,
             one_commit=settings.commit_per is CommitPer.BATCH,
+            drafts=self._drafts,
         )
 
     def _mend(self, reason: str) -> None:
@@ -341,7 +353,13 @@ class GitArchive(Archive):
             await self._writing.rebuild(reason)
 
     async def _take_in(self, theirs: bytes) -> None:
-        await self._writing.take_in(theirs)
+        self._gave_up += await self._writing.take_in(theirs)
+
+    @property
+    def _drafts(self) -> bool:
+        """Whether nobody is told of a commit before the one remote has it."""
+        settings = self._settings
+        return settings.acknowledge is Acknowledge.PUSHED and len(settings.remotes) == 1
 
     def _expect_open(self) -> None:
         if not self._opened:

@@ -17,6 +17,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from roundsman.archive.command import Git
+from roundsman.archive.drafts import Overtaken
+from roundsman.archive.interface import Pair
 from roundsman.archive.layouts import Layouts
 from roundsman.archive.walking import Kept, changes, measured
 
@@ -49,11 +51,15 @@ SET seq = excluded.seq, number = excluded.number, blob_id = excluded.blob_id
 _ADD: Final = "INSERT INTO version VALUES "
 _REACH: Final = "INSERT INTO moment VALUES "
 _LATEST: Final = """
-SELECT commit_id, blob_id FROM told WHERE device = ? AND job = ? ORDER BY seq DESC LIMIT 1
+SELECT commit_id, blob_id, run_id FROM told WHERE device = ? AND job = ? ORDER BY seq DESC LIMIT 1
 """
 _CHANGED: Final = """
 SELECT device, job, at FROM path JOIN version ON version.path = path.id AND version.seq = path.seq
 """
+_OF_PAIR: Final = "SELECT id FROM path WHERE device = ? AND job = ?"
+_TAKE_BACK: Final = "DELETE FROM version WHERE path = ? AND commit_id = ?"
+_NEWEST: Final = "SELECT * FROM version WHERE path = ? ORDER BY seq DESC LIMIT 1"
+_STANDS: Final = "UPDATE path SET seq = ?, number = ?, blob_id = ? WHERE id = ?"
 _AT_ONCE: Final = 100
 """Versions that are added together: the library lets go of the interpreter for each statement."""
 _REBUILD_ROWS: Final = 10_000
@@ -146,6 +152,40 @@ class History:
         database.execute(_REACH + _values(2, len(moments)), reached)
         return seq, path
 
+    def take_back(self, overtaken: Overtaken) -> None:
+        """Forget versions that are given up. Raises `sqlite3.Error`.
+
+        Where others brought no other, the version before is told once more: whoever follows the
+        list by its `seq`, as the index for searches does, has to hear of it.
+        """
+        if overtaken.base is None:
+            return  # all of them are: it begins anew
+        database = self._database()
+        self._caught_up = None
+        with database:
+            pairs = {(kept.device, kept.job): set[bytes]() for kept in overtaken.versions}
+            for kept in overtaken.versions:
+                pairs[kept.device, kept.job].add(kept.commit)
+            for pair, commits in pairs.items():
+                self._take_back(database, pair, commits, again=pair not in overtaken.others)
+            database.execute("UPDATE reached SET tip = ?", (overtaken.base,))
+
+    def _take_back(
+        self, database: sqlite3.Connection, pair: Pair, commits: set[bytes], *, again: bool
+    ) -> None:
+        [path] = database.execute(_OF_PAIR, pair).fetchone()
+        database.executemany(_TAKE_BACK, [(path, commit) for commit in commits])
+        newest = database.execute(_NEWEST, (path,)).fetchone()
+        if newest is None:
+            database.execute(_STANDS, (0, 0, b"", path))
+            return
+        _, seq, number, commit, blob, *rest = newest
+        if again:
+            seq, number = self._last[0] + 1, number + 1
+            database.execute(f"{_ADD}{_values(11, 1)}", (path, seq, number, commit, blob, *rest))
+            self._last = (seq, self._last[1])
+        database.execute(_STANDS, (seq, number, blob, path))
+
     def reached(self) -> bytes | None:
         """The commit up to which it goes. For the writing thread. Raises `sqlite3.Error`."""
         try:
@@ -157,9 +197,9 @@ class History:
         tip: bytes | None = row[0]
         return tip
 
-    def latest(self, device: str, job: str) -> tuple[bytes, bytes] | None:
-        """Commit and blob of the newest version. For the writing thread."""
-        row: tuple[bytes, bytes] | None = (
+    def latest(self, device: str, job: str) -> tuple[bytes, bytes, str | None] | None:
+        """Commit, blob and run of the newest version. For the writing thread."""
+        row: tuple[bytes, bytes, str | None] | None = (
             self._database().execute(_LATEST, (device, job)).fetchone()
         )
         return row

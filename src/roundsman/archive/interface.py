@@ -66,6 +66,24 @@ class ArchiveNameError(RoundsmanError):
         return cls(f"{name[:80]!r} may not name a device or a job, expected {NAME_RULE}")
 
 
+class OvertakenError(ArchiveUnavailableError):
+    """Another controller wrote a result of the same device and job first: send it once more.
+
+    It is as if it had never been here: the other may be the same result, or a later one.
+    """
+
+    code = "archive.overtaken"
+
+    @classmethod
+    def of(cls, device: str, job: str) -> Self:
+        """The error for a result of this device and job."""
+        return cls(
+            f"{job} on {device}: another controller pushed a result of it meanwhile",
+            remedy="send it again: it is kept then, unless it is known already or came too late",
+            retry_after_seconds=1,
+        )
+
+
 class VersionNotFoundError(NotFoundError):
     """There is no such version in the archive."""
 

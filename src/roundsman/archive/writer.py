@@ -12,6 +12,7 @@ from roundsman.archive.batch import Batch, Change
 from roundsman.archive.command import ObjectReader
 from roundsman.archive.copies import Copies, Places
 from roundsman.archive.damage import Origin
+from roundsman.archive.drafts import Drafts
 from roundsman.archive.folders import Folders, above
 from roundsman.archive.history import History
 from roundsman.archive.interface import (
@@ -59,7 +60,9 @@ class Writer:
         origins: Sequence[Origin],
         *,
         one_commit: bool,
+        drafts: bool,
     ) -> None:
+        """`drafts`: nobody is told of a commit before the one remote has it."""
         self._repository = repository
         self._files = repository.files
         self._history = history
@@ -79,6 +82,7 @@ class Writer:
         self._generation = secrets.randbits(32)  # never one of an earlier writer
         self._flushed = True
         self._copies = Copies(layouts)
+        self._drafts = Drafts(repository.git, layouts, repository.files, wanted=drafts)
 
     def open(self) -> None:
         """Open the repository and see where it stands. Raises `ArchiveUnavailableError`."""
@@ -103,6 +107,7 @@ class Writer:
                 self._settle_paths()
             except BranchMovedError:
                 continue
+            self._drafts.open(self._tip)
             return
         raise self._outrun()
 
@@ -215,15 +220,18 @@ class Writer:
                 changed_at = self._history.changed_at(item.entry.device, item.entry.job)
                 work.add(item, places, is_version=False, changed_at=changed_at)
             pending = work.pending(places.path)
-            return pending if pending is not None else self._kept(item), False
+            if pending is not None:
+                return pending, pending.entry.run_id == item.entry.run_id
+            kept, run_id = self._kept(item)
+            return kept, run_id == item.entry.run_id  # the same result, sent once more
         if item.seen_in not in (None, self._generation):
             return ArchiveUnavailableError(
                 f"{self._repository.folder}: somebody else moved the branch meanwhile"
             )
         return work.add(item, places), True
 
-    def _kept(self, item: Prepared) -> Change:
-        """The change by which a path came to its content, long ago."""
+    def _kept(self, item: Prepared) -> tuple[Change, str | None]:
+        """The change by which a path came to its content before, and of which run that was."""
         device, job = item.entry.device, item.entry.job
         kept = self._history.latest(device, job)
         if kept is None or kept[1] != item.blob:
@@ -237,7 +245,7 @@ class Writer:
             )
         change = Change(item)
         change.commit = kept[0]
-        return change
+        return change, kept[2]
 
     def _flush(self, work: Batch) -> None:
         """Pack first, then the branch; only then is it so."""
@@ -268,32 +276,44 @@ class Writer:
         except (OSError, sqlite3.Error) as error:  # it is kept; the list catches up from git
             log.warning("archive.history_behind", error=str(error))
 
-    def take_in(self, theirs: bytes) -> None:
+    def take_in(self, theirs: bytes) -> bool:
         """Move the branch to a commit on top of what it has and of what others pushed elsewhere.
 
-        To theirs where that stands on what it has, or it has nothing.
-        Their objects are here already. Raises `ArchiveUnavailableError`.
+        To theirs where that stands on what it has, or it has nothing, or only drafts that were
+        overtaken: whether it was that. Their objects are here already.
+        Raises `ArchiveUnavailableError`.
         """
         try:
             for _ in range(_ATTEMPTS):
                 self._follow()
                 git = self._repository.git
                 if self._tip is not None and git.is_ancestor(theirs, self._tip):
-                    return
-                tip = theirs
+                    return False
+                tip, overtaken = theirs, None
                 if self._tip is not None and not git.is_ancestor(self._tip, theirs):
-                    pack = Pack()
-                    now = self._clock.now()
-                    tip = merged(git, self._reader, pack, self._tip, theirs, now=now)
-                    write_pack(self._files, self._repository.packs, pack)
+                    overtaken = self._drafts.overtaken(self._tip, theirs)
+                    if overtaken is None:
+                        tip = self._joined(self._tip, theirs)
+                    else:
+                        self._history.take_back(overtaken)
+                        log.info("archive.overtaken", versions=len(overtaken.versions))
                 try:
                     self._repository.advance(self._tip, tip)
                 except BranchMovedError:
                     continue
                 self._follow()
-                return
+                return overtaken is not None
         except (OSError, sqlite3.Error) as error:
             raise unavailable(self._repository, error) from error
+        raise self._outrun()
+
+    def _joined(self, ours: bytes, theirs: bytes) -> bytes:
+        """The commit that stands on both, written but not flushed into the branch."""
+        pack = Pack()
+        now = self._clock.now()
+        tip = merged(self._repository.git, self._reader, pack, ours, theirs, now=now)
+        write_pack(self._files, self._repository.packs, pack)
+        return tip
 
     def _settle_paths(self) -> None:
         """Move all results to where the paths say, unless they are known to stand there."""

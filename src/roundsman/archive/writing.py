@@ -62,8 +62,11 @@ class Writing(ABC):
         """Set a damaged repository aside, and go on with what is whole."""
 
     @abstractmethod
-    async def take_in(self, theirs: bytes) -> None:
-        """Move the branch to a commit on top of what others pushed elsewhere."""
+    async def take_in(self, theirs: bytes) -> bool:
+        """Move the branch to a commit on top of what others pushed elsewhere.
+
+        Whether drafts were given up for it.
+        """
 
 
 class ThreadWriting(Writing):
@@ -116,8 +119,8 @@ class ThreadWriting(Writing):
     async def rebuild(self, reason: str) -> None:
         await self._in_thread(self._writer.rebuild, reason)
 
-    async def take_in(self, theirs: bytes) -> None:
-        await self._in_thread(self._writer.take_in, theirs)
+    async def take_in(self, theirs: bytes) -> bool:
+        return await self._in_thread(self._writer.take_in, theirs)
 
     def _have_written(self) -> None:
         """Ask the thread for one more batch, of all that waits when its turn comes.

@@ -38,6 +38,7 @@ from roundsman.archive.writing_messages import (
     Said,
     Store,
     TakeIn,
+    TakenIn,
     Written,
     frame,
     said,
@@ -150,8 +151,9 @@ class ProcessWriting(Writing):
     async def rebuild(self, reason: str) -> None:
         await self._ask(Rebuild(reason))
 
-    async def take_in(self, theirs: bytes) -> None:
-        await self._ask(TakeIn(theirs))
+    async def take_in(self, theirs: bytes) -> bool:
+        taken: TakenIn = await self._ask(TakeIn(theirs))
+        return taken.gave_up
 
     def _ask(self, request: Request) -> "asyncio.Future[Any]":
         """Ask the process, which is started if need be."""

@@ -26,6 +26,7 @@ class Open(_Message, frozen=True):
     paths: tuple[str, ...]
     overviews: bool
     one_commit: bool
+    drafts: bool
 
 
 class Greet(_Message, frozen=True):
@@ -48,7 +49,7 @@ class Look(_Message, frozen=True):
 
 
 class TakeIn(_Message, frozen=True):
-    """Put the branch on top of a commit that others pushed."""
+    """Put the branch on top of a commit that others pushed. Answered by `TakenIn`."""
 
     theirs: bytes
 
@@ -151,6 +152,12 @@ class Opened(_Message, frozen=True):
     """The full name of the branch that is written to."""
 
 
+class TakenIn(_Message, frozen=True):
+    """What others pushed was taken in."""
+
+    gave_up: bool
+
+
 class Packs(_Message, frozen=True):
     """The packs, each complete."""
 
@@ -210,7 +217,7 @@ class Damaged(_Message, frozen=True):
     reason: str
 
 
-Answer: TypeAlias = Done | Opened | Packs | Found | Written | Failed | Damaged
+Answer: TypeAlias = Done | Opened | TakenIn | Packs | Found | Written | Failed | Damaged
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True):

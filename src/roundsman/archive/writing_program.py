@@ -52,6 +52,7 @@ from roundsman.archive.writing_messages import (
     Said,
     Store,
     TakeIn,
+    TakenIn,
     Written,
     frame,
     question,
@@ -122,7 +123,15 @@ class Program:
         repository = Repository(folder, files, self._clock)
         layouts = Layouts(own, files, said.paths, overviews=said.overviews)
         history = History(own / "versions.sqlite", repository.git, layouts)
-        writer = _Writer(repository, history, self._clock, layouts, (), one_commit=said.one_commit)
+        writer = _Writer(
+            repository,
+            history,
+            self._clock,
+            layouts,
+            (),
+            one_commit=said.one_commit,
+            drafts=said.drafts,
+        )
         return repository, writer
 
     def _open(self, writer: Writer) -> None:
@@ -160,7 +169,7 @@ class Program:
             case Check():
                 writer.check()
             case TakeIn(theirs):
-                writer.take_in(theirs)
+                return TakenIn(writer.take_in(theirs))
             case Rebuild(reason):
                 writer.rebuild(reason)
             case Close():

@@ -2,6 +2,9 @@
 
 Asked for is what can be run soon: what there are free places for, and a few more, so that a place
 that becomes free is taken at once. Executions that wait for their time wait for those places.
+
+Whoever brings less home than it runs takes less: results that wait for the controller, beyond those
+that are on their way, count as if their sessions still went on.
 """
 
 import asyncio
@@ -31,6 +34,7 @@ from roundsman.worker.recording import pack
 from roundsman.worker.runners.interface import DeviceRunner
 from roundsman.worker.running import Ending
 from roundsman.worker.settings import WorkerSettings
+from roundsman.worker.uploader import UPLOADS
 from roundsman.worker.waiting import wait_for_event
 
 log = logs.get(__name__)
@@ -147,7 +151,8 @@ class LeaseLoop:
         # What runs has its file in the outbox, and is counted there; what waits has none yet.
         waiting = len(self._waiting)
         more = -(-self._settings.sessions // WAITING_SHARE)
-        return max(0, min(self._places.free() + more - waiting, on_disk - waiting))
+        not_home = max(0, len(self._outbox.entries) - UPLOADS)
+        return max(0, min(self._places.free() + more - not_home, on_disk) - waiting)
 
     def _pause_after(self, error: ControllerError) -> float:
         self._failures += 1

@@ -119,11 +119,7 @@ def _dues(run: Run, period: int, findings: Findings) -> Iterable[int]:
 
 
 def check_archive(history: History, remote: StockGit, findings: Findings) -> None:
-    """The version that each success was acknowledged with is its own, and the last stands there.
-
-    What one controller kept and could not push before it died, another may have kept once more:
-    both bring it to the remote, and one of them is what was acknowledged.
-    """
+    """Each success stands there once, as it was acknowledged, and the last is what stands now."""
     remote.fsck()
     commits: defaultdict[str, list[str]] = defaultdict(list)
     for commit, run_id in _trailers(remote):
@@ -132,8 +128,8 @@ def check_archive(history: History, remote: StockGit, findings: Findings) -> Non
     wanted = []
     for run in succeeded:
         kept = commits.pop(run.run_id, [])
-        findings.hold(run.version in kept, f"its version is not among {kept}: {run}")
-        findings.counts["kept by two controllers"] += len(kept) > 1
+        findings.hold([run.version] == kept, f"expected its version alone, got {kept}: {run}")
+        findings.counts["results that stand once"] += [run.version] == kept
         if run.version in kept:
             wanted.append((f"{run.version}:by_device/{run.device}/{JOB}", run))
     findings.counts["archived, then refused"] = len(commits)

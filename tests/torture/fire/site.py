@@ -15,7 +15,6 @@ from typing import Final
 import msgspec
 
 from roundsman.testing.postgresql_server import PASSWORD, PostgresqlServer
-from roundsman.worker.identity import IDENTITY_FILE
 from tests.acceptance.controllers import ControllerProcess
 from tests.archive.git_servers import bare
 from tests.archive.stock_git import StockGit
@@ -239,20 +238,10 @@ class Site:
             for number in range(self.size.workers):
                 self.workers.append(Worker(number, self.folder, self.front.url, devices))
             try:
-                await self._start()
+                await asyncio.gather(*(process.start() for process in self.processes))
                 yield self
             finally:
                 await asyncio.gather(*(each.kill() for each in self.processes if each.started))
-
-    async def _start(self) -> None:
-        """One controller, the workers, the other controllers: so that all know all workers."""
-        first, *others = self.controllers
-        await first.start()
-        await asyncio.gather(*(worker.start() for worker in self.workers))
-        for worker in self.workers:
-            while not (worker.state / IDENTITY_FILE).exists():  # noqa: ASYNC110 - likewise
-                await asyncio.sleep(POLL_SECONDS)
-        await asyncio.gather(*(controller.start() for controller in others))
 
     @contextlib.asynccontextmanager
     async def _devices(self) -> AsyncIterator[int]:

@@ -18,14 +18,11 @@ from roundsman.worker.runners.interface import ResultFile, RunFailedError
 from roundsman.worker.service import WorkerService, run_until_signalled
 from roundsman.worker.sessions import tcp
 from roundsman.worker.sessions.errors import SessionError
-from roundsman.worker.settings import OutboxSettings, WorkerSettings
+from roundsman.worker.settings import WorkerSettings
 from tests.torture.fire.devices import HOST, LINES
 
 CONNECT_SECONDS = 15
 SESSIONS = 10
-OUTBOX = OutboxSettings(max_count=50)
-"""So that after each fault there is some work for everybody, and not all of it for the first who
-asks, whose results then come too late."""
 
 
 def content(device: str, due: int, epoch: int) -> bytes:
@@ -84,9 +81,7 @@ async def _serve(service: WorkerService) -> None:
 def main() -> None:
     url, state, name, devices, clock = sys.argv[1:]
     logs.configure(level="info", json=True)
-    settings = WorkerSettings(
-        controller=url, name=name, state=Path(state), sessions=SESSIONS, outbox=OUTBOX
-    )
+    settings = WorkerSettings(controller=url, name=name, state=Path(state), sessions=SESSIONS)
     service = WorkerService(settings, Runner(int(devices), name), WrongClock(Path(clock)))
     asyncio.run(_serve(service))
 
