@@ -54,7 +54,9 @@ class Own(Candidate):
         repository = Repository(folder, files, SystemClock())
         layouts = Layouts(folder / "roundsman", files, ())
         history = History(folder / "roundsman" / "versions.sqlite", repository.git, layouts)
-        self._writer = Writer(repository, history, SystemClock(), layouts, (), one_commit=False)
+        self._writer = Writer(
+            repository, history, SystemClock(), layouts, (), one_commit=False, drafts=False
+        )
         self._writer.open()
 
     def write(self, entries: Sequence[Entry]) -> None:

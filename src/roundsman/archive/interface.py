@@ -212,7 +212,10 @@ class Archive(ABC):
 
     @abstractmethod
     async def store(self, entry: Entry) -> Stored:
-        """Keep one result. Raises `ArchiveUnavailableError`, `ArchiveNameError`."""
+        """Keep one result. Raises `ArchiveUnavailableError`, `ArchiveNameError`.
+
+        `OvertakenError` is one of the former: it is not kept after all, and may be sent again.
+        """
 
     @abstractmethod
     async def state(self) -> ArchiveState:
