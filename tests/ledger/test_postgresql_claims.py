@@ -9,9 +9,10 @@ from asyncpg import Record
 
 from roundsman.ledger.fairness import Turns
 from roundsman.ledger.interface import UNLIMITED, ClaimLimits, Finish, LeasedSlot, PlannedSlot
-from roundsman.ledger.postgresql.claiming import Claim, claim_all
+from roundsman.ledger.postgresql.claiming import Claim, claim_all, leased_by
 from roundsman.ledger.postgresql.driver import PostgresqlLedger
 from roundsman.ledger.postgresql.lines import Lines
+from roundsman.ledger.postgresql.locks import Lock, alone
 from roundsman.ledger.postgresql.statements import Link
 from roundsman.testing.ledger_conformance import (
     EVERYTHING,
@@ -35,6 +36,8 @@ class CountingLink:
         """Count nothing yet."""
         self._link = link
         self.pages = 0
+        self.walked: set[str] = set()
+        """The tables that were walked through from one end to the other."""
 
     async def fetch(self, query: str, *args: object) -> list[Record]:
         """Do it twice: once for the count, which is undone."""
@@ -44,6 +47,7 @@ class CountingLink:
         [explained] = msgspec.json.decode(text)
         plan = explained["Plan"]
         self.pages += plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+        self.walked |= walked(plan)
         return await self._link.fetch(query, *args)
 
     async def fetchrow(self, query: str, *args: object) -> Record | None:
@@ -64,6 +68,14 @@ class CountingLink:
         return self._link.transaction()
 
 
+def walked(node: dict[str, Any]) -> set[str]:
+    """The tables that this part of a plan walks through."""
+    tables: set[str] = set().union(*map(walked, node.get("Plans", ())))
+    if node["Node Type"].endswith("Scan") and "Index Cond" not in node:
+        tables.add(node.get("Relation Name", ""))
+    return tables
+
+
 class Claims:
     """Claims one after the other, and what each of them costs."""
 
@@ -72,6 +84,8 @@ class Claims:
         self._ledger = ledger
         self._lines = Lines()
         self._turns = Turns()
+        self.walked: set[str] = set()
+        """The tables that the last claim walked through."""
 
     async def pages(self, limits: ClaimLimits = ONE_EACH) -> tuple[int, list[LeasedSlot]]:
         """How many pages one claim looks at, and what it gets."""
@@ -79,8 +93,11 @@ class Claims:
 
         async def counted(link: Link) -> tuple[int, list[LeasedSlot]]:
             counting = CountingLink(link)
-            [leased], starts = await claim_all(counting, self._lines, self._turns, [asked])
+            await alone(counting, Lock.CLAIMS)
+            choices, starts = await claim_all(counting, self._lines, self._turns, [asked])
             self._lines.keep(starts)
+            [leased] = leased_by(choices)
+            self.walked = counting.walked
             return counting.pages, leased
 
         return await self._ledger._database.transact(counted)
@@ -113,6 +130,18 @@ async def test_a_claim_looks_at_as_many_pages_whatever_the_fleet(
     print(f"{small} pages at 200 slots, {large} at 8,000")
     assert len(leased) == ROOM
     assert large <= 1.5 * small  # indexes are a level deeper
+
+
+async def test_plans_made_while_tables_are_empty_look_up_what_is_taken(
+    postgresql_server: PostgresqlServer, postgresql_url: str, postgresql_ledger: PostgresqlLedger
+) -> None:
+    """Plans are kept: one that walks through a small table walks through the large one later."""
+    await postgresql_server.run("VACUUM ANALYZE", postgresql_url.rpartition("/")[2])
+    await postgresql_ledger.sync_slots(fleet(1), NOW)
+    claims = Claims(postgresql_ledger)
+    _, leased = await claims.pages()
+    assert len(leased) == 1
+    assert not claims.walked & {"slots", "queue", "leases"}
 
 
 async def test_what_waits_for_its_device_is_looked_at_once(

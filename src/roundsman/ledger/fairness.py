@@ -126,6 +126,7 @@ class Turns:
         start = bisect_right(lanes, self._last.get(turn, ()), key=lambda lane: lane.tags)
         circle = [*lanes[start:], *lanes[:start]]
         dealt: list[Rank] = []
+        last: LaneType | None = None
         while circle and len(dealt) < room:
             served: list[LaneType] = []
             for lane in circle:
@@ -134,8 +135,10 @@ class Turns:
                 if offers.head(lane) != NEVER:
                     dealt.append(offers.pop(lane))
                     served.append(lane)
-                    self._remember(turn, lane.tags)
+                    last = lane
             circle = served
+        if last is not None:
+            self._remember(turn, last.tags)
         return dealt
 
     def _remember(self, turn: tuple[TagFilter, Priority], last: Tags) -> None:
@@ -155,7 +158,7 @@ def _oldest(lanes: Sequence[LaneType], offers: Offers[LaneType], room: int) -> l
         head = offers.head(lane)
         if head == bound != NEVER:
             found.append(offers.pop(lane))
-            head = offers.head(lane)
+            head = lane.bound
         if head == NEVER:
             heapq.heappop(waiting)
         else:

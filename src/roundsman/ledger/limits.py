@@ -76,11 +76,11 @@ class Gate:
 
     def lets(self, tags: Tags) -> bool:
         """Whether there is room for one more with these tags."""
-        return all(self._left[tag] >= 1 for tag in tags if tag in self._left)
+        return not self._left or all(self._left[tag] >= 1 for tag in tags if tag in self._left)
 
     def take(self, tags: Tags, by: int = 1) -> None:
         """One more with these tags is taken, or given back."""
-        for tag in tags:
+        for tag in tags if self._left else ():
             if tag in self._left:
                 self._left[tag] -= by
                 self._started[tag] += by

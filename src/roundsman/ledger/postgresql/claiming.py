@@ -8,7 +8,7 @@ together, and two that choose at once would choose the same. So what a claim cos
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -98,15 +98,15 @@ class Claimer:
 
     async def _serve(self) -> None:
         while self._waiting:
-            calls = self._next()
+            calls: list[_Call] = []
             try:
-                leased = await self._claim([call.claim for call in calls])
+                choices = await self._claim(calls)
             except Exception as error:  # noqa: BLE001  # whatever it is, the callers are told
-                for call in calls:
+                for call in calls or self._next():
                     if not call.answered.done():
                         call.answered.set_exception(error)
             else:
-                for call, slots in zip(calls, leased, strict=True):
+                for call, slots in zip(calls, leased_by(choices), strict=True):
                     if not call.answered.done():
                         call.answered.set_result(slots)
 
@@ -114,24 +114,33 @@ class Claimer:
         """Those that go together now; who has gone meanwhile is left out."""
         room = MOST_AT_ONCE
         calls: list[_Call] = []
-        while self._waiting and (not calls or self._waiting[0].claim.limit <= room):
+        while self._waiting and (not calls or self._goes_along(self._waiting[0].claim, room)):
             call = self._waiting.pop(0)
             if not call.answered.done():
                 calls.append(call)
                 room -= call.claim.limit
         return calls
 
-    async def _claim(self, asked: Sequence[Claim]) -> list[list[LeasedSlot]]:
-        if not asked:
-            return []
-        await self._sweep(asked[-1].now)
-        for claim in asked:
-            await self._bound_devices(claim)
-        leased, starts = await self._database().transact(
-            lambda link: claim_all(link, self.lines, self._turns, asked)
-        )
+    def _goes_along(self, claim: Claim, room: int) -> bool:
+        """Whether it may go with others that were offered what their bound leaves."""
+        return claim.limit <= room and claim.limits.sessions_per_device == self._per_device
+
+    async def _claim(self, calls: list[_Call]) -> list["Choice"]:
+        """Serve those that wait once it is this controller's turn, and tell which."""
+        first = self._waiting[0].claim
+        await self._sweep(first.now)
+        await self._bound_devices(first)
+
+        async def together(link: Link) -> tuple[list["Choice"], dict[int, Start]]:
+            await alone(link, Lock.CLAIMS)
+            if not calls:  # else it is tried again
+                calls.extend(self._next())
+            asked = [call.claim for call in calls]
+            return await claim_all(link, self.lines, self._turns, asked)
+
+        choices, starts = await self._database().transact(together)
         self.lines.keep(starts)
-        return leased
+        return choices
 
     async def _bound_devices(self, claim: Claim) -> None:
         """Offer what was set aside by another bound than this one."""
@@ -150,7 +159,7 @@ class Claimer:
         self._swept_at = now
 
 
-class _Choice:
+class Choice:
     """What claims of one kind look at, choose and get, by the laws that all drivers share."""
 
     def __init__(
@@ -160,7 +169,7 @@ class _Choice:
         self.asked = asked
         self.limits = asked[0].limits
         self.lines = {line.number: line for line in lines}
-        self.leased: list[dict[Rank, LeasedSlot]] = [{} for _ in asked]
+        self.got: list[dict[Rank, Record]] = [{} for _ in asked]
         """For each claim what it got."""
         self.held_up: list[int] = []
         """The slots whose devices have no room."""
@@ -172,16 +181,15 @@ class _Choice:
 
     def add(self, rows: Sequence[Record], share: int) -> list[Line]:
         """Look at these, so many of each line at most; the lines that may have more."""
-        looked_at: Counter[int] = Counter()
         for number, version, ready, slot_id, device in rows:
             line, rank = self.lines[number], (ready, slot_id)
-            looked_at[number] += 1
             if rank not in self._devices:
                 if not line.seen:
                     line.start = Start(version, line.start.rank)
                 line.seen.append(rank)
                 line.free.append(rank)
                 self._devices[rank] = device
+        looked_at = Counter(row[0] for row in rows)
         return [self.lines[number] for number, count in looked_at.items() if count >= share]
 
     def needed(self, lines: Sequence[Line]) -> list[Line]:
@@ -193,18 +201,18 @@ class _Choice:
 
     def room(self) -> int:
         """How many more all claims together may get."""
-        return sum(map(self._room, self.asked, self.leased))
+        return sum(map(self._room, self.asked, self.got))
 
-    def _room(self, claim: Claim, leased: Mapping[Rank, LeasedSlot]) -> int:
-        return self.gate.room(claim.limit - len(leased), claim.worker_id)
+    def _room(self, claim: Claim, got: Mapping[Rank, Record]) -> int:
+        return self.gate.room(claim.limit - len(got), claim.worker_id)
 
     def choose(self, turns: Turns) -> list[list[Rank]]:
         """For each claim what it might get of what was looked at."""
         lines = [line for line in self.lines.values() if line.free]
         chosen = []
-        for claim, leased in zip(self.asked, self.leased, strict=True):
+        for claim, got in zip(self.asked, self.got, strict=True):
             self._worker_id = claim.worker_id
-            chosen.append(turns.choose(claim.tags, lines, self, self._room(claim, leased)))
+            chosen.append(turns.choose(claim.tags, lines, self, self._room(claim, got)))
         return chosen
 
     def head(self, line: Line, /) -> Rank:
@@ -223,73 +231,87 @@ class _Choice:
         return rank
 
     def _count(self, rank: Rank, worker_id: str | None, by: int) -> None:
-        self.gate.take(self._tags[rank], by)
-        self._running.count(self._devices[rank], self._tags[rank], worker_id, by)
+        self.gate.take(self._tags[rank], by)  # it counts by tag
+        self._running.devices[self._devices[rank]] += by
+        if worker_id is not None:
+            self._running.workers[worker_id] += by
 
     async def take(self, link: Link, chosen: Sequence[Sequence[Rank]]) -> None:
         """Lease this, but for what somebody is just changing, or whose device has no room."""
-        wanted = [
-            (rank, claim) for claim, ranks in zip(self.asked, chosen, strict=True) for rank in ranks
-        ]
-        if not wanted:
-            return
+        slot_ids, readies, places, claims = [], [], [], []
         before: Counter[str] = Counter()
-        places = []
-        for rank, _ in wanted:
-            places.append(before[self._devices[rank]])
-            before[self._devices[rank]] += 1
+        for number, ranks in enumerate(chosen, start=1):  # as the database counts
+            for rank in ranks:
+                ready, slot_id = rank
+                device = self._devices[rank]
+                slot_ids.append(slot_id)
+                readies.append(ready)
+                places.append(before[device])
+                claims.append(number)
+                before[device] += 1
         rows = await SQL["take"].rows(
             link,
-            slot_ids=[slot_id for (_, slot_id), _ in wanted],
-            readies=[ready for (ready, _), _ in wanted],
+            slot_ids=slot_ids,
+            readies=readies,
             places=places,
-            nows=[claim.now for _, claim in wanted],
-            seconds=[claim.lease_seconds for _, claim in wanted],
-            worker_ids=[claim.worker_id for _, claim in wanted],
+            claims=claims,
+            nows=[claim.now for claim in self.asked],
+            seconds=[claim.lease_seconds for claim in self.asked],
+            worker_ids=[claim.worker_id for claim in self.asked],
             per_device=self.limits.sessions_per_device,
         )
         self._note({(row["ready"], row["slot_id"]): row for row in rows}, chosen)
 
     def _note(self, rows: Mapping[Rank, Record], chosen: Sequence[Sequence[Rank]]) -> None:
-        for claim, ranks, leased in zip(self.asked, chosen, self.leased, strict=True):
+        for claim, ranks, got in zip(self.asked, chosen, self.got, strict=True):
             for rank in ranks:
                 row = rows.get(rank)
                 if row is not None and row["epoch"] is not None:
-                    leased[rank] = claims.leased(
-                        row, self._tags[rank], worker_id=claim.worker_id, claimed_at=claim.now
-                    )
+                    got[rank] = row
                     continue
                 self._count(rank, claim.worker_id, -1)
                 if row is not None and self.limits.sessions_per_device is not None:
                     self.held_up.append(row["slot_id"])
                     self._running.devices[row["device"]] = self.limits.sessions_per_device
 
+    def leased(self) -> Iterator[list[LeasedSlot]]:
+        """For each claim what it got, oldest first."""
+        for claim, got in zip(self.asked, self.got, strict=True):
+            yield [
+                claims.leased(
+                    row, self._tags[rank], worker_id=claim.worker_id, claimed_at=claim.now
+                )
+                for rank, row in sorted(got.items())
+            ]
+
+
+def leased_by(choices: Iterable[Choice]) -> list[list[LeasedSlot]]:
+    """For each claim what it got: not before it is committed, as others wait for that."""
+    return [slots for choice in choices for slots in choice.leased()]
+
 
 async def claim_all(
     link: Link, lines: Lines, turns: Turns, asked: Sequence[Claim]
-) -> tuple[list[list[LeasedSlot]], dict[int, Start]]:
-    """What each of these gets, and where lines begin after that."""
-    await alone(link, Lock.CLAIMS)
-    leased: list[list[LeasedSlot]] = []
+) -> tuple[list[Choice], dict[int, Start]]:
+    """What each of these gets, and where lines begin after that; under the lock of claims."""
+    choices: list[Choice] = []
     starts: dict[int, Start] = {}
     for _, group in groupby(asked, lambda claim: claim.kind):
         alike = [*group]
         choice = await _serve(link, await lines.matching(link, alike[0].tags), turns, alike)
-        gone = {rank for slots in choice.leased for rank in slots}
+        gone = {rank for got in choice.got for rank in got}
         gone |= await _set_aside(link, choice, alike[-1].now)
-        leased += [[slot for _, slot in sorted(slots.items())] for slots in choice.leased]
+        choices.append(choice)
         starts |= starts_after(choice.lines.values(), gone, alike[-1].now)
-    return leased, starts
+    return choices, starts
 
 
-async def _serve(
-    link: Link, lines: Sequence[Line], turns: Turns, asked: Sequence[Claim]
-) -> _Choice:
+async def _serve(link: Link, lines: Sequence[Line], turns: Turns, asked: Sequence[Claim]) -> Choice:
     """Have claims of one kind get what there is."""
     limits, now = asked[0].limits, asked[-1].now
     running = await _running(link, limits, {claim.worker_id for claim in asked}, now)
     gate = Gate(limits, running, await _buckets(link, limits), now=now)
-    choice = _Choice(asked, lines, gate, running)
+    choice = Choice(asked, lines, gate, running)
     share = max(LEAST_SHARE, SHARES * choice.room() // max(len(lines), 1))
     unfinished: list[Line] = []
     for look in range(LOOKS):
@@ -320,7 +342,7 @@ async def _serve(
     return choice
 
 
-async def _set_aside(link: Link, choice: _Choice, now: float) -> set[Rank]:
+async def _set_aside(link: Link, choice: Choice, now: float) -> set[Rank]:
     """Take what its device holds up out of the queue, until a lease of that device ends."""
     if not choice.held_up:
         return set()

@@ -38,19 +38,19 @@ INSERT INTO buckets (tag, tokens, at) VALUES (:tag, :tokens, :at)
 ON CONFLICT (tag) DO UPDATE SET tokens = excluded.tokens, at = excluded.at
 
 -- name: take
--- Lease what was chosen, but for slots that somebody else is just changing, or whose device has no room: those come without an
--- epoch. Of one device so many are chosen before this one (place).
+-- Lease what was chosen, each for its claim, but for slots that somebody else is just changing, or whose device has no room: those
+-- come without an epoch. Of one device so many are chosen before this one (place). Nothing is joined but what can only be
+-- looked up: with statistics of a time when a table was empty, a join would walk through the whole of it. Leases are given
+-- under a lock, so that where there was none, none can be in the way.
 WITH chosen AS MATERIALIZED (
-    SELECT free.*, candidate.now, candidate.seconds, candidate.worker_id,
+    SELECT free.*, (:nows::double precision[])[candidate.claim] AS now, candidate.claim,
         :per_device::bigint IS NULL OR candidate.place + (
             SELECT count(*) FROM slots AS other
             WHERE other.device = free.device AND coalesce(
-                (SELECT expires_at > candidate.now FROM leases WHERE leases.slot_id = other.slot_id), false
+                (SELECT expires_at > (:nows)[candidate.claim] FROM leases WHERE leases.slot_id = other.slot_id), false
             )
         ) < :per_device AS fits
-    FROM unnest(
-        :slot_ids::bigint[], :readies::bigint[], :places::int[], :nows::double precision[], :seconds::double precision[], :worker_ids::text[]
-    ) AS candidate (slot_id, ready, place, now, seconds, worker_id)
+    FROM unnest(:slot_ids::bigint[], :readies::bigint[], :places::int[], :claims::int[]) AS candidate (slot_id, ready, place, claim)
     CROSS JOIN LATERAL (
         SELECT slots.slot_id, slots.device, slots.job, slots.due, slots.ready, slots.epoch, slots.on_demand, slots.resume_due,
             slots.attempts, slots.was_held, slots.plan, slots.planned_since
@@ -61,9 +61,10 @@ WITH chosen AS MATERIALIZED (
 ),
 granted AS MATERIALIZED (
     SELECT chosen.slot_id, chosen.device, chosen.job, chosen.due, chosen.ready, chosen.on_demand,
-        chosen.resume_due, chosen.attempts, chosen.was_held, chosen.plan, chosen.planned_since, chosen.now, chosen.worker_id,
+        chosen.resume_due, chosen.attempts, chosen.was_held, chosen.plan, chosen.planned_since, chosen.now,
+        (:worker_ids::text[])[chosen.claim] AS worker_id,
         greatest(coalesce(before.epoch, chosen.epoch) + 1, (SELECT first_epoch FROM incarnation)) AS epoch,
-        greatest(chosen.now, chosen.due) + chosen.seconds AS expires_at,
+        greatest(chosen.now, chosen.due) + (:seconds::double precision[])[chosen.claim] AS expires_at,
         CASE WHEN before.slot_id IS NOT NULL THEN json_build_object(
             'since', coalesce((before.lost ->> 'since')::double precision, before.claimed_at),
             'until', before.expires_at,
@@ -76,11 +77,15 @@ granted AS MATERIALIZED (
     WHERE chosen.fits AND coalesce(before.expires_at <= chosen.now, true)
 ),
 taken AS (
-    DELETE FROM queue USING granted WHERE queue.slot_id = granted.slot_id
+    DELETE FROM queue WHERE slot_id = ANY(ARRAY(SELECT slot_id FROM granted))
 ),
 leased AS (
     INSERT INTO leases (slot_id, epoch, expires_at, check_at, worker_id, claimed_at, lost)
-    SELECT slot_id, epoch, expires_at, expires_at, worker_id, now, lost FROM granted
+    SELECT slot_id, epoch, expires_at, expires_at, worker_id, now, lost FROM granted WHERE lost IS NULL
+),
+leased_again AS (
+    INSERT INTO leases (slot_id, epoch, expires_at, check_at, worker_id, claimed_at, lost)
+    SELECT slot_id, epoch, expires_at, expires_at, worker_id, now, lost FROM granted WHERE lost IS NOT NULL
     ON CONFLICT (slot_id) DO UPDATE SET
         epoch = excluded.epoch,
         expires_at = excluded.expires_at,
