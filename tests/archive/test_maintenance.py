@@ -96,6 +96,44 @@ async def test_joined_packs_hold_every_object(
     stock.run("verify-pack", str(folder / "objects" / "pack" / f"{once_more}.idx"))
 
 
+async def test_folders_are_seldom_whole_in_joined_packs(
+    archive: GitArchive, folder: Path, stock: StockGit, spool: Spool
+) -> None:
+    """Each batch's pack begins with whole trees; where many are joined they are deltas."""
+    packs = folder / "objects" / "pack"
+    await store_all(archive, [spool.entry(b"first\n", device=f"d{n:03}") for n in range(100)])
+    for path in packs_in(packs):
+        path.with_suffix(".keep").touch()
+    stored = {}
+    for number in range(60):
+        content = b"%d\n" % number
+        answer = await archive.store(spool.entry(content, device=f"d{number:03}"))
+        stored[f"d{number:03}"] = [(answer.version, content)]
+
+    async def joined(parts: int) -> int:
+        young = [path for path in packs_in(packs) if not path.with_suffix(".keep").exists()]
+        young.sort(key=lambda path: path.stat().st_mtime_ns)
+        step = len(young) // parts
+        made = 0
+        for start in range(0, len(young), step):
+            name = join(Files(), packs, young[start : start + step])
+            said = stock.run("verify-pack", "-v", str(packs / f"{name}.idx")).decode()
+            chains = [line.split() for line in said.splitlines() if line.startswith("chain")]
+            assert max((int(line[3].rstrip(":")) for line in chains), default=0) <= 50
+            lines = [line.split() for line in said.splitlines()]
+            made += sum(
+                len(line) == 5 and line[1] == "tree" and int(line[2]) > 200 for line in lines
+            )
+        for path in young:
+            path.unlink()
+            path.with_suffix(".idx").unlink()
+        return made
+
+    assert await joined(2) == 4  # 30 in each, of which 16 at most are one chain
+    assert await joined(1) <= 4
+    await expect_all(archive, stock, stored)
+
+
 async def test_packs_of_git_are_joined_too(
     archive: GitArchive, folder: Path, stock: StockGit, spool: Spool, rng: random.Random
 ) -> None:
@@ -313,9 +351,11 @@ def test_a_pack_that_is_cut_off_is_not_read(tmp_path: Path) -> None:
     ("sizes", "work", "count"),
     [
         ([], Work.NOTHING, 0),
-        ([1] * 31, Work.NOTHING, 0),
+        ([1] * 15, Work.NOTHING, 0),
+        ([1] * 15 + [10_000] * 15, Work.NOTHING, 0),
         ([1] * 100, Work.JOIN, 100),
         ([1] * 100 + [10_000], Work.JOIN, 100),
+        ([1] * 100 + [10_000] * 32, Work.JOIN, 32),
         ([2 << 20] * 200, Work.COMPACT, 200),
     ],
 )
@@ -323,6 +363,28 @@ def test_what_is_worth_doing(sizes: list[int], work: Work, count: int) -> None:
     packs = [PackFile(str(number), size, compact=False) for number, size in enumerate(sizes)]
     plan = make_plan(packs, now=DAY, compacted_at=DAY - 60, pruned_at=0)
     assert (plan.work, len(plan.packs)) == (work, count)
+
+
+def test_each_object_is_copied_seldom() -> None:
+    """A batch's pack is joined, and what that makes when there are as many like it."""
+    young: list[int] = []
+    copied = 0
+    for number in range(1, 20_001):
+        young.append(10)
+        if number % maintenance.PACKS_ADDED:
+            continue
+        while True:
+            packs = [PackFile(str(at), size, compact=False) for at, size in enumerate(young)]
+            plan = make_plan(packs, now=0, compacted_at=0, pruned_at=0)
+            if plan.work is Work.NOTHING:
+                break
+            assert plan.work is Work.JOIN
+            joined = {int(name) for name in plan.packs}
+            copied += sum(young[at] for at in joined)
+            young = [size for at, size in enumerate(young) if at not in joined]
+            young.append(sum(packs[at].size for at in joined))
+        assert len(young) < 3 * 16
+    assert copied < 3 * 20_000 * 10
 
 
 def test_each_object_is_compacted_seldom() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roundsman.archive.deltas import delta_in_place
 from roundsman.archive.objects import TREE, object_id
 from roundsman.archive.trees import FILE_MODE, TREE_MODE, Tree, encode_tree
 
@@ -146,3 +147,20 @@ def test_one_change_among_many_is_a_short_delta() -> None:
     tree.set(b"device-2500", TREE_MODE, b"\1" * 20)
     assert len(tree.take_delta()) < 50
     assert len(tree.take_delta()) < 20
+
+
+@given(st.binary(max_size=300), st.lists(st.tuples(st.integers(0, 299), st.binary(max_size=40))))
+def test_what_changed_where_it_stood(old: bytes, changes: list[tuple[int, bytes]]) -> None:
+    new = bytearray(old)
+    for start, piece in changes:
+        room = len(new[start : start + len(piece)])
+        new[start : start + room] = piece[:room]
+    assert applied(old, delta_in_place(old, bytes(new))) == new
+
+
+def test_one_id_of_a_large_tree_is_a_small_delta() -> None:
+    old = random.Random(1).randbytes(200_000)
+    new = old[:100_000] + bytes(20) + old[100_020:]
+    delta = delta_in_place(old, new)
+    assert applied(old, delta) == new
+    assert len(delta) < 100

@@ -1,15 +1,16 @@
 """Joining packs by copying what stands in them.
 
-Nothing is inflated but what a batch wrote as it was, which is deflated here, once. Every object of
-the packs is carried over, needed or not yet needed, so the packs may go when the new one is
-there. Runs as a process of its own, out of the way of whoever waits for a result:
+Nothing is inflated but what a batch wrote as it was, which is deflated here, once, and trees that
+stand whole, which become deltas (`tree_chains`). Every object of the packs is carried over, needed
+or not yet needed, so the packs may go when the new one is there. Runs as a process of its own, out
+of the way of whoever waits for a result:
 
     python -m roundsman.archive.joining CONTROLLER FOLDER < names
 """
 
 import sys
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -20,8 +21,10 @@ from roundsman.archive.objects import (
     BLOB,
     COMMIT,
     OFFSET_DELTA,
+    TREE,
     base_distance,
     entry_header,
+    stored,
 )
 from roundsman.archive.pack_reading import (
     Packed,
@@ -30,52 +33,92 @@ from roundsman.archive.pack_reading import (
     parse_header,
 )
 from roundsman.archive.packs import PackWriter, new_pack_name
+from roundsman.archive.tree_chains import MOST_WHOLE, TreeChains
 
 _LEVEL: Final = 6
 _STORED: Final = b"\x78\x01"
 
 
 def join(files: Files, folder: Path, packs: Sequence[Path]) -> str:
-    """Write all objects of these packs as one pack in `folder`; its name.
+    """Write all objects of these packs, oldest first, as one pack in `folder`; its name.
 
     Raises `OSError`, `PackDamagedError`.
     """
     with ExitStack() as opened:
         readers = [opened.enter_context(PackReader(path)) for path in packs]
-        return copy_objects(files, folder, ((reader, reader.objects) for reader in readers))
+        chosen = [(reader, reader.objects) for reader in readers]
+        return copy_objects(files, folder, chosen, TreeChains())
 
 
 def copy_objects(
-    files: Files, folder: Path, chosen: Iterable[tuple[PackReader, Sequence[Packed]]]
+    files: Files,
+    folder: Path,
+    chosen: Sequence[tuple[PackReader, Sequence[Packed]]],
+    trees: TreeChains | None = None,
 ) -> str:
-    """Write these objects, each once, as one pack; the base of a delta is among those before it."""
-    chosen = [*chosen]
+    """Write these objects, each once, as one pack; the base of a delta is among those before it.
+
+    With `trees`, those that stand whole in several packs become deltas of one another.
+    """
     ids = {item.id for _, items in chosen for item in items}
     offsets: dict[bytes, int] = {}
     name = new_pack_name()
     with PackWriter(files, folder / name, len(ids)) as pack:
         for reader, items in chosen:
+            bases = dict(_bases(reader, items))
+            heights = _heights(items, bases)
             for item in items:
-                if item.id not in offsets:
-                    raw = _deflated(reader.raw(item))
-                    offset = offsets[item.id] = pack.begin(item.id)
-                    pack.put(_moved(reader, item, raw, offset, offsets))
-                    pack.end()
+                if item.id in offsets:
+                    continue
+                raw = reader.raw(item)
+                offset = offsets[item.id] = pack.begin(item.id)
+                base = bases.get(item.id)
+                if base is None and trees is not None:
+                    base, raw = _on_earlier(trees, item, raw, heights.get(item.id, 0))
+                if base is None:
+                    pack.put(_deflated(raw))
+                else:
+                    pack.put(_moved(raw, offset - offsets[base]))
+                pack.end()
         pack.finish()
     return name
 
 
-def _moved(
-    reader: PackReader, item: Packed, raw: bytes, offset: int, offsets: dict[bytes, int]
-) -> bytes:
-    """The object, with the distance to its base as it is in the new pack."""
+def _bases(reader: PackReader, items: Sequence[Packed]) -> Iterator[tuple[bytes, bytes]]:
+    """What is told by its distance from its base, with the base."""
+    for item in items:
+        raw = reader.raw(item)
+        if parse_header(raw)[0] == OFFSET_DELTA and (base := reader.base(item, raw)) is not None:
+            yield item.id, base
+
+
+def _heights(items: Sequence[Packed], bases: Mapping[bytes, bytes]) -> dict[bytes, int]:
+    """How many deltas stand on an object, each on the one before, by its id."""
+    heights: dict[bytes, int] = {}
+    for item in reversed(items):
+        if base := bases.get(item.id):
+            heights[base] = max(heights.get(base, 0), heights.get(item.id, 0) + 1)
+    return heights
+
+
+def _on_earlier(
+    trees: TreeChains, item: Packed, raw: bytes, height: int
+) -> tuple[bytes | None, bytes]:
+    """A whole tree as a delta of another one, which is named; or as it is."""
     kind, size, at = parse_header(raw)
-    if kind != OFFSET_DELTA:
-        return raw
-    base = reader.base(item, raw)
-    assert base is not None  # noqa: S101 - a delta has one, or the reader complained
+    if kind == TREE and size > MOST_WHOLE:
+        found = trees.delta(item.id, zlib.decompress(raw[at:]), height)
+        if found is not None:
+            base, delta = found
+            return base, entry_header(OFFSET_DELTA, len(delta)) + base_distance(1) + stored(delta)
+    return None, raw
+
+
+def _moved(raw: bytes, distance: int) -> bytes:
+    """A delta, with the distance to its base as it is in the new pack."""
+    kind, size, at = parse_header(raw)
     _, body = parse_distance(raw, at)
-    return entry_header(kind, size) + base_distance(offset - offsets[base]) + raw[body:]
+    return entry_header(kind, size) + base_distance(distance) + raw[body:]
 
 
 def _deflated(raw: bytes) -> bytes:
@@ -91,8 +134,9 @@ def main() -> None:
     """Join the packs that standard input names, and print the new one's name."""
     beside.begin(int(sys.argv[1]))
     folder = Path(sys.argv[2])
-    names = sys.stdin.read().split()
-    sys.stdout.write(join(Files(), folder, [folder / f"{name}.pack" for name in names]))
+    packs = [folder / f"{name}.pack" for name in sys.stdin.read().split()]
+    packs.sort(key=lambda path: path.stat().st_mtime_ns)
+    sys.stdout.write(join(Files(), folder, packs))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """What keeps the repository small and quick to read, beside the writer and without its help.
 
-**Joining**: a batch leaves a pack; the young ones are joined by copying (`joining`), small ones
-first, so that each object is copied about as often as the repository doubles. **Compacting**: what
-was joined is given to git, which finds deltas between versions, together with the compact packs
-that are not much larger; so again each object's turn comes seldom. **Pruning**, once in a while:
-the whole repository is compacted, without what nothing refers to.
+**Joining**: a batch leaves a pack; the young ones are joined by copying (`joining`), those of about
+one size, so that each object is copied once for every 16 times that its pack grows.
+**Compacting**: what was joined is given to git, which finds deltas between versions, together with
+the compact packs that are not much larger; so again each object's turn comes seldom. **Pruning**,
+once in a while: the whole repository is compacted, without what nothing refers to.
 
 **Verifying**, once a week and when something could not be read: `git fsck --strict` over all of it.
 A damaged repository is set aside and rebuilt.
@@ -33,7 +33,7 @@ from roundsman.archive.repository import Repository
 from roundsman.clock import Clock
 
 FILE: Final = "maintenance.json"
-PACKS_ADDED: Final = 256
+PACKS_ADDED: Final = 128
 """Packs added before it is worth a look."""
 
 _LOOK_SECONDS: Final = 600
@@ -135,16 +135,22 @@ class Maintainer:
             await self.look()
 
     async def look(self) -> None:
-        """Do what is worth doing now; what fails is tried again at the next look."""
+        """Do what is worth doing now; what fails is tried again at the next look.
+
+        So is what comes meanwhile, of which there are few packs as yet.
+        """
+        known: set[str] | None = None
         while True:
             begun = self._clock.monotonic()
             plan = Plan(Work.NOTHING)
             failure = None
             try:
-                plan = await self._plan()
+                free = await self._free()
+                known = {pack.name for pack in free} if known is None else known
+                plan = self._plan([pack for pack in free if pack.name in known])
                 if plan.work is Work.NOTHING:
                     return
-                await self._do(plan)
+                known |= await self._do(plan)
             except (OSError, ArchiveUnavailableError) as error:
                 failure = str(error)
                 log.warning("archive.maintenance_failed", work=plan.work, error=failure)
@@ -167,12 +173,12 @@ class Maintainer:
             )
             await asyncio.to_thread(self._note)
 
-    async def _plan(self) -> Plan:
+    def _plan(self, packs: Sequence[PackFile]) -> Plan:
         due = self._clock.now() - self._noted.verified_at > _VERIFY_SECONDS
         if self._suspected or due:
             return Plan(Work.VERIFY)
         return make_plan(
-            await self._free(),
+            packs,
             now=self._clock.now(),
             compacted_at=self._noted.compacted_at,
             pruned_at=self._noted.pruned_at,
@@ -192,10 +198,11 @@ class Maintainer:
             for path in free
         ]
 
-    async def _do(self, plan: Plan) -> None:
+    async def _do(self, plan: Plan) -> set[str]:
+        """Do it; the packs that were made."""
         if plan.work is Work.VERIFY:
             await self._verify()
-            return
+            return set()
         packs = [self._repository.packs / f"{name}.pack" for name in plan.packs]
         if plan.work is Work.JOIN:
             made = await self._programs.join(plan.packs)
@@ -219,6 +226,7 @@ class Maintainer:
             await self._programs.git("prune-packed", "--quiet")
             await self._programs.git("prune", f"--expire={_UNREFERENCED}")
             await asyncio.to_thread(self._contents.prune, now)
+        return made
 
     async def _joining_meanwhile(self, program: Coroutine[Any, Any, set[str]]) -> set[str]:
         """Wait for a program that may take an hour, and join what comes meanwhile.

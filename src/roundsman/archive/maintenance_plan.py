@@ -7,8 +7,11 @@ from typing import Final
 import msgspec
 
 _GROWTH: Final = 2
-_FEW: Final = 32
-"""Packs are joined, whatever their sizes, when there are no more of them than this."""
+_FEW: Final = 16
+"""So many packs of about one size are joined."""
+_ALIKE: Final = 8
+"""A pack so many times as large as the smaller ones are on average is of another size. What was
+joined is, so that it is copied again only when there are as many like it."""
 _JOINED_BYTES: Final = 512 << 20
 """Larger packs are not joined any more, only compacted."""
 _YOUNG_BYTES: Final = 256 << 20
@@ -73,9 +76,7 @@ def plan_joining(packs: Sequence[PackFile]) -> Plan:
     """What is worth joining of young packs."""
     small = [pack for pack in packs if pack.size < _JOINED_BYTES]
     joined = _to_join(sorted(small, key=lambda pack: pack.size))
-    if len(joined) >= _FEW:
-        return Plan(Work.JOIN, [pack.name for pack in joined])
-    return Plan(Work.NOTHING)
+    return Plan(Work.JOIN if joined else Work.NOTHING, [pack.name for pack in joined])
 
 
 def _to_compact(young: Sequence[PackFile], old: Sequence[PackFile]) -> list[PackFile]:
@@ -91,15 +92,16 @@ def _to_compact(young: Sequence[PackFile], old: Sequence[PackFile]) -> list[Pack
 
 
 def _to_join(packs: Sequence[PackFile]) -> list[PackFile]:
-    """The smaller ones, from the smallest up to the first gap."""
-    joined: list[PackFile] = []
+    """The largest that are many of about one size, of packs by their size."""
+    alike: list[list[PackFile]] = []
     size = 0
     for pack in packs:
-        if pack.size > _GROWTH * size and len(joined) >= _FEW:
-            break
-        joined.append(pack)
+        if not alike or pack.size * len(alike[-1]) > _ALIKE * size:
+            alike.append([])
+            size = 0
+        alike[-1].append(pack)
         size += pack.size
-    return joined
+    return next((some for some in reversed(alike) if len(some) >= _FEW), [])
 
 
 def _sum(packs: Sequence[PackFile]) -> int:

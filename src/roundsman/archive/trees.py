@@ -9,6 +9,7 @@ written as a delta of some dozens of bytes, in git's own delta format.
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, Self
 
+from roundsman.archive.deltas import copies, inserts, sizes
 from roundsman.archive.objects import Buffer
 
 FILE_MODE: Final = b"100644"
@@ -18,8 +19,6 @@ _ID: Final = 20
 _FEW: Final = 512
 """Trees of up to so many bytes are searched from their front; for others it is noted where each
 name stands."""
-_COPY_LIMIT: Final = 0xFFFFFF  # the most that one copy instruction says, in bytes
-_INSERT_LIMIT: Final = 127  # the most that one insert instruction says, in bytes
 
 
 class TreeEntry(NamedTuple):
@@ -99,13 +98,13 @@ class Tree:
         hunks, self._hunks = self._hunks, []
         size = len(self.raw)
         old_size = size + sum(hunk.old_size - hunk.size for hunk in hunks)
-        parts = [_varint(old_size), _varint(size)]
+        parts = [sizes(old_size, size)]
         position = 0
         for hunk in hunks:
-            parts += _copies(position, hunk.old_start)
-            parts += _inserts(self.raw[hunk.start : hunk.start + hunk.size])
+            parts += copies(position, hunk.old_start)
+            parts += inserts(self.raw[hunk.start : hunk.start + hunk.size])
             position = hunk.old_start + hunk.old_size
-        parts += _copies(position, old_size)
+        parts += copies(position, old_size)
         return b"".join(parts)
 
     def forget_changes(self) -> None:
@@ -174,33 +173,3 @@ def _names(raw: bytearray) -> Iterator[tuple[int, bytes]]:
         end = raw.index(b"\0", start)
         yield start, bytes(raw[raw.index(b" ", start) + 1 : end])
         start = end + 1 + _ID
-
-
-def _copies(start: int, end: int) -> Iterator[bytes]:
-    """Instructions to copy a part of the old version."""
-    while start < end:
-        size = min(end - start, _COPY_LIMIT)
-        code = 0x80
-        arguments = bytearray()
-        for bit, value in enumerate((*start.to_bytes(4, "little"), *size.to_bytes(3, "little"))):
-            if value:
-                code |= 1 << bit
-                arguments.append(value)
-        yield bytes([code]) + arguments
-        start += size
-
-
-def _inserts(data: Buffer) -> Iterator[bytes]:
-    """Instructions to say new bytes."""
-    for start in range(0, len(data), _INSERT_LIMIT):
-        piece = data[start : start + _INSERT_LIMIT]
-        yield bytes([len(piece)]) + piece
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(0x80 | number & 0x7F)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
