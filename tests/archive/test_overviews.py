@@ -20,7 +20,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from roundsman.archive import layouts, overview, overviews
+from roundsman.archive import layouts, overview, overviewing, overviews
 from roundsman.archive.git import GitArchive
 from roundsman.archive.interface import Stored
 from roundsman.archive.overview import Overview
@@ -303,6 +303,25 @@ async def test_they_are_made_and_taken_away_in_one_commit(
     }
     for wanted, commits in ((True, 4), (True, 4), (False, 5), (False, 5), (True, 6)):
         archive = await opened(*MANY, overviews=wanted)
+        await archive.close()
+        assert pages(stock) == (expected(results) if wanted else {})
+        assert len(stock.commits()) == commits
+    stock.fsck()
+
+
+async def test_they_are_made_some_thousand_at_a_time(
+    opened: Opening, stock: StockGit, spool: Spool, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overviewing, "AT_ONCE", 2)
+    off = await opened("{job}/{device}", overviews=False)
+    results = {}
+    for number in range(5):
+        results[f"show_run/edge{number}"] = clock.time
+        await off.store(spool.entry(b"1\n", device=f"edge{number}"))
+        clock.time += MINUTE
+    await off.close()
+    for wanted, commits in ((True, 5 + 3), (False, 8 + 1), (True, 9 + 3)):
+        archive = await opened("{job}/{device}", overviews=wanted)
         await archive.close()
         assert pages(stock) == (expected(results) if wanted else {})
         assert len(stock.commits()) == commits

@@ -210,11 +210,6 @@ class History:
         found = row.fetchone()
         return None if found is None else found[2]
 
-    def changed(self) -> dict[tuple[str, str], int]:
-        """When the newest version of each device and job was committed. For the writing thread."""
-        rows = self._database().execute(_CHANGED)
-        return {(device, job): at for device, job, at in rows}
-
     def close(self) -> None:
         """Let go of the database; the next write opens it again."""
         self._caught_up = None

@@ -338,18 +338,14 @@ class Writer:
     def _settle_overviews(self) -> None:
         """Look at every overview. They are removed where they are not wanted any more."""
         if self._tip is not None:
-            overviews = self._shown()
-            work = self._begin(overviews)
-            self._overviewing.settle(self._tip, work, overviews)
-            self._flush(work)
+            self._overviewing.settle(self._tip, self._begin_shown, self._flush)
         self._has_foreign = False
 
     def _mend_overviews(self) -> None:
         """Show what others changed."""
         if not self._has_foreign or not self._layouts.overviews or self._tip is None:
             return
-        overviews = self._shown()
-        work = self._begin(overviews)
+        work, overviews = self._begin_shown()
         if self._overviewing.mend(self._foreign, self._tip, work, overviews):
             self._flush(work)
             self._has_foreign = False
@@ -365,6 +361,10 @@ class Writer:
             one_commit=self._one_commit,
             overviews=overviews,
         )
+
+    def _begin_shown(self) -> tuple[Batch, Overviews]:
+        overviews = self._shown()
+        return self._begin(overviews), overviews
 
     def _shown(self) -> Overviews:
         return Overviews(self._layouts.current, self._overviews)
