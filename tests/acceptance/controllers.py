@@ -49,7 +49,10 @@ class ControllerProcess:
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
-        return await self._process.wait()
+        # To the end of what it prints: it is reaped before that is seen, and would stay open.
+        await self._process.communicate()
+        assert self._process.returncode is not None
+        return self._process.returncode
 
     def peak_memory(self) -> int:
         """The most memory that it ever held, in bytes."""

@@ -255,7 +255,7 @@ class Site:
             yield int(await process.stdout.readline())
         finally:
             process.terminate()
-            await process.wait()
+            await process.communicate()  # to its end, so that nothing of it stays open
 
     def _document(self, controller: Controller, url: str) -> dict[str, object]:
         period = f"{self.size.period} seconds"
