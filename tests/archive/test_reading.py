@@ -104,7 +104,7 @@ async def test_what_others_committed_is_told_too(
     await archive.store(spool.entry(b"x", device="edge2"))
     version = await archive.version("edge1", "show_run")
     assert (version.subject, version.run_id, version.lines) == ("by hand", None, 2)
-    told = await archive.origins("edge1", "show_run", None)
+    told = await archive.origins("edge1", "show_run", None, limit=100)
     assert [(line.text, line.number) for line in told.lines] == [("one", 1), ("by hand", 2)]
 
 
@@ -114,7 +114,7 @@ async def test_what_is_very_large_is_not_compared(archive: GitArchive, spool: Sp
     with pytest.raises(TooLargeToCompareError):
         await archive.diff("edge1", "show_run", None, None, context=3)
     with pytest.raises(TooLargeToCompareError):
-        await archive.origins("edge1", "show_run", None)
+        await archive.origins("edge1", "show_run", None, limit=100)
     assert len(await content_of(archive)) == 8_800_000
 
 
@@ -124,12 +124,31 @@ async def test_looking_back_ends_in_time_and_says_so(
     for number in range(5):
         await archive.store(spool.entry(b"always\n%d\n" % number))
     monkeypatch.setattr(origins, "SECONDS", -1.0)
-    told = await archive.origins("edge1", "show_run", None)
+    told = await archive.origins("edge1", "show_run", None, limit=100)
     assert (told.complete, told.reached) == (False, 5)
     monkeypatch.setattr(origins, "SECONDS", 60.0)
-    told = await archive.origins("edge1", "show_run", None)
+    told = await archive.origins("edge1", "show_run", None, limit=100)
     assert (told.complete, told.reached) == (True, 1)
     assert [line.number for line in told.lines] == [1, 5]
+
+
+async def test_a_long_content_that_changed_at_both_ends_is_told_line_by_line(
+    archive: GitArchive, spool: Spool
+) -> None:
+    always = [f"route {number}\n! \n" for number in range(5000)]
+    await archive.store(spool.entry("".join(["a\n", *always, "z\n"]).encode()))
+    await archive.store(
+        spool.entry("".join(["b\n", *always[:2500], "!\n", *always[2501:]]).encode())
+    )
+    await archive.store(
+        spool.entry("".join(["c\n", *always[:2500], "!\n", *always[2501:], "y\n"]).encode())
+    )
+    told = await archive.origins("edge1", "show_run", None, limit=20_000)
+    came = [(line.text, line.number) for line in told.lines if line.number > 1]
+    assert came == [("c", 3), ("!", 2), ("y", 3)]
+    assert (len(told.lines), told.count, told.complete) == (10_001, 10_001, True)
+    last = await archive.origins("edge1", "show_run", None, first=9_999, limit=20)
+    assert last.lines == told.lines[9_999:]
 
 
 async def test_no_question_grows_with_the_fleet_or_the_history(

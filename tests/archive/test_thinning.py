@@ -359,7 +359,7 @@ async def test_an_archive_goes_on_in_it(folder: Path, spool: Spool, stock: Stock
     assert (now.number, now.at, now.run_id, now.size) == (2, last.at, last.run_id, last.size)
     with pytest.raises(VersionNotFoundError):
         await again.version("edge1", "show_run", dropped.version)
-    told = await again.origins("edge1", "show_run", None)
+    told = await again.origins("edge1", "show_run", None, limit=100)
     assert [line.number for line in told.lines] == [2]
     assert not (await again.store(spool.entry(b"3\n"))).changed
     assert (await again.store(spool.entry(b"4\n"))).changed

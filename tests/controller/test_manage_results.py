@@ -93,6 +93,22 @@ async def test_each_line_has_its_version(site: Site) -> None:
     assert [(line["text"], line["number"], line["at"]) for line in told["lines"]] == [
         ("hostname core1", 1, START)
     ]
+    assert (told["count"], told["next"]) == (1, None)
+
+
+async def test_lines_are_told_by_pages_of_one_version(site: Site) -> None:
+    texts = [f"line {number}" for number in range(7)]
+    await site.archive.store(entry("\n".join(texts).encode(), "core1"))
+    page = (await site.get(f"{PATH}/blame", limit=3)).json()
+    seen = page["lines"]
+    await site.archive.store(entry(b"another", "core1"))
+    while page["next"] is not None:
+        page = (await site.get(f"{PATH}/blame", limit=3, after=page["next"])).json()
+        assert page["count"] == 7
+        seen += page["lines"]
+    assert [line["text"] for line in seen] == texts
+    for wrong in ({"after": "no place"}, {"limit": 0}, {"limit": 10_001}):
+        assert (await site.get(f"{PATH}/blame", **wrong)).status_code == 400
 
 
 async def test_the_fleet_is_told_as_it_was(site: Site) -> None:

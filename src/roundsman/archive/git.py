@@ -254,9 +254,11 @@ class GitArchive(Archive):
         with self._asking():
             return await self._reading.diff(device, job, old, new, context)
 
-    async def origins(self, device: str, job: str, version: str | None) -> Origins:
+    async def origins(
+        self, device: str, job: str, version: str | None, *, first: int = 0, limit: int
+    ) -> Origins:
         with self._asking():
-            return await self._reading.origins(device, job, version)
+            return await self._reading.origins(device, job, version, first, limit)
 
     async def as_of(
         self, at: float, *, after: Pair, limit: int, chosen: Chosen

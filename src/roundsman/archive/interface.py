@@ -271,10 +271,12 @@ class Archive(ABC):
         """
 
     @abstractmethod
-    async def origins(self, device: str, job: str, version: str | None) -> Origins:
-        """Since when each line of a version (default: the latest) is there.
+    async def origins(
+        self, device: str, job: str, version: str | None, *, first: int = 0, limit: int
+    ) -> Origins:
+        """Since when so many lines of a version (default: the latest) are there.
 
-        Raises `VersionNotFoundError`, `TooLargeToCompareError`.
+        From the `first` on, which is 0. Raises `VersionNotFoundError`, `TooLargeToCompareError`.
         """
 
     @abstractmethod

@@ -88,11 +88,13 @@ class Reading:
             old=before.version, new=after.version, unified=unified or b"", binary=unified is None
         )
 
-    async def origins(self, device: str, job: str, version: str | None) -> Origins:
-        """Since when each line of a version is there."""
+    async def origins(
+        self, device: str, job: str, version: str | None, first: int, limit: int
+    ) -> Origins:
+        """Since when so many lines of a version are there."""
         found = await self.find(device, job, version)
         async with self._tracing:
-            return await asyncio.to_thread(self._trace, found)
+            return await asyncio.to_thread(self._trace, found, first, limit)
 
     async def as_of(self, at: float, after: Pair, limit: int, chosen: Chosen) -> list[FleetVersion]:
         """The version that each chosen pair had at an instant."""
@@ -113,9 +115,12 @@ class Reading:
             await asyncio.sleep(SECONDS)
             await asyncio.to_thread(self._readers.end_idle)
 
-    def _trace(self, found: Found) -> Origins:
+    def _trace(self, found: Found, first: int, limit: int) -> Origins:
+        older = self._older(found)
         with self._readers.one() as reader:
-            return origins(found, self._older(found), lambda blob: reader.read(BLOB, [blob])[0])
+            return origins(
+                found, older, lambda blob: reader.read(BLOB, [blob])[0], first=first, limit=limit
+            )
 
     def _older(self, found: Found) -> Iterator[Found]:
         """The versions before one, newest first, some at a time."""

@@ -265,9 +265,17 @@ class ManageApi:
         query = _query(**{"from": old, "to": new, "context": context})
         return await self._get(_word_diff, f"{_result(device, job)}/diff/words", query)
 
-    async def origins(self, device: str, job: str, *, version: str | None = None) -> Origins:
-        """Since which version each line of a version (default: the latest) is there."""
-        query = _query(version=version)
+    async def origins(
+        self,
+        device: str,
+        job: str,
+        *,
+        version: str | None = None,
+        after: str | None = None,
+        limit: int = 1000,
+    ) -> Origins:
+        """Since which version lines of a version (default: the latest) are there."""
+        query = _query(version=version, after=after, limit=limit)
         return await self._get(_origins, f"{_result(device, job)}/blame", query)
 
     async def fleet_versions(

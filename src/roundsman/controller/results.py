@@ -6,6 +6,8 @@ import re
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import NamedTuple
 
+import msgspec
+
 from roundsman.archive.interface import (
     Archive,
     Chosen,
@@ -143,13 +145,28 @@ class Results:
         difference = await self._archive.diff(device, job, old, new, context=context)
         return await asyncio.to_thread(word_difference, difference)
 
-    async def origins(self, device: str, job: str, *, within: Tags, version: str | None) -> Origins:
-        """Since when each line of a version, or of the latest, is there.
+    async def origins(
+        self,
+        device: str,
+        job: str,
+        *,
+        within: Tags,
+        version: str | None,
+        after: str | None,
+        limit: int,
+    ) -> Origins:
+        """Since when the lines of a version, or of the latest, are there: one page.
 
-        Raises `VersionNotFoundError`, `TooLargeToCompareError`.
+        Raises `VersionNotFoundError`, `TooLargeToCompareError`, `cursors.CursorError`.
         """
+        first = 0
+        if after is not None:  # the next page is of the same version, whatever came meanwhile
+            version, first = cursors.line_place(after)
         await self._check(device, job, within, version)
-        return await self._archive.origins(device, job, version)
+        told = await self._archive.origins(device, job, version, first=first, limit=limit)
+        end = first + len(told.lines)
+        more = cursors.encode((told.version.version, end)) if end < told.count else None
+        return msgspec.structs.replace(told, next=more)
 
     async def as_of(
         self,

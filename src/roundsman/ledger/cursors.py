@@ -11,10 +11,13 @@ SlotPlace = tuple[str, str]
 """Device and job of the last slot of a page."""
 TimePlace = tuple[float, Annotated[int, msgspec.Meta(ge=0, le=2**62)]]
 """Instant and row number of the last run or process of a page."""
+LinePlace = tuple[str, Annotated[int, msgspec.Meta(ge=0, le=2**62)]]
+"""A version, and so many of its lines that were told."""
 
 PlaceType = TypeVar("PlaceType")
 
 _slot_place: "msgspec.json.Decoder[SlotPlace]" = msgspec.json.Decoder(SlotPlace)
+_line_place: "msgspec.json.Decoder[LinePlace]" = msgspec.json.Decoder(LinePlace)
 _time_place: "msgspec.json.Decoder[TimePlace]" = msgspec.json.Decoder(TimePlace)
 
 
@@ -24,7 +27,7 @@ class CursorError(InvalidError):
     code = "page.cursor"
 
 
-def encode(place: SlotPlace | TimePlace) -> str:
+def encode(place: SlotPlace | TimePlace | LinePlace) -> str:
     """The cursor for a place."""
     return urlsafe_b64encode(msgspec.json.encode(place)).rstrip(b"=").decode()
 
@@ -37,6 +40,11 @@ def slot_place(cursor: str) -> SlotPlace:
 def time_place(cursor: str) -> TimePlace:
     """The place in a list of runs or processes; `CursorError` when the text stands for none."""
     return _decode(cursor, _time_place)
+
+
+def line_place(cursor: str) -> LinePlace:
+    """The place in a version's lines; `CursorError` when the text stands for none."""
+    return _decode(cursor, _line_place)
 
 
 def _decode(cursor: str, decoder: "msgspec.json.Decoder[PlaceType]") -> PlaceType:

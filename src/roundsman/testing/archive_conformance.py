@@ -223,14 +223,16 @@ class ArchiveConformance:
     ) -> None:
         for content in (b"a\nb\n", b"a\n", b"x\na\n", b"x\na\nb\n", b"x\na\nb"):
             await archive.store(spool.entry(content))
-        told = await archive.origins("edge1", "show_run", None)
+        told = await archive.origins("edge1", "show_run", None, limit=100)
         numbers = [(line.text, line.number) for line in told.lines]
         assert numbers == [("x", 3), ("a", 1), ("b", 4)]
         assert told.complete
         versions = await archive.versions("edge1", "show_run", limit=9)
         assert {line.version for line in told.lines} <= {item.version for item in versions}
-        before = await archive.origins("edge1", "show_run", versions[3].version)
+        before = await archive.origins("edge1", "show_run", versions[3].version, limit=100)
         assert [line.text for line in before.lines] == ["a"]
+        page = await archive.origins("edge1", "show_run", None, first=1, limit=1)
+        assert (page.lines, page.count, page.complete) == (told.lines[1:2], 3, True)
 
     async def test_the_fleet_is_told_pair_by_pair(self, archive: Archive, spool: Spool) -> None:
         for device, job in [("b", "one"), ("a", "two"), ("a", "one"), ("c", "one"), ("a", "one")]:

@@ -131,11 +131,14 @@ class MemoryArchive(Archive):
             binary=binary,
         )
 
-    async def origins(self, device: str, job: str, version: str | None) -> Origins:
+    async def origins(
+        self, device: str, job: str, version: str | None, *, first: int = 0, limit: int
+    ) -> Origins:
         found = self._find(device, job, version)
         older = self.kept[device, job][: found.version.number]
         lines = []
-        for text in found.content.splitlines():
+        texts = found.content.splitlines()
+        for text in texts[first : first + limit]:
             there = takewhile(partial(_holds, text), reversed(older))
             since = [*there][-1].version
             lines.append(
@@ -146,7 +149,9 @@ class MemoryArchive(Archive):
                     at=since.at,
                 )
             )
-        return Origins(version=found.version, lines=tuple(lines), reached=1, complete=True)
+        return Origins(
+            version=found.version, count=len(texts), lines=tuple(lines), reached=1, complete=True
+        )
 
     async def as_of(
         self, at: float, *, after: Pair, limit: int, chosen: Chosen

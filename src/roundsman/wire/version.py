@@ -50,13 +50,18 @@ class LineOrigin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Origins(msgspec.Struct, frozen=True, kw_only=True):
-    """Since which version each line of a version is there, without a break."""
+    """Since which version lines of a version are there, without a break."""
 
     version: Version
     """The version whose lines these are."""
+    count: int
+    """So many lines it has, on all pages."""
     lines: tuple[LineOrigin, ...]
-    """All of them in order."""
+    """Those of this page, in order."""
     reached: int
     """Number of the oldest version that was looked at."""
     complete: bool
-    """Whether every line's version is certain; false: it took too long to look further back."""
+    """Whether the version of each of these lines is certain; false: it took too long to look
+    further back."""
+    next: str | None = None
+    """Pass it as `after` to get the next page, of the same version; none on the last."""

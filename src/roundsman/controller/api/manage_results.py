@@ -28,6 +28,9 @@ To = Annotated[
 Context = Annotated[
     int, QueryParameter(ge=0, le=100_000, description="So many lines around each change.")
 ]
+Lines = Annotated[
+    int, QueryParameter(ge=1, le=10_000, description="At most so many lines, 1 to 10000.")
+]
 CONTENT: Final = ResponseSpec(
     str,
     media_type="text/plain",
@@ -150,9 +153,16 @@ async def get_origins(
     version: Annotated[
         str | None, QueryParameter(description="Whose lines; absent: the latest version's.")
     ] = None,
+    after: After = None,
+    limit: Lines = 1000,
 ) -> Origins:
-    """Looks back for three seconds; for what is older it says how far it came."""
-    return await controller.results.origins(device, job, within=principal.tags, version=version)
+    """Looks back for three seconds; for what is older it says how far it came.
+
+    The next page is of the version that `after` came with.
+    """
+    return await controller.results.origins(
+        device, job, within=principal.tags, version=version, after=after, limit=limit
+    )
 
 
 ROUTES: Final = Router(
