@@ -22,6 +22,7 @@ from roundsman.archive.interface import ArchiveUnavailableError
 from roundsman.archive.remotes.access import Access
 from roundsman.archive.remotes.contents import ContentUploads
 from roundsman.archive.remotes.follower import Follower
+from roundsman.archive.remotes.followers import Followers
 from roundsman.clock import SystemClock
 from roundsman.config.records import (
     Acknowledge,
@@ -130,6 +131,19 @@ async def test_commits_of_others_are_kept_and_ours_go_on_top(
     assert await content_of(archive) == b"edited again\n"
     remote.fsck()
     stock.fsck()
+
+
+async def test_who_was_slower_waits_before_it_looks_how_far_the_others_are(
+    opened: Opening, remote: StockGit, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def others_go_on(_: Followers, attempt: int) -> None:
+        commit(remote, {f"{attempt}.txt": "theirs"})
+
+    monkeypatch.setattr(Followers, "_pause", others_go_on)
+    archive = await opened(at(remote))
+    commit(remote, {"first.txt": "theirs"}, on=None)
+    stored = await archive.store(spool.entry(b"one\n"))
+    assert stored.version in remote.commits()
 
 
 async def test_two_archives_push_to_one_remote_and_nothing_is_lost(

@@ -73,11 +73,12 @@ class Remote:
                 self._git.run("update-ref", self.tracking(branch), commit.hex())
                 self._there = commit
                 return commit
+            # Before it is seen how far they are: a pause after that is time in which they go on.
+            self._pause(attempt)
             theirs = self._fetch(branch, refusal)
             if self._git.is_ancestor(theirs, commit):
                 raise refusal
             self._take(branch, theirs, take_in)
-            self._pause(attempt)
         raise RemoteError(f"{self.name}: others were faster {_ATTEMPTS} times in a row")
 
     def fetch(
