@@ -65,7 +65,7 @@ async def test_a_small_site_is_put_through_each_fault(tmp_path: Path, rng: rando
 
 
 @pytest.mark.skipif(not TORTURE, reason="make torture: ten minutes")
-@pytest.mark.timeout(SECONDS + 1200)
+@pytest.mark.timeout(SECONDS + 2400)
 async def test_a_large_site_rages(tmp_path: Path, rng: random.Random) -> None:
     with PostgresqlServer() as server:
         site = Site(tmp_path, LARGE, server, str(rng.random()))

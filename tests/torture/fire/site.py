@@ -25,7 +25,7 @@ START_SECONDS: Final = 120.0
 """A controller waits for its database; one that has not come up by then is started anew."""
 AGAIN_SECONDS: Final = 0.5
 """After which a supervisor starts anew what ended."""
-DRAINED_SECONDS: Final = 600.0
+DRAINED_SECONDS: Final = 1200.0
 POLL_SECONDS: Final = 0.1
 
 
