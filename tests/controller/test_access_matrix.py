@@ -53,6 +53,7 @@ MATRIX: Final = {
     "GET /api/v1": READ,
     "GET /api/v1/controllers": READ,
     "GET /api/v1/peers/processes/{process_id}/output": PEERS,
+    "GET /api/v1/peers/runs/{run_id}/evidence": PEERS,
     "GET /api/v1/workers": READ,
     "POST /api/v1/workers": ENROL,
     "GET /api/v1/workers/{worker_id}": READ,

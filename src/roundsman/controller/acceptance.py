@@ -4,9 +4,9 @@ from roundsman import logs
 from roundsman.archive.interface import Archive, Entry
 from roundsman.clock import Clock
 from roundsman.controller.access import Principal
-from roundsman.controller.evidence import Evidence
 from roundsman.controller.intake import Turns
 from roundsman.controller.planner import Planner
+from roundsman.controller.shared_evidence import SharedEvidence
 from roundsman.errors import ConflictError, NotFoundError
 from roundsman.ledger.interface import Ledger
 from roundsman.wire.manage import AcceptAnswer
@@ -40,7 +40,7 @@ class Acceptance:
         planner: Planner,
         ledger: Ledger,
         archive: Archive,
-        evidence: Evidence,
+        evidence: SharedEvidence,
         clock: Clock,
         turns: Turns,
     ) -> None:
@@ -56,7 +56,8 @@ class Acceptance:
         """Store the result of a quarantined run as a version with the run's own times.
 
         Accepting again is harmless. Raises `RunNotFoundError`, `NotInQuarantineError`, and
-        `UnavailableError` when archive or ledger cannot keep it now.
+        `UnavailableError` when archive or ledger cannot keep it now, or it is with a controller
+        that cannot be reached.
         """
         run = await self._known(run_id)
         async with self._turns.of(run.device, run.job):
@@ -69,10 +70,11 @@ class Acceptance:
                     f"run {run_id}: its result does not wait to be confirmed",
                     remedy="accept what its slot shows as quarantined; a later result replaces it",
                 )
-            path = self._evidence.path(run_id)
-            if not path.is_file():
+            path = await self._evidence.path(run_id)
+            if path is None:
                 raise NotInQuarantineError(
-                    f"run {run_id}: its result is no longer kept", remedy="run the job again"
+                    f"run {run_id}: its result is no longer kept by any controller that is up",
+                    remedy="run the job again",
                 )
             slot = self._planner.find(run.device, run.job)
             stored = await self._archive.store(

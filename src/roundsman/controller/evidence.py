@@ -4,6 +4,8 @@ Kept beside the run, never in the archive, and not for ever.
 """
 
 import asyncio
+import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +49,27 @@ class Evidence:
                 f"a recording cannot be written: {error.strerror}", remedy="check the disk"
             ) from error
         self._since += len(content)
+
+    async def copy(self, path: Path, pieces: AsyncIterator[bytes]) -> None:
+        """Keep what another controller has under a path of this folder, whole or not at all.
+
+        Raises `SpoolUnavailableError`, and what reading the pieces raises.
+        """
+        fresh = self._folder / f".{uuid.uuid4().hex}"
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with fresh.open("xb") as file:
+                async for piece in pieces:
+                    await asyncio.to_thread(file.write, piece)
+                    self._since += len(piece)
+            fresh.rename(path)
+        except OSError as error:
+            raise SpoolUnavailableError(
+                f"a copy of another controller's evidence cannot be written: {error.strerror}",
+                remedy="check the disk",
+            ) from error
+        finally:
+            fresh.unlink(missing_ok=True)
 
     def drop(self, run_id: str) -> None:
         """Forget the evidence of a run that was not kept after all."""

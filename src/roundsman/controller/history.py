@@ -4,10 +4,10 @@ from pathlib import Path
 
 from roundsman.clock import Clock
 from roundsman.controller.acceptance import RunNotFoundError
-from roundsman.controller.evidence import Evidence
 from roundsman.controller.fleet import Fleet
 from roundsman.controller.intake import SlotNotFoundError
 from roundsman.controller.planner import Planner
+from roundsman.controller.shared_evidence import SharedEvidence
 from roundsman.errors import NotFoundError
 from roundsman.ledger.interface import Ledger, ProcessQuery, RunQuery, SlotQuery
 from roundsman.wire.page import Page
@@ -31,7 +31,13 @@ class History:
     """Reads the ledger, and what failed runs left behind."""
 
     def __init__(
-        self, *, planner: Planner, ledger: Ledger, evidence: Evidence, fleet: Fleet, clock: Clock
+        self,
+        *,
+        planner: Planner,
+        ledger: Ledger,
+        evidence: SharedEvidence,
+        fleet: Fleet,
+        clock: Clock,
     ) -> None:
         """Nothing is read yet."""
         self._planner = planner
@@ -110,17 +116,17 @@ class History:
     async def transcript(self, run_id: str) -> Path:
         """The file with what a failed run left behind.
 
-        Raises `RunNotFoundError`, `TranscriptNotFoundError`.
+        Raises `RunNotFoundError`, `TranscriptNotFoundError`, `EvidenceElsewhereError`.
         """
         run = await self.run(run_id)
         if not run.evidence:
             raise TranscriptNotFoundError(
                 f"run {run_id} left nothing behind: it went well, or ended before a word was said"
             )
-        path = self._evidence.path(run.run_id)
-        if not path.is_file():
+        path = await self._evidence.path(run.run_id)
+        if path is None:
             raise TranscriptNotFoundError(
-                f"what run {run_id} left behind is no longer kept",
+                f"what run {run_id} left behind is no longer kept by any controller that is up",
                 remedy="set controller.evidence to keep more",
             )
         return path
@@ -128,10 +134,11 @@ class History:
     async def recording(self, run_id: str) -> Path:
         """The file with the recording of a failed run's session, compressed by gzip.
 
-        Raises `RunNotFoundError`, `RecordingNotFoundError`.
+        Raises `RunNotFoundError`, `RecordingNotFoundError`, `EvidenceElsewhereError`.
         """
-        path = self._evidence.recording_path((await self.run(run_id)).run_id)
-        if not path.is_file():
+        run = await self.run(run_id)
+        path = await self._evidence.path(run.run_id, recording=True) if run.evidence else None
+        if path is None:
             raise RecordingNotFoundError(
                 f"there is no recording of run {run_id}: it did not fail, ended before a word was "
                 "said, or the recording is no longer kept"

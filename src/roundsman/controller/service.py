@@ -32,6 +32,7 @@ from roundsman.controller.recognition import Recognition
 from roundsman.controller.reloading import Reloading
 from roundsman.controller.results import Results
 from roundsman.controller.retention import Retention
+from roundsman.controller.shared_evidence import SharedEvidence
 from roundsman.controller.spool import Spool
 from roundsman.controller.workers import Workers
 from roundsman.errors import ConflictError, UnavailableError
@@ -110,6 +111,9 @@ class Controller:
         )
         self.spool = Spool(data / "spool")
         self.evidence = Evidence(data / "evidence")
+        shared_evidence = SharedEvidence(
+            evidence=self.evidence, peers=self.peers, membership=self.membership
+        )
         self.dispatch = Dispatch(
             planner=self.planner, ledger=ledger, attendance=self.attendance, clock=clock
         )
@@ -127,7 +131,7 @@ class Controller:
             planner=self.planner,
             ledger=ledger,
             archive=archive,
-            evidence=self.evidence,
+            evidence=shared_evidence,
             clock=clock,
             turns=turns,
         )
@@ -154,7 +158,7 @@ class Controller:
         self.history = History(
             planner=self.planner,
             ledger=ledger,
-            evidence=self.evidence,
+            evidence=shared_evidence,
             fleet=self.fleet,
             clock=clock,
         )

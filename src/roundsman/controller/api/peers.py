@@ -1,6 +1,8 @@
 """`/api/v1/peers`: what controllers ask of each other, from what is here, not passed on."""
 
-from typing import Any, Final
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, BinaryIO, Final
 
 import msgspec
 from litestar import Router, get
@@ -13,9 +15,13 @@ from litestar.response import Stream
 from roundsman.controller.access import ForbiddenError
 from roundsman.controller.api import process_output
 from roundsman.controller.api.auditing import Audited
+from roundsman.controller.history import TranscriptNotFoundError
 from roundsman.controller.peers import SCHEME
 from roundsman.controller.service import Controller
+from roundsman.controller.shared_evidence import PEERS_PATH
 from roundsman.wire.audit import AuditAction
+
+PIECE_BYTES: Final = 256 << 10
 
 
 async def peers_only(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
@@ -49,6 +55,35 @@ async def read_output_here(
     return await process_output.own_output(controller, wanted)
 
 
+@get("/{run_id:str}/evidence", guards=[peers_only])
+async def read_evidence_here(
+    *,
+    run_id: FromPath[str],
+    controller: NamedDependency[Controller],
+    recording: FromQuery[bool],
+) -> Stream:
+    """What a run left behind, or the recording of its session, if this very controller has it."""
+    run = await controller.history.run(run_id)
+    kept = controller.evidence
+    path = kept.recording_path(run.run_id) if recording else kept.path(run.run_id)
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise TranscriptNotFoundError(f"what run {run_id} left behind is not here") from None
+    return Stream(_pieces(file), media_type="application/octet-stream")
+
+
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+    with file:
+        while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+            yield piece
+
+
 ROUTES: Final = Router(
-    process_output.PEERS_PATH, route_handlers=[read_output_here], include_in_schema=False
+    "/",
+    route_handlers=[
+        Router(process_output.PEERS_PATH, route_handlers=[read_output_here]),
+        Router(PEERS_PATH, route_handlers=[read_evidence_here]),
+    ],
+    include_in_schema=False,
 )
