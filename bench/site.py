@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +42,13 @@ def fleet_file(where: Path, *, devices: int, jobs: int = 5) -> Path:
 
 
 @contextmanager
-def controller(file: Path) -> Iterator[Site]:
-    """Run `roundsman controller`; entered once it answers, stopped on leaving."""
+def controller(file: Path, program: Sequence[str] = ("roundsman",)) -> Iterator[Site]:
+    """Run `roundsman controller`; entered once it answers, stopped on leaving.
+
+    `program` is the module that is run as `roundsman`, with arguments of its own.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "roundsman", "controller", str(file)],
+        [sys.executable, "-m", *program, "controller", str(file)],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},

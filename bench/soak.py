@@ -3,8 +3,8 @@
 One controller, two workers, and simulated devices of all kinds, of which some change, one is slow
 and one refuses its password; beside that somebody reads. Every few seconds it is looked up what
 each process holds: memory (its own, and its share of what it shares), open files and threads; and
-what an execution has cost the ledger since: rows and pages read by PostgreSQL, or the bytes that
-the controller read from files, where it is SQLite.
+what an execution has cost the ledger since: rows and pages read by PostgreSQL, or the instructions
+of SQLite's machine.
 
 A figure is flat when a line through the second half rises by no more than its limit, or by less
 than the line's own uncertainty. Exit status 1 when one is not. The controller's figures are those
@@ -37,6 +37,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import site
+from bench.counting_controller import Counts
 from roundsman.client import ControllerClient
 from roundsman.simulator.fleet import SimulatedFleet
 from roundsman.testing.postgresql_server import PASSWORD, PostgresqlServer
@@ -169,14 +170,18 @@ class Soak:
             file.touch(mode=0o600)
             document = {**fleet.configuration(every=EVERY), "controller": self._settings(folder)}
             file.write_bytes(msgspec.json.encode(document))
-            controller = await asyncio.to_thread(stack.enter_context, site.controller(file))
+            counts = Counts(folder / "counts")
+            controller = await asyncio.to_thread(
+                stack.enter_context,
+                site.controller(file, ("bench.counting_controller", str(counts.file))),
+            )
             pids = {"controller": controller.pid}
             for number in range(WORKERS):
                 worker = _worker(controller.url, folder / f"worker-{number}")
                 pids[f"worker {number}"] = stack.enter_context(worker)
             await stack.enter_async_context(_beside(self._change(fleet)))
             await stack.enter_async_context(_beside(self._read(controller.url)))
-            await self._watch(pids, fleet)
+            await self._watch(pids, fleet, counts)
 
     def _settings(self, folder: Path) -> dict[str, Any]:
         settings: dict[str, Any] = {
@@ -209,9 +214,11 @@ class Soak:
                     await client.manage.versions(run.device, run.job)
                     await client.manage.latest(run.device, run.job)
 
-    async def _watch(self, pids: Mapping[str, int], fleet: SimulatedFleet) -> None:
+    async def _watch(self, pids: Mapping[str, int], fleet: SimulatedFleet, counts: Counts) -> None:
+        while _sessions(fleet) < DEVICES:  # how they start is no growth
+            await asyncio.sleep(0.1)
         began = time.monotonic()
-        async with self._ledger_cost(pids["controller"]) as cost:
+        async with self._ledger_cost(counts) as cost:
             families = {name: Family(pid) for name, pid in pids.items()}
             before, sessions = await cost(), _sessions(fleet)
             while time.monotonic() - began < self._seconds:
@@ -241,16 +248,16 @@ class Soak:
 
     @asynccontextmanager
     async def _ledger_cost(
-        self, pid: int
+        self, counts: Counts
     ) -> AsyncIterator[Callable[[], Awaitable[dict[str, float]]]]:
         """What asks for the ledger's counters, which only ever rise."""
         if self._database is None:
 
             async def read() -> dict[str, float]:
-                counted = dict(
-                    line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines()
-                )
-                return {"KB read from files, for": int(counted["rchar"]) / 1000}
+                return {
+                    "instructions to write, for": counts.instructions(read_only=False),
+                    "instructions to read, for": counts.instructions(read_only=True),
+                }
 
             yield read
             return
