@@ -47,6 +47,8 @@ DEVICES: Final = 60
 EVERY: Final = "5 seconds"
 WORKERS: Final = 2
 SAMPLES: Final = 240
+SOME: Final = 15
+"""Fewer executions do not say what one costs."""
 ENOUGH: Final = 12
 """Fewer samples in the second half say nothing."""
 CERTAINTY: Final = 2.0
@@ -160,6 +162,8 @@ class Soak:
         self.series: dict[str, list[tuple[float, float]]] = {}
         self.limits: dict[str, Limit] = {}
         self.executions = 0
+        self.known = False
+        """Whether it is known what an execution costs: until then it goes on."""
 
     async def run(self, folder: Path) -> None:
         """From the start to the end."""
@@ -215,28 +219,31 @@ class Soak:
                     await client.manage.latest(run.device, run.job)
 
     async def _watch(self, pids: Mapping[str, int], fleet: SimulatedFleet, counts: Counts) -> None:
-        while _sessions(fleet) < DEVICES:  # how they start is no growth
-            await asyncio.sleep(0.1)
         began = time.monotonic()
         async with self._ledger_cost(counts) as cost:
             families = {name: Family(pid) for name, pid in pids.items()}
             before, sessions = await cost(), _sessions(fleet)
-            while time.monotonic() - began < self._seconds:
+            while self.seconds < self._seconds or not self.known:
                 await asyncio.sleep(max(0.5, self._seconds / SAMPLES))
+                if self.seconds < self._seconds:
+                    self.seconds = time.monotonic() - began
+                    self._look(families)
                 now, done = await cost(), _sessions(fleet)
-                self.seconds = time.monotonic() - began
-                for name, family in families.items():
-                    family.look()
-                    self._note(f"{name}: memory (PSS), MB", family.add_up(_megabytes), MEMORY)
-                    self._note(f"{name}: open files", family.add_up(_open_files), FILES)
-                    self._note(f"{name}: threads", family.add_up(_threads), FILES)
-                if done < sessions + DEVICES:
+                if done < sessions + SOME:
                     continue
+                self.known = True
                 for name, value in now.items():
                     each = (value - before[name]) / (done - sessions)
                     self._note(f"{name} an execution", each, COST)
                 before, sessions = now, done
         self.executions = _sessions(fleet)
+
+    def _look(self, families: Mapping[str, Family]) -> None:
+        for name, family in families.items():
+            family.look()
+            self._note(f"{name}: memory (PSS), MB", family.add_up(_megabytes), MEMORY)
+            self._note(f"{name}: open files", family.add_up(_open_files), FILES)
+            self._note(f"{name}: threads", family.add_up(_threads), FILES)
 
     def _note(self, name: str, value: float, limit: Limit) -> None:
         self.series.setdefault(name, []).append((self.seconds, value))

@@ -35,9 +35,10 @@ def test_too_few_samples_say_nothing() -> None:
     assert judge([(0.0, 1.0), (5.0, 2.0), (10.0, 30.0)], COST).text == "too few"
 
 
-def test_a_few_seconds_of_all_of_it() -> None:
+def test_a_moment_of_all_of_it() -> None:
+    """Too short for a verdict, whatever else the machine does."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.soak", "--seconds", "5"],
+        [sys.executable, "-m", "bench.soak", "--seconds", "1"],
         capture_output=True,
         text=True,
         check=False,
@@ -46,3 +47,6 @@ def test_a_few_seconds_of_all_of_it() -> None:
     for name in ("controller", "worker 0", "worker 1"):
         for figure in ("memory (PSS), MB", "open files", "threads"):
             assert f"{name}: {figure}" in done.stdout
+    for figure in ("write", "read"):
+        assert f"instructions to {figure}, for an execution" in done.stdout
+    assert "RISES" not in done.stdout

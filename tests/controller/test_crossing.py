@@ -1,7 +1,7 @@
 """Commands through a controller that is not the one the worker is connected to."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -10,7 +10,13 @@ import pytest
 from roundsman.controller.peers import PeerError
 from roundsman.ledger.interface import AuditQuery, ProcessChange
 from roundsman.testing.postgresql_server import PostgresqlServer
-from roundsman.wire.control import ProcessChanged, StartProcess, StopFinished, StopProcess
+from roundsman.wire.control import (
+    Bound,
+    ProcessChanged,
+    StartProcess,
+    StopFinished,
+    StopProcess,
+)
 from roundsman.wire.process import ProcessState, StopProof
 from tests.controller.certificates import make_tls
 from tests.controller.crossing_site import controller, controllers, knows_workers, pooler
@@ -150,6 +156,58 @@ async def test_a_start_is_given_to_the_next_connection_and_runs_once(
     async with fake_worker(one, identity, state) as worker:
         assert await running(worker) == second  # a worker starts an id once
         assert await starting == second.process_id
+
+
+async def test_an_order_that_is_taken_while_its_worker_becomes_ready_is_given(
+    sites: list[FleetSite], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger knows a moment earlier than the controller itself that the worker is here."""
+    one, two = sites
+    identity = await one.enrol()
+    await knows_workers(two)
+    async with fake_worker(two, identity) as worker:
+        starting = asyncio.create_task(one.start(worker.worker_id, "true"))
+        first = await worker.hear()
+    exchange = two.controller.fleet.exchange
+    assert exchange is not None
+    make_ready = exchange.crossing.make_ready
+
+    async def and_look(worker_id: str, term: int, bounds: Sequence[Bound]) -> bool:
+        made = await make_ready(worker_id, term, bounds)
+        await exchange._look_for_orders()
+        await asyncio.sleep(0)  # it is begun to be given
+        return made
+
+    monkeypatch.setattr(exchange.crossing, "make_ready", and_look)
+    async with fake_worker(two, identity) as worker:
+        assert await running(worker) == first
+        assert await starting == first.process_id
+
+
+async def test_what_was_given_up_is_not_told_to_run(sites: list[FleetSite]) -> None:
+    """A worker that refused it, and was asked again by the next controller, may have room now."""
+    one, two = sites
+    identity = await one.enrol()
+    await knows_workers(two)
+    async with fake_worker(two, identity) as worker:
+        body = {"worker_id": worker.worker_id, "command": "true", "path": ""}
+        starting = asyncio.create_task(one.call("/start", body))
+        message = await worker.hear()
+        assert isinstance(message, StartProcess)
+        refused = ProcessChange(
+            process_id=message.process_id,
+            worker_id=worker.worker_id,
+            state=ProcessState.REFUSED,
+            at=1.0,
+            error="too many",
+        )
+        await two.controller.ledger.change_process(refused)
+    async with fake_worker(one, identity) as worker:
+        assert await running(worker) == message
+        stop = await worker.hear()
+        assert stop == StopProcess(process_id=message.process_id)
+        answer = await starting
+        assert (answer.status, "given up" in answer.body["error"]) == (500, True)
 
 
 async def test_a_stop_reaches_the_newest_connection(sites: list[FleetSite]) -> None:

@@ -1,6 +1,7 @@
 """What the tests of the worker's loops share."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -145,3 +146,14 @@ class Bench:
         """Ask once, and see what came to its end."""
         async with asyncio.TaskGroup() as group:
             await self.lease_loop.run_once(group)
+
+
+def keepers(folder: Path) -> list[int]:
+    """The keepers that serve a worker's folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if str(folder).encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found

@@ -1,4 +1,5 @@
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -34,6 +35,7 @@ from roundsman.worker.control_channel import ControlChannel
 from roundsman.worker.runners.process import STOPPED_EARLY, ProcessRunner
 from roundsman.worker.runners.process_tree import member_of
 from tests.policies import policy
+from tests.worker.helpers import keepers
 
 _decoder: msgspec.json.Decoder[ToController] = msgspec.json.Decoder(ToController)
 
@@ -275,6 +277,32 @@ async def test_it_dials_again_and_repeats_what_is_not_acknowledged(
     await controller.socket.close()
     (last,) = (await controller.connected()).processes
     assert (last.process_id, last.signal) == (goes_on, "killed")
+
+
+async def test_what_was_being_started_when_the_connection_went_is_told_by_the_next(
+    controller: Controller, worker: Worker, tmp_path: Path
+) -> None:
+    """Or else it would be taken for never started, while it runs."""
+    await controller.connected()
+    await controller.start("true")  # so that there is a keeper
+    ended = await controller.hear()
+    assert isinstance(ended, ProcessChanged)
+    await controller.say(Acknowledge(process_id=ended.process_id))
+    [keeper] = keepers(tmp_path / "processes")
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        process_id = str(uuid.uuid4())
+        await controller.say(StartProcess(process_id=process_id, command="sleep", path="1000"))
+        while not worker.runner._starting:  # noqa: ASYNC110 - nothing tells it
+            await asyncio.sleep(0)
+        assert controller.socket is not None
+        await controller.socket.close()
+        controller.socket = await controller.sockets.get()
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+    hello = await controller.hear()
+    assert isinstance(hello, Hello)
+    assert [change.process_id for change in hello.processes] == [process_id]
 
 
 async def test_it_never_gives_up_on_a_controller_that_is_away(

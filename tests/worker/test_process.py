@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import os
 import pwd
 import select
@@ -25,6 +24,7 @@ from roundsman.worker.runners.process_leftovers import boot_id
 from roundsman.worker.runners.process_records import ProcessRecord, ProcessRecords
 from roundsman.worker.runners.process_tree import member_of, signal_word
 from tests.policies import policy
+from tests.worker.helpers import keepers
 
 LIMIT = 1 << 20
 COMMANDS = ("sh", "sleep", "true", "cat", "no-such-command", "./argv", "./text")
@@ -98,17 +98,6 @@ class Worker:
 
 
 MakeWorker = Callable[..., Worker]
-
-
-def keepers(worker: Worker) -> list[int]:
-    """The keepers that serve this worker's folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if str(worker.folder).encode() in (entry / "cmdline").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-    return found
 
 
 @pytest.fixture
@@ -325,7 +314,7 @@ async def test_the_same_start_twice_is_one_process(worker: Worker) -> None:
 
 
 async def test_many_at_once_leave_nothing_behind(worker: Worker) -> None:
-    (keeper,) = keepers(worker)
+    (keeper,) = keepers(worker.folder)
 
     def descriptors() -> int:
         return len(list(Path(f"/proc/{keeper}/fd").iterdir()))
@@ -436,6 +425,7 @@ from roundsman.clock import SystemClock
 from roundsman.wire.control import StartProcess
 from roundsman.worker.runners.process import ProcessRunner
 from tests.policies import policy
+from tests.worker.helpers import keepers
 
 async def main():
     runner = ProcessRunner(
@@ -491,7 +481,7 @@ async def test_what_ends_while_the_worker_is_away_is_told_when_it_is_back(
     script = away.script(f"cd {away.scripts}; echo ready > go; cat go; echo done; exit 3")
     os.mkfifo(away.scripts / "go")
     process_id = await away.start("sh", script)
-    (keeper,) = keepers(away)
+    (keeper,) = keepers(away.folder)
     await away.close()
     pidfd = os.pidfd_open(keeper)
     await asyncio.to_thread((away.scripts / "go").read_text)
@@ -513,7 +503,7 @@ async def test_what_a_killed_keeper_left_is_ended_and_said_to_be_unknown(
     worker.script(f"sleep 1000 & echo $!; echo $$; {leader}")
     process_id = await worker.start("sh", "script.sh")
     child, parent = map(int, await worker.lines(process_id, 2))
-    (keeper,) = keepers(worker)
+    (keeper,) = keepers(worker.folder)
     if leader == "exit 0":
         await worker.end_of(process_id)
     os.kill(keeper, signal.SIGKILL)

@@ -54,6 +54,8 @@ class FleetExchange:
         self._hub = hub
         self._clock = clock
         self._waiting: dict[str, asyncio.Future[OrderAnswer]] = {}
+        self._taking = asyncio.Lock()
+        """Held while answers are taken from the ledger, and on their way to those who wait."""
         self._giving: set[asyncio.Task[None]] = set()
         self._rung: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.on: dict[str, Callable[[str], None]] = {}
@@ -166,7 +168,7 @@ class FleetExchange:
 
     def link(self, place: Connection) -> WorkerLink:
         """The way to a worker that is here. Raises `WorkerNotConnectedError`."""
-        link = self._hub.link(place.worker_id)
+        link = self._hub.settled(place.worker_id)
         if link is None or link.term != place.term:
             raise WorkerNotConnectedError("worker disconnected")
         return link
@@ -208,7 +210,8 @@ class FleetExchange:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(answer)
-        late = await self.crossing.withdraw(order.order_id)
+        async with self._taking:
+            late = await self.crossing.withdraw(order.order_id)
         if answer.done():  # it came with the last look
             return answer.result()
         if late is not None:
@@ -220,10 +223,11 @@ class FleetExchange:
     async def _look_for_answers(self) -> None:
         if not self._waiting:
             return
-        for order_id, answer in (await self.crossing.answers()).items():
-            waiting = self._waiting.get(order_id)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(answer)
+        async with self._taking:
+            for order_id, answer in (await self.crossing.answers()).items():
+                waiting = self._waiting.get(order_id)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(answer)
 
     # what others ask
 
@@ -238,9 +242,9 @@ class FleetExchange:
         message = order.message
         left = order.not_after - self._clock.now()
         try:
-            link = self._hub.link(order.worker_id)
+            link = self._hub.settled(order.worker_id)
             if link is None:
-                return
+                return  # it went, or came anew: its next connection gets the order
             if isinstance(message, StartProcess):
                 answer = OrderAnswer(error=await link.start(message, seconds=left))
             else:

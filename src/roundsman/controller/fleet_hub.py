@@ -96,6 +96,14 @@ class FleetHub:
         """The way to a worker; none when it is not connected."""
         return self._ready.get(worker_id)
 
+    def settled(self, worker_id: str) -> WorkerLink | None:
+        """The way to a worker of which the ledger says that it is here.
+
+        There it stands a moment earlier than it is known to `link`.
+        """
+        link = self._newest.get(worker_id)
+        return link if link is not None and link.settled else None
+
     def ready(self) -> list[WorkerLink]:
         """The ways to all workers that are connected."""
         return list(self._ready.values())
@@ -196,6 +204,7 @@ class FleetHub:
         )
         link.bounds = hello.bounds
         await session.settle(hello)
+        link.settled = True
         if link.closed.is_set() or not await session.make_ready():
             return
         self._ready[link.worker_id] = link
@@ -380,10 +389,7 @@ class _Session:
         elif state in _GIVEN_UP:
             # It was given up meanwhile: nobody would look after it.
             self.link.send(StopProcess(process_id=change.process_id))
-        self.link.started(
-            change.process_id,
-            change.error or "" if change.state is ProcessState.REFUSED else None,
-        )
+        self.link.started(change.process_id, _refusal(change, state))
 
     async def _stopped(self, answer: StopFinished) -> None:
         if answer.error is not None:
@@ -433,6 +439,15 @@ class _Session:
                 log.warning("process.not_kept", process_id=change.process_id, reason=str(error))
                 self.link.start_failed(change.process_id, error)
                 await self._clock.sleep(_LEDGER_PAUSE_SECONDS)
+
+
+def _refusal(change: ProcessChanged, kept: ProcessState | None) -> str | None:
+    """Why a start comes to nothing; none: it does not."""
+    if change.state is ProcessState.REFUSED:
+        return change.error or ""
+    if change.state is ProcessState.RUNNING and kept in _GIVEN_UP:
+        return "it was given up before it ran"
+    return None
 
 
 def _decode(link: WorkerLink, text: str | None) -> ToController | None:

@@ -104,6 +104,8 @@ class WorkerLink:
         """Of this connection (`Crossing`); none where one controller has all workers."""
         self.outgoing: asyncio.Queue[ToWorker] = asyncio.Queue(_MAX_QUEUED)
         self.closed = asyncio.Event()
+        self.settled = False
+        """Whether what the worker said first is dealt with."""
         self.bounds: tuple[Bound, ...] = ()
         self._starts: dict[str, list[asyncio.Future[str | None]]] = {}
         self._stops: dict[str, list[asyncio.Future[StopFinished]]] = {}

@@ -146,6 +146,8 @@ class _Connection:
 
     async def serve(self) -> None:
         """Return when the connection has ended."""
+        # What an earlier connection had started is told here, or never: the keeper has it already.
+        await self._runner.none_starting()
         self._outgoing.put_nowait(
             Hello(
                 version=__version__,

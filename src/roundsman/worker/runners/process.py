@@ -206,6 +206,11 @@ class ProcessRunner:
         if link is not None:
             link.send(Acknowledge(process_id=process_id))
 
+    async def none_starting(self) -> None:
+        """Wait until it is known of each start what became of it."""
+        while self._starting:
+            await asyncio.wait(list(self._starting.values()))
+
     def to_report(self) -> tuple[ProcessChanged, ...]:
         """The states of all that run, and every end that is not acknowledged."""
         return tuple(self._open.values())
