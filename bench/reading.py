@@ -7,21 +7,24 @@ import asyncio
 import random
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.report import Row
 from roundsman import logs
 from roundsman.archive.command import Git
-from roundsman.archive.files import Files
+from roundsman.archive.files import Files, NewFile
 from roundsman.archive.git import GitArchive
+from roundsman.archive.history import History
 from roundsman.archive.indexing import update
 from roundsman.archive.interface import Entry, Search
 from roundsman.archive.layout import FLAT, SHARDED, Layout
+from roundsman.archive.layouts import Layouts
 from roundsman.archive.moving import write_tree
 from roundsman.archive.objects import BLOB, COMMIT, object_id, whole
 from roundsman.archive.packs import Pack, write_pack
+from roundsman.archive.reading import Reading
 from roundsman.archive.trees import FILE_MODE
 from roundsman.clock import SystemClock
 
@@ -42,8 +45,19 @@ def config(number: int, lines: int) -> bytes:
     )
 
 
-def write(repository: Path, commits: Iterator[dict[str, bytes]]) -> None:
+class NotFlushed(Files):
+    """The file system, for thousands of packs that need not outlive the measurement."""
+
+    def sync_together(self, files: Sequence[NewFile]) -> None:
+        """Leave it to the system."""
+
+    def sync_folder(self, folder: Path) -> None:
+        """Leave it to the system."""
+
+
+def write(repository: Path, commits: Iterator[dict[str, bytes]], in_pack: int = CHUNK) -> None:
     """A repository of commits, each with the content of every path it has."""
+    disk = NotFlushed()
     subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", repository], check=True)
     pack, parent, count = Pack(), b"", 0
     for count, files in enumerate(commits, 1):
@@ -57,11 +71,11 @@ def write(repository: Path, commits: Iterator[dict[str, bytes]]) -> None:
         said = f"{head}author {WHO} {NOW + count} +0000\ncommitter {WHO} {NOW + count} +0000\n\nx\n"
         parent = object_id(COMMIT, said.encode())
         pack.add(parent, whole(COMMIT, said.encode()))
-        if len(pack) > CHUNK:
-            write_pack(Files(), repository / "objects" / "pack", pack)
+        if len(pack) > in_pack:
+            write_pack(disk, repository / "objects" / "pack", pack)
             pack = Pack()
     if len(pack):
-        write_pack(Files(), repository / "objects" / "pack", pack)
+        write_pack(disk, repository / "objects" / "pack", pack)
     (repository / "refs" / "heads" / "main").write_text(parent.hex() + "\n")
 
 
@@ -139,6 +153,41 @@ async def one_device(folder: Path, versions: int) -> list[Row]:
     ]
 
 
+async def waiting_packs(folder: Path, packs: int) -> list[Row]:
+    """Differences and searches while so many packs wait to be joined, beside a git that looks."""
+    repository, own = folder / "archive.git", folder / "archive.git" / "roundsman"
+    base, layout = config(0, 300), Layout([FLAT])
+    paths = [layout.path(f"edge{number}", JOB).decode() for number in range(100)]
+    write(repository, ({paths[n % 100]: base + b"! %d\n" % n} for n in range(packs)), in_pack=1)
+    git = Git(repository)
+    own.mkdir()
+    history = History(own / "versions.sqlite", git, Layouts(own, Files(), ()))
+    history.catch_up(git.tip_of("main"))
+    history.close()
+    update(git, own)
+    reading = Reading(git, own / "versions.sqlite")
+    reading.start()
+
+    async def diff(number: int) -> None:
+        found = await reading.versions(f"edge{number}", JOB, None, 20)
+        await reading.diff(f"edge{number}", JOB, found[-1].version, found[0].version, 3)
+
+    async def search(_: int) -> None:
+        await reading.search(Search(text="interface", chosen=lambda *_: True))
+
+    async def log(number: int) -> None:
+        command = ("log", "-1", "-p", "--format=%H", "main", "--", paths[number])
+        await asyncio.to_thread(git.run, *command)
+
+    asked = {"a difference": diff, "50 found": search, "git log -1 -p -- a path": log}
+    rows = [
+        Row(name=f"{name}, {packs:,} packs", value=await slowest(ask), unit="ms, 9 of 10")
+        for name, ask in asked.items()
+    ]
+    await reading.stop()
+    return rows
+
+
 async def whole_fleet(folder: Path, devices: int, lines: int) -> list[Row]:
     """A search of the latest versions of so many devices."""
     repository = folder / "archive.git"
@@ -175,6 +224,8 @@ def run(quick: bool) -> list[Row]:
     rows = []
     with TemporaryDirectory(dir=Path(__file__).parent) as name:
         rows += asyncio.run(one_device(Path(name), 5_000 if quick else 100_000))
+    with TemporaryDirectory(dir=Path(__file__).parent) as name:
+        rows += asyncio.run(waiting_packs(Path(name), 500 if quick else 5_000))
     with TemporaryDirectory(dir=Path(__file__).parent) as name:
         rows += asyncio.run(whole_fleet(Path(name), 2_000 if quick else 100_000, 60))
     return rows

@@ -41,6 +41,7 @@ AT_ONCE = 128
 MOST_BYTES = 10_000
 """Of a configuration, roughly."""
 JOB = "show_run"
+ASKED = ["device-000007", "device-000042", "device-000123"]
 DAY = 86_400.0
 _SELF_AND_PROGRAMS = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 WORDS = ["core", "edge", "access", "uplink", "transit", "customer", "voice", "guest", "storage"]
@@ -211,7 +212,7 @@ def collected(repository: Path, clone: Path) -> tuple[int, float]:
 
 
 async def asked(repository: Path) -> list[Row]:
-    """What is asked of it: a word across all latest versions, and the latest 50 of a device."""
+    """What is asked of it: a word across all latest versions, and the versions of a device."""
     begun = time.monotonic()
     await asyncio.to_thread(update, Git(repository), repository / "roundsman")
     rows = [
@@ -228,10 +229,15 @@ async def asked(repository: Path) -> list[Row]:
             page = await archive.search(Search(text=text, chosen=lambda *_: True))
             took = 1000 * (time.perf_counter() - begun)
             rows.append(Row(name=f"{text}: {len(page.items)} found", value=took, unit="ms"))
-        begun = time.perf_counter()
-        found = await archive.versions("device-000007", JOB, limit=50)
-        took = 1000 * (time.perf_counter() - begun)
-        rows.append(Row(name=f"the latest {len(found)} of a device", value=took, unit="ms"))
+        for device in ASKED:
+            begun = time.perf_counter()
+            found = await archive.versions(device, JOB, limit=50)
+            listed = 1000 * (time.perf_counter() - begun)
+            begun = time.perf_counter()
+            await archive.diff(device, JOB, found[-1].version, found[0].version, context=3)
+            compared = 1000 * (time.perf_counter() - begun)
+            rows.append(Row(name=f"the latest {len(found)} of {device}", value=listed, unit="ms"))
+            rows.append(Row(name="the first and the last compared", value=compared, unit="ms"))
     finally:
         await archive.close()
     return rows
@@ -275,9 +281,9 @@ def run(quick: bool) -> list[Row]:
 
 
 def main() -> None:
-    """Build a repository, or measure one."""
+    """Build a repository, or measure one, or only ask."""
     parser = argparse.ArgumentParser(prog="python -m bench.size", description=__doc__)
-    parser.add_argument("what", choices=["build", "measure"])
+    parser.add_argument("what", choices=["build", "measure", "ask"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--devices", type=int, default=10_000)
     parser.add_argument("--versions", type=int, default=50)
@@ -293,7 +299,13 @@ def main() -> None:
         plan = Building(given.versions, given.at_once, given.commit_per, given.seconds)
         asyncio.run(build(given.folder, Fleet(given.devices, small=given.small), plan))
         return
-    for row in measure(given.folder, aggressive=not given.no_gc):
+    repository = given.folder / "archive.git"
+    rows = (
+        asyncio.run(asked(repository))
+        if given.what == "ask"
+        else measure(given.folder, aggressive=not given.no_gc)
+    )
+    for row in rows:
         ratio = "" if row.ratio is None else f"  {row.ratio:.2f} of {row.compared_to}"
         print(f"{row.name:50} {row.value:10,.1f} {row.unit}{ratio}")
 

@@ -47,7 +47,6 @@ from roundsman.archive.large import LargeContents
 from roundsman.archive.layouts import Layouts
 from roundsman.archive.maintenance import Maintainer
 from roundsman.archive.packs import new_pack_name
-from roundsman.archive.pieces import blob_pieces
 from roundsman.archive.preparation import Current, Prepared, is_large, prepare_large, unreadable
 from roundsman.archive.programs import Programs
 from roundsman.archive.reading import Reading
@@ -233,9 +232,8 @@ class GitArchive(Archive):
     async def read(self, device: str, job: str, version: str | None = None) -> AsyncIterator[bytes]:
         with self._asking():
             found = await self._reading.find(device, job, version)
-        blob = blob_pieces(self._repository.git, found.blob)
         try:
-            async for piece in self._contents.resolved(blob):
+            async for piece in self._contents.resolved(self._reading.blob(found)):
                 yield piece
         except ArchiveUnavailableError:
             self._maintainer.suspect()

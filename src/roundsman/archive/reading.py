@@ -1,7 +1,7 @@
 """What is asked of the versions that are kept; answered by the list of versions, and by git."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +10,7 @@ from roundsman.archive.comparing import Comparer
 from roundsman.archive.interface import Chosen, Difference, Pair, Search, VersionNotFoundError
 from roundsman.archive.objects import BLOB
 from roundsman.archive.origins import origins
+from roundsman.archive.pieces import blob_pieces
 from roundsman.archive.readers import SECONDS, Readers
 from roundsman.archive.searching import Searcher
 from roundsman.archive.timeline import Found, Timeline
@@ -19,6 +20,8 @@ from roundsman.wire.version import FleetVersion, Origins, Version
 _PAGE: Final = 200
 _TRACED_AT_ONCE: Final = 2
 _SEARCHED_AT_ONCE: Final = 2
+_SMALL: Final = 256 << 10
+"""Larger contents are streamed, by a program for each."""
 
 
 class Reading:
@@ -26,6 +29,7 @@ class Reading:
 
     def __init__(self, git: Git, file: Path) -> None:
         """Read the repository, and its list of versions in `file`."""
+        self._git = git
         self._timeline = Timeline(file)
         self._readers = Readers(git)
         self._comparer = Comparer(git, self._readers)
@@ -69,6 +73,14 @@ class Reading:
         """How many bytes the latest version of each pair has; none where there is none."""
         return await asyncio.to_thread(self._timeline.sizes, paths)
 
+    async def blob(self, found: Found) -> AsyncIterator[bytes]:
+        """What stands in git of a version, in pieces."""
+        if found.version.size <= _SMALL:
+            yield await asyncio.to_thread(self._read, found.blob)
+            return
+        async for piece in blob_pieces(self._git, found.blob):
+            yield piece
+
     async def diff(
         self, device: str, job: str, old: str | None, new: str | None, context: int
     ) -> Difference:
@@ -109,6 +121,10 @@ class Reading:
         """One page of what is found."""
         async with self._searching:
             return await asyncio.to_thread(self._searcher.page, search)
+
+    def _read(self, blob: bytes) -> bytes:
+        with self._readers.one() as reader:
+            return reader.read(BLOB, [blob])[0]
 
     async def _end_readers(self) -> None:
         while True:
