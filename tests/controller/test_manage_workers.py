@@ -76,6 +76,18 @@ async def test_workers_enrolled_at_once_all_hold_their_tokens(site: Site) -> Non
     await asyncio.gather(*(beat(site, each) for each in enrolled))
 
 
+async def test_enrolling_one_more_does_not_read_the_others(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With thousands of them, each enrolment took as long as they were many."""
+    first = await enrol(site)
+    with monkeypatch.context() as patched:
+        patched.setattr(site.ledger, "worker_tokens", None)
+        second = await enrol(site)
+    for enrolled in (first, second):
+        await beat(site, enrolled)
+
+
 async def test_the_enrolling_tokens_tags_narrow_the_worker_even_after_a_restart(
     tmp_path: Path,
 ) -> None:

@@ -24,6 +24,7 @@ from roundsman.config.settings import is_loopback
 from roundsman.errors import RoundsmanError
 from roundsman.ledger.interface import Ledger
 from roundsman.secret import Secret
+from roundsman.wire.worker import Worker
 
 HASH_PREFIX: Final = "sha256:"
 ANONYMOUS: Final = "anonymous"
@@ -137,10 +138,16 @@ class Access:
         return True
 
     async def refresh_workers(self, ledger: Ledger) -> None:
-        """Learn the tokens of enrolled workers anew; called at start, on enrol and on removal."""
+        """Learn the tokens of enrolled workers anew; called at start and on removal."""
         # One at a time: what an older reading found must not replace a newer one.
         async with self._refreshing:
             await self._read_workers(ledger)
+
+    async def enrol(self, ledger: Ledger, worker: Worker, digest: str) -> None:
+        """Keep a new worker, and know its token without reading those of thousands of others."""
+        async with self._refreshing:  # whoever removes it meanwhile reads all after this
+            await ledger.add_worker(worker, digest)
+            self._workers.setdefault(_bucket(digest), []).append((digest, _own(worker)))
 
     async def _read_workers(self, ledger: Ledger) -> None:
         digests = await ledger.worker_tokens()
@@ -148,12 +155,7 @@ class Access:
         self._workers = _by_hash(
             (
                 digest,
-                Principal(
-                    name=worker_id,
-                    role=Role.WORKER,
-                    tags=frozenset(workers[worker_id].allowed_tags) or None,
-                    worker_id=worker_id,
-                ),
+                _own(workers[worker_id]),
             )
             for digest, worker_id in digests.items()
             if worker_id in workers
@@ -222,6 +224,16 @@ def _is_local(host: str) -> bool:
         return is_loopback(urlsplit(f"//{host}").hostname or "")
     except ValueError:
         return False
+
+
+def _own(worker: Worker) -> Principal:
+    """Whom a worker's own token is of."""
+    return Principal(
+        name=worker.worker_id,
+        role=Role.WORKER,
+        tags=frozenset(worker.allowed_tags) or None,
+        worker_id=worker.worker_id,
+    )
 
 
 def _configured(tokens: Sequence[Token]) -> Iterable[tuple[str, Principal]]:

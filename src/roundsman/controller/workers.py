@@ -92,8 +92,7 @@ class Workers:
             allowed_tags=tuple(sorted(by.tags or ())),
         )
         token = new_token()
-        await self._ledger.add_worker(worker, token.hash)
-        await self._access.refresh_workers(self._ledger)
+        await self._access.enrol(self._ledger, worker, token.hash)
         log.info("worker.enrolled", worker_id=worker.worker_id, name=worker.name, by=by.name)
         return EnrolAnswer(worker_id=worker.worker_id, token=token.token)
 
