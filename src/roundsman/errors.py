@@ -25,8 +25,12 @@ class RoundsmanError(Exception):
 
     def __str__(self) -> str:
         """Code, sentence and remedy on one line: `code: text; remedy`."""
-        tail = f"; {self.remedy}" if self.remedy else ""
-        return f"{self.code}: {self.text}{tail}"
+        return f"{self.code}: {self.sentence}"
+
+    @property
+    def sentence(self) -> str:
+        """The text and, when there is one, the remedy."""
+        return f"{self.text}; {self.remedy}" if self.remedy else self.text
 
 
 class NotFoundError(RoundsmanError):

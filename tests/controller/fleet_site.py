@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -18,6 +18,7 @@ from roundsman.controller.access import token_hash
 from roundsman.ledger.interface import Ledger, ProcessChange
 from roundsman.ledger.memory import MemoryLedger
 from roundsman.secret import Secret
+from roundsman.wire.audit import AuditEntry
 from roundsman.wire.control import Hello, ProcessChanged, ToController, ToWorker, to_worker
 from roundsman.wire.process import ProcessState
 from roundsman.worker.control_channel import ControlChannel
@@ -51,8 +52,10 @@ class WatchedLedger(MemoryLedger):
         super().__init__()
         self.changed = asyncio.Condition()
 
-    async def change_process(self, change: ProcessChange) -> ProcessState | None:
-        written = await super().change_process(change)
+    async def change_processes(
+        self, changes: Sequence[ProcessChange], audit: Sequence[AuditEntry] = ()
+    ) -> list[ProcessState | None]:
+        written = await super().change_processes(changes, audit)
         async with self.changed:
             self.changed.notify_all()
         return written

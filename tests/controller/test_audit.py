@@ -66,6 +66,43 @@ async def test_a_start_and_a_stop_are_written_before_and_after(
         assert await lines(site, f"?worker_id={unknown()}") == []
 
 
+async def test_a_start_is_two_transactions_before_its_answer(
+    site: FleetSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = site.controller.ledger
+    written: list[str] = []
+
+    def counted(name: str) -> Any:
+        do = getattr(ledger, name)
+
+        def count(*given: Any) -> Any:
+            written.append(name)
+            return do(*given)
+
+        return count
+
+    async with real_worker(site, tmp_path / "worker") as worker:
+        for name in ("add_process", "change_processes", "add_audit"):
+            monkeypatch.setattr(ledger, name, counted(name))
+        await site.start(worker.worker_id, "sleep", "1000")
+        assert written == ["add_process", "change_processes"]
+
+
+async def test_a_fault_of_ours_in_a_start_is_answered_and_written(
+    site: FleetSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    worker_id, _ = await site.enrol()
+    monkeypatch.setattr(site.controller.fleet, "start", fails)
+    body = {"worker_id": worker_id, "command": "true", "path": ""}
+    answer = await site.call("/start", body)
+    assert (answer.status, list(answer.body)) == (500, ["error"])
+    [line] = await lines(site)
+    assert (line["outcome"], line["code"], line["worker_id"]) == ("failed", "internal", worker_id)
+
+
 async def test_what_is_refused_is_written_with_the_reason(site: FleetSite, tmp_path: Path) -> None:
     async with real_worker(site, tmp_path / "worker") as worker:
         body = {"worker_id": worker.worker_id, "command": "reboot", "path": ""}

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ import structlog
 
 from roundsman.controller.fleet import Fleet
 from roundsman.ledger.interface import LedgerUnavailableError, ProcessChange
+from roundsman.wire.audit import AuditEntry
 from roundsman.wire.control import (
     Acknowledge,
     CancelRead,
@@ -403,10 +404,12 @@ async def test_a_stop_that_is_not_answered(site: FleetSite) -> None:
 class FailingLedger(WatchedLedger):
     failing = False
 
-    async def change_process(self, change: ProcessChange) -> ProcessState | None:
+    async def change_processes(
+        self, changes: Sequence[ProcessChange], audit: Sequence[AuditEntry] = ()
+    ) -> list[ProcessState | None]:
         if self.failing:
             raise LedgerUnavailableError("the disk is full")
-        return await super().change_process(change)
+        return await super().change_processes(changes, audit)
 
 
 async def test_a_hello_that_the_ledger_cannot_keep_is_told_without_a_trace(

@@ -15,6 +15,7 @@ import msgspec
 from roundsman import logs
 from roundsman.clock import Clock
 from roundsman.controller.access import Principal
+from roundsman.errors import RoundsmanError
 from roundsman.ledger.interface import Ledger, LedgerUnavailableError
 from roundsman.wire.audit import AskedCommand, AuditAction, AuditEntry, AuditOutcome, AuditQuery
 from roundsman.wire.page import Page
@@ -72,6 +73,18 @@ class Audit:
             error=None if reason is None else reason[:ERROR_CHARACTERS],
             code=code,
             **about,
+        )
+
+    def after(
+        self, requested: AuditEntry, outcome: AuditOutcome, error: RoundsmanError | None = None
+    ) -> AuditEntry:
+        """What became of what a line says was requested, as of now."""
+        return msgspec.structs.replace(
+            requested,
+            at=self._clock.now(),
+            outcome=outcome,
+            error=None if error is None else error.sentence[:ERROR_CHARACTERS],
+            code=None if error is None else error.code,
         )
 
     async def write(self, *entries: AuditEntry) -> None:

@@ -126,7 +126,9 @@ class Fleet:
         self._answers = QueryAnswers(alone=crossing is None)
         self._hub.on_change = self._answers.changed
         if crossing is not None:
-            self.exchange = FleetExchange(crossing, controller_id, hub=self._hub, clock=clock)
+            self.exchange = FleetExchange(
+                crossing, controller_id, hub=self._hub, audit=audit, clock=clock
+            )
 
     def is_connected(self, worker_id: str) -> bool:
         """Whether a worker's control channel to this very controller is open now."""
@@ -166,6 +168,7 @@ class Fleet:
     async def start(self, request: StartRequest, *, by: Principal) -> Started:
         """Start a command on a worker, and wait until it runs or is known not to.
 
+        What was begun is in the audit, with its outcome, when this returns.
         Raises `WorkerUnknownError`, and `WorkerNotConnectedError` where nothing was begun.
         """
         process = Process(
@@ -200,6 +203,7 @@ class Fleet:
         except RoundsmanError as error:
             log.warning("fleet.not_started", process_id=process.process_id, reason=error.text)
             await self.forgo(process.worker_id, process.process_id)
+            await self._audit.write(self._audit.after(requested, AuditOutcome.FAILED, error))
             return Started(process.process_id, error)
         if refusal is not None:
             return Started(process.process_id, StartRefusedError(refusal))
@@ -216,14 +220,22 @@ class Fleet:
         self, process: Process, requested: AuditEntry, message: StartProcess
     ) -> str | None:
         """Keep it and have it started, wherever its worker is; why it was refused."""
+
+        def outcome(refusal: str | None) -> AuditEntry:
+            if refusal is None:
+                return self._audit.after(requested, AuditOutcome.DONE)
+            return self._audit.after(requested, AuditOutcome.REFUSED, StartRefusedError(refusal))
+
         seconds = self._answer_seconds
         if self.exchange is not None:
-            return await self.exchange.start(process, [requested], message, seconds=seconds)
+            return await self.exchange.start(
+                process, [requested], message, seconds=seconds, outcome=outcome
+            )
         link = self._hub.link(process.worker_id)
         if link is None:
             raise NobodyHasItError
         await self._ledger.add_process(process, [requested])
-        return await link.start(message, seconds=seconds)
+        return await link.start(message, seconds=seconds, outcome=outcome)
 
     async def stop(self, request: ProcessRequest, *, by: Principal) -> None:
         """End a process with its whole group; returns when it is proven gone, and written so.

@@ -13,8 +13,10 @@ from typing import Final
 
 from roundsman import logs
 from roundsman.clock import Clock
+from roundsman.controller.audit import Audit
 from roundsman.controller.fleet_hub import FleetHub
 from roundsman.controller.fleet_link import (
+    Outcome,
     WorkerLink,
     WorkerNotConnectedError,
     WorkerSilentError,
@@ -46,9 +48,10 @@ class FleetExchange:
     """Gives what others ask to the workers here, and asks others for theirs."""
 
     def __init__(
-        self, crossing: Crossing, controller_id: str, *, hub: FleetHub, clock: Clock
+        self, crossing: Crossing, controller_id: str, *, hub: FleetHub, audit: Audit, clock: Clock
     ) -> None:
         """Nothing is heard before `run`."""
+        self._audit = audit
         self.crossing = crossing
         self.controller_id = controller_id
         self._hub = hub
@@ -120,9 +123,11 @@ class FleetExchange:
         message: StartProcess,
         *,
         seconds: float,
+        outcome: Outcome,
     ) -> str | None:
         """Keep a process and have it started, wherever its worker is; why it was refused.
 
+        The line of `outcome` is kept before this answers.
         Raises `NobodyHasItError` where nothing was kept; `WorkerNotConnectedError` and
         `WorkerSilentError` where it was.
         """
@@ -134,8 +139,10 @@ class FleetExchange:
                 raise NobodyHasItError
             if place.controller_id == self.controller_id:
                 link = self.link(place)
-                return await link.start(message, seconds=seconds)
-            return (await self._answer(order, answer, seconds)).error
+                return await link.start(message, seconds=seconds, outcome=outcome)
+            refusal = (await self._answer(order, answer, seconds)).error
+            await self._audit.write(outcome(refusal))
+            return refusal
         finally:
             del self._waiting[order.order_id]
 

@@ -1,15 +1,16 @@
 """The connections of all workers, and what they report, brought into the ledger.
 
 The ledger is the truth. What a worker says is written there first; only then is it acknowledged to
-the worker, and only then does whoever waits for it get an answer. Each process' reports are
-written in the order in which they came; different processes do not wait for each other.
+the worker, and only then does whoever waits for it get an answer. A worker's reports are written
+in the order in which they came: what comes while some are being written waits, and is written
+together.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -27,7 +28,7 @@ from roundsman.ledger.interface import (
     ProcessQuery,
 )
 from roundsman.wire import codec
-from roundsman.wire.audit import AuditAction, AuditOutcome
+from roundsman.wire.audit import AuditAction, AuditEntry, AuditOutcome
 from roundsman.wire.control import (
     Acknowledge,
     Hello,
@@ -45,13 +46,16 @@ MESSAGE_BYTES: Final = 1 << 20
 """The largest message either side takes."""
 
 NEVER_STARTED: Final = "it never reached the worker"
+GIVEN_UP: Final = "it was given up before it ran"
 NOT_KNOWN: Final = "the worker no longer knows it; how it ended is not known"
 
 _HELLO_SECONDS: Final = 10.0
-_MAX_PENDING: Final = 64  # reports of one worker being written at once; beyond, it is not read
+_MAX_PENDING: Final = 64  # reports of one worker that wait; beyond, it is not read
 _LEDGER_PAUSE_SECONDS: Final = 1.0
 _PAGE: Final = 500
 _GIVEN_UP: Final = (ProcessState.REFUSED, ProcessState.SKIPPED, ProcessState.UNKNOWN)
+
+_Report: TypeAlias = ProcessChanged | StopFinished | Output
 
 _decoder: msgspec.json.Decoder[ToController] = msgspec.json.Decoder(ToController)
 
@@ -167,6 +171,7 @@ class FleetHub:
         tasks = [
             asyncio.create_task(self._receive(session, socket, address)),
             asyncio.create_task(_send(link, socket)),
+            asyncio.create_task(session.write()),
             asyncio.create_task(link.closed.wait()),
         ]
         try:
@@ -181,7 +186,6 @@ class FleetHub:
             for outcome in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(outcome, Exception):
                     _tell(worker_id, outcome)
-            await session.close()
             await session.note_seen()
             if self._crossing is not None and term is not None:
                 with suppress(LedgerUnavailableError):  # looked after, since it does not live
@@ -252,27 +256,45 @@ class _Session:
             name=link.worker_id, role=Role.WORKER, address=address, worker_id=link.worker_id
         )
         self._clock = clock
-        self._room = asyncio.Semaphore(_MAX_PENDING)
-        self._latest: dict[str, asyncio.Task[None]] = {}  # per process, the last one pending
-
-    async def close(self) -> None:
-        """Give up what is not written yet: the worker says it again."""
-        pending = list(self._latest.values())
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        self._reports: asyncio.Queue[_Report] = asyncio.Queue(_MAX_PENDING)
+        self._pending: Counter[str] = Counter()  # reports by process, waiting or being written
 
     async def take(self, message: ToController) -> None:
-        """Deal with a message; waits only while too many reports are being written."""
+        """Deal with a message; waits only while too many reports wait to be written."""
         match message:
-            case Output():
-                await self._output(message)
-            case ProcessChanged():
-                await self._in_order(message.process_id, partial(self._changed, message))
-            case StopFinished():
-                await self._in_order(message.process_id, partial(self._stopped, message))
+            case Output(request_id=request_id, end=end):
+                process_id = self.link.read_by(request_id)
+                if end and process_id is not None and self._pending[process_id]:
+                    # Who has read to the end is to find it ended.
+                    await self._reports.put(message)
+                else:
+                    self.link.output(message)
+            case ProcessChanged() | StopFinished():
+                await self._report(message)
             case Hello():
                 log.warning("control.second_hello", worker_id=self.link.worker_id)
+
+    async def write(self) -> None:
+        """Write reports as they come; what is not written when this ends is said again."""
+        while True:
+            reports = [await self._reports.get()]
+            while not self._reports.empty():
+                reports.append(self._reports.get_nowait())
+            # The order in which a worker tells of one process.
+            if changes := [each for each in reports if isinstance(each, ProcessChanged)]:
+                await self._write_changes(changes)
+            if stops := [each for each in reports if isinstance(each, StopFinished)]:
+                await asyncio.gather(*map(self._write_stop, stops))
+            for report in reports:
+                if isinstance(report, Output):
+                    self.link.output(report)
+                else:
+                    self._pending[report.process_id] -= 1
+            self._pending = +self._pending
+
+    async def _report(self, report: ProcessChanged | StopFinished) -> None:
+        self._pending[report.process_id] += 1
+        await self._reports.put(report)
 
     async def settle(self, hello: Hello) -> None:
         """Bring ledger and worker together after a time apart."""
@@ -294,7 +316,7 @@ class _Session:
             else:
                 await self._end(process.process_id, ProcessState.UNKNOWN, NOT_KNOWN)
         for change in hello.processes:
-            await self._in_order(change.process_id, partial(self._changed, change))
+            await self._report(change)
             if change.process_id in unanswered and change.state is ProcessState.RUNNING:
                 self.link.send(StopProcess(process_id=change.process_id))
 
@@ -334,62 +356,45 @@ class _Session:
                 if after is None:
                     break
 
-    async def _in_order(
-        self, process_id: str, work: Callable[[], Coroutine[None, None, None]]
-    ) -> None:
-        """Run `work` on its own, after what is pending for the same process."""
-        await self._room.acquire()
-        before = self._latest.get(process_id)
+    async def _write_changes(self, changes: Sequence[ProcessChanged]) -> None:
+        """Write how processes stand, then acknowledge and answer."""
+        states = await self._keep(changes, seen_at=self._clock.now())
+        for change, state in zip(changes, states, strict=True):
+            if state is None:
+                await self._note_unclaimed(change)
+            if change.state is not ProcessState.RUNNING:
+                self.forgone.discard(change.process_id)
+                self.link.send(Acknowledge(process_id=change.process_id))
+            elif state in _GIVEN_UP:
+                # It was given up meanwhile: nobody would look after it.
+                self.link.send(StopProcess(process_id=change.process_id))
+                if (line := self.link.outcome(change.process_id, GIVEN_UP)) is not None:
+                    await self._audit.write(line)  # after the one that took it for running
+            self.link.started(change.process_id, _refusal(change, state))
 
-        async def run() -> None:
-            try:
-                if before is not None:
-                    await asyncio.wait({before})
-                await work()
-            finally:
-                self._room.release()
-                if self._latest.get(process_id) is task:
-                    del self._latest[process_id]
-
-        task = self._latest[process_id] = asyncio.create_task(run())
-
-    async def _output(self, message: Output) -> None:
-        process_id = self.link.read_by(message.request_id)
-        if message.end and process_id is not None and process_id in self._latest:
-            # Who has read to the end is to find it ended.
-            await self._in_order(process_id, partial(self._finish_output, message))
-        else:
-            self.link.output(message)
-
-    async def _finish_output(self, message: Output) -> None:
-        self.link.output(message)
-
-    async def _changed(self, change: ProcessChanged) -> None:
-        state = await self._keep(change, seen_at=self._clock.now())
-        if state is None:
-            log.warning(
-                "process.unclaimed",
+    async def _note_unclaimed(self, change: ProcessChanged) -> None:
+        log.warning(
+            "process.unclaimed",
+            worker_id=self.link.worker_id,
+            process_id=change.process_id,
+            state=change.state.value,
+        )
+        await self._audit.count(
+            self._audit.entry(
+                AuditAction.REPORT_PROCESS,
+                AuditOutcome.REFUSED,
+                by=self._worker,
+                reason="this worker has no such process",
                 worker_id=self.link.worker_id,
                 process_id=change.process_id,
-                state=change.state.value,
             )
-            await self._audit.count(
-                self._audit.entry(
-                    AuditAction.REPORT_PROCESS,
-                    AuditOutcome.REFUSED,
-                    by=self._worker,
-                    reason="this worker has no such process",
-                    worker_id=self.link.worker_id,
-                    process_id=change.process_id,
-                )
-            )
-        if change.state is not ProcessState.RUNNING:
-            self.forgone.discard(change.process_id)
-            self.link.send(Acknowledge(process_id=change.process_id))
-        elif state in _GIVEN_UP:
-            # It was given up meanwhile: nobody would look after it.
-            self.link.send(StopProcess(process_id=change.process_id))
-        self.link.started(change.process_id, _refusal(change, state))
+        )
+
+    async def _write_stop(self, answer: StopFinished) -> None:
+        try:
+            await self._stopped(answer)
+        except LedgerUnavailableError as error:  # whoever waits for it hears that nothing came
+            log.warning("process.stop_not_kept", process_id=answer.process_id, reason=error.text)
 
     async def _stopped(self, answer: StopFinished) -> None:
         if answer.error is not None:
@@ -409,36 +414,56 @@ class _Session:
         change = ProcessChanged(
             process_id=process_id, state=state, at=self._clock.now(), error=error
         )
-        await self._keep(change, term=self.link.term)
+        await self._keep([change], term=self.link.term)
+
+    def _outcomes(self, changes: Sequence[ProcessChanged]) -> tuple[AuditEntry, ...]:
+        """What the audit says of starts that are answered by these; of each the first answers."""
+        lines: dict[str, AuditEntry] = {}
+        for change in changes:
+            line = self.link.outcome(change.process_id, _refusal(change, change.state))
+            if line is not None:
+                lines.setdefault(change.process_id, line)
+        return tuple(lines.values())
 
     async def _keep(
-        self, change: ProcessChanged, *, seen_at: float | None = None, term: int | None = None
-    ) -> ProcessState | None:
-        """Write a report down, as often as it takes; how the process stands then.
+        self,
+        changes: Sequence[ProcessChanged],
+        *,
+        seen_at: float | None = None,
+        term: int | None = None,
+    ) -> list[ProcessState | None]:
+        """Write reports down, as often as it takes; how each process stands then.
 
         None when it is none of this worker's.
         """
-        row = ProcessChange(
-            process_id=change.process_id,
-            worker_id=self.link.worker_id,
-            state=change.state,
-            at=change.at,
-            exit_status=change.exit_status,
-            signal=change.signal,
-            error=change.error,
-            cause=change.cause,
-            seen_at=seen_at,
-            term=term,
-        )
+        rows = [
+            ProcessChange(
+                process_id=change.process_id,
+                worker_id=self.link.worker_id,
+                state=change.state,
+                at=change.at,
+                exit_status=change.exit_status,
+                signal=change.signal,
+                error=change.error,
+                cause=change.cause,
+                seen_at=seen_at,
+                term=term,
+            )
+            for change in changes
+        ]
         while True:
+            lines = self._outcomes(changes) if term is None else ()
             try:
-                state = await self._ledger.change_process(row)
-                self._on_change(change.process_id)
-                return state
+                states = await self._ledger.change_processes(rows, lines)
             except LedgerUnavailableError as error:
-                log.warning("process.not_kept", process_id=change.process_id, reason=str(error))
-                self.link.start_failed(change.process_id, error)
+                for change in changes:
+                    log.warning("process.not_kept", process_id=change.process_id, reason=str(error))
+                    self.link.start_failed(change.process_id, error)
                 await self._clock.sleep(_LEDGER_PAUSE_SECONDS)
+                continue
+            for change in changes:
+                self._on_change(change.process_id)
+            return states
 
 
 def _refusal(change: ProcessChanged, kept: ProcessState | None) -> str | None:
@@ -446,7 +471,7 @@ def _refusal(change: ProcessChanged, kept: ProcessState | None) -> str | None:
     if change.state is ProcessState.REFUSED:
         return change.error or ""
     if change.state is ProcessState.RUNNING and kept in _GIVEN_UP:
-        return "it was given up before it ran"
+        return GIVEN_UP
     return None
 
 

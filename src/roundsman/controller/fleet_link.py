@@ -7,11 +7,12 @@ does not take it loses the connection. So a slow one delays nobody else.
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, TypeVar
 
 from roundsman import logs
 from roundsman.errors import NotFoundError, RoundsmanError, UnavailableError
+from roundsman.wire.audit import AuditEntry
 from roundsman.wire.control import (
     Bound,
     CancelRead,
@@ -23,6 +24,9 @@ from roundsman.wire.control import (
     ToWorker,
 )
 from roundsman.wire.process import OutputChunk
+
+Outcome = Callable[[str | None], AuditEntry]
+"""The line of the audit on what became of a start, by why it was refused; none: it runs."""
 
 T = TypeVar("T")
 
@@ -108,6 +112,7 @@ class WorkerLink:
         """Whether what the worker said first is dealt with."""
         self.bounds: tuple[Bound, ...] = ()
         self._starts: dict[str, list[asyncio.Future[str | None]]] = {}
+        self._outcomes: dict[str, Outcome] = {}
         self._stops: dict[str, list[asyncio.Future[StopFinished]]] = {}
         self._reads: dict[str, _Read] = {}
 
@@ -137,13 +142,22 @@ class WorkerLink:
 
     # starting and stopping
 
-    async def start(self, message: StartProcess, *, seconds: float) -> str | None:
+    async def start(
+        self, message: StartProcess, *, seconds: float, outcome: Outcome | None = None
+    ) -> str | None:
         """Have a process started; answers why it was refused, none when it runs.
 
+        The line of `outcome` is kept together with the worker's answer.
         Raises `WorkerSilentError` when the time is up; whether it runs is not known then.
         Raises `WorkerNotConnectedError`, and what keeping the worker's answer raised.
         """
-        return await self._ask(self._starts, message, seconds)
+        if outcome is None:
+            return await self._ask(self._starts, message, seconds)
+        self._outcomes[message.process_id] = outcome
+        try:
+            return await self._ask(self._starts, message, seconds)
+        finally:
+            del self._outcomes[message.process_id]
 
     async def stop(self, message: StopProcess, *, seconds: float) -> StopFinished:
         """Have a process ended with all that it started. Raises as `start` does."""
@@ -167,6 +181,14 @@ class WorkerLink:
             waiting.remove(future)
             if not waiting:
                 asked.pop(message.process_id, None)
+
+    def outcome(self, process_id: str, refusal: str | None) -> AuditEntry | None:
+        """The line that is to be kept with this answer; none when nobody waits for it."""
+        waiting = self._starts.get(process_id, ())
+        outcome = self._outcomes.get(process_id)
+        if outcome is None or all(future.done() for future in waiting):
+            return None
+        return outcome(refusal)
 
     def started(self, process_id: str, refusal: str | None) -> None:
         """The worker's answer to a start is kept."""

@@ -756,7 +756,6 @@ class Ledger(ABC):
         In one transaction with the lines of the audit that say so.
         """
 
-    @abstractmethod
     async def change_process(self, change: ProcessChange) -> ProcessState | None:
         """Write a process' new state; how it stands then, which may be further on already.
 
@@ -764,6 +763,14 @@ class Ledger(ABC):
         one that waits is skipped. None
         when that worker has no such process.
         """
+        [state] = await self.change_processes([change])
+        return state
+
+    @abstractmethod
+    async def change_processes(
+        self, changes: Sequence[ProcessChange], audit: Sequence[AuditEntry] = ()
+    ) -> list[ProcessState | None]:
+        """The same of several, one after the other, in one transaction with lines of the audit."""
 
     @abstractmethod
     async def begin_process(

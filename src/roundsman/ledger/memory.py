@@ -895,8 +895,15 @@ class MemoryLedger(Ledger):
         self._processes[process.process_id] = process
         self._write_audit(audit)
 
-    async def change_process(self, change: ProcessChange) -> ProcessState | None:
+    async def change_processes(
+        self, changes: Sequence[ProcessChange], audit: Sequence[AuditEntry] = ()
+    ) -> list[ProcessState | None]:
         self._must_be_open()
+        states = [self._change_process(change) for change in changes]
+        self._write_audit(audit)
+        return states
+
+    def _change_process(self, change: ProcessChange) -> ProcessState | None:
         process = self._processes.get(change.process_id)
         if process is None or process.worker_id != change.worker_id:
             return None

@@ -5,7 +5,9 @@ from typing import Final, cast
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.enums import ScopeType
 from litestar.types import (
+    HTTPScope,
     LifeSpanReceive,
     LifeSpanScope,
     LifeSpanSend,
@@ -27,6 +29,8 @@ from roundsman.controller.api import (
     peers,
     process_output,
     querying,
+    short_way,
+    starting,
     worker,
 )
 from roundsman.controller.api.guards import CallerRequest
@@ -43,12 +47,17 @@ SURFACES: Final[tuple[Router, ...]] = (
     control.ROUTES,
 )
 
+SHORT_WAYS: Final[dict[str, short_way.Handler]] = {
+    "/query": querying.answer,
+    "/start": starting.answer,
+}
+
 # Bodies are read whole up to this; completions are streamed under a limit of their own.
 BODY_BYTES: Final = 1 << 20
 
 
 class App(Litestar):
-    """The application: the framework, and a short way for completions and queries."""
+    """The application: the framework, and short ways for what comes most often."""
 
     async def __call__(
         self,
@@ -61,16 +70,25 @@ class App(Litestar):
             await completing.answer(
                 self.state.controller, scope, cast("Receive", receive), cast("Send", send)
             )
-        elif querying.is_query(scope):
-            await querying.answer(
+        elif (handler := _short_way(scope)) is not None:
+            await short_way.answer(
+                handler,
                 self.state.controller,
-                scope,
+                cast("HTTPScope", scope),
                 cast("Receive", receive),
                 cast("Send", send),
-                super().__call__,
+                otherwise=super().__call__,
             )
         else:
             await super().__call__(scope, receive, send)
+
+
+def _short_way(scope: Scope | LifeSpanScope) -> short_way.Handler | None:
+    """What may answer a call before the framework sees it."""
+    if scope["type"] != ScopeType.HTTP:
+        return None
+    call = cast("HTTPScope", scope)
+    return SHORT_WAYS.get(call["path"]) if call["method"] == "POST" else None
 
 
 def build_app(controller: Controller) -> Litestar:

@@ -14,7 +14,6 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from roundsman.controller.access import ForbiddenError, Principal, UnauthenticatedError
 from roundsman.controller.api import errors
 from roundsman.controller.audit import Audit
-from roundsman.controller.fleet import StartRefusedError
 from roundsman.errors import RoundsmanError
 from roundsman.wire.audit import AuditAction, AuditEntry, AuditOutcome
 
@@ -29,6 +28,8 @@ class _Draft:
     def __init__(self) -> None:
         self.about: dict[str, Any] = {}
         self.error: Exception | None = None
+        self.written = False
+        """Whether whoever carried it out has written the line."""
 
 
 def about(scope: Scope, **fields: Any) -> None:
@@ -36,6 +37,13 @@ def about(scope: Scope, **fields: Any) -> None:
     draft: _Draft | None = scope["state"].get(_DRAFT)
     if draft is not None:
         draft.about.update(fields)
+
+
+def is_written(scope: Scope) -> None:
+    """Say that the line of this call is kept already, with its outcome."""
+    draft: _Draft | None = scope["state"].get(_DRAFT)
+    if draft is not None:
+        draft.written = True
 
 
 async def keep_error(error: Exception, scope: Scope) -> None:
@@ -63,12 +71,10 @@ class Audited:
 
         async def watched(scope: Scope, receive: Receive, send: Send) -> None:
             draft = scope["state"][_DRAFT] = _Draft()
-            written = False
 
             async def watch(message: Message) -> None:
-                nonlocal written
-                if message["type"] == "http.response.start" and not written:
-                    written = True
+                if message["type"] == "http.response.start" and not draft.written:
+                    draft.written = True
                     await self._write(scope, draft)
                 await send(message)
 
@@ -131,8 +137,6 @@ def _outcome(error: Exception | None) -> AuditOutcome:
     match error:
         case None:
             return AuditOutcome.DONE
-        case StartRefusedError():
-            return AuditOutcome.REFUSED
         case RoundsmanError():
             status = errors.status_of(error)
         case HTTPException():

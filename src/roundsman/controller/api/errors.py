@@ -57,7 +57,7 @@ def status_of(error: RoundsmanError) -> int:
 
 def sentence(error: RoundsmanError) -> str:
     """What the body says: the text and, when there is one, the remedy."""
-    return f"{error.text}; {error.remedy}" if error.remedy else error.text
+    return error.sentence
 
 
 def answer(

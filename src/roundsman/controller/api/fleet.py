@@ -23,7 +23,7 @@ from litestar.openapi.spec import (
 
 from roundsman.controller.access import Principal
 from roundsman.controller.api import bodies, docstrings, errors
-from roundsman.controller.api.auditing import Audited, about
+from roundsman.controller.api.auditing import Audited, about, is_written
 from roundsman.controller.api.guards import ADMINISTRATORS, READERS, CallerRequest
 from roundsman.controller.audit import asked
 from roundsman.controller.fleet import FLEET_ERRORS
@@ -99,7 +99,7 @@ async def start(
     wanted = bodies.parse(await bodies.read(request), StartRequest)
     about(request.scope, worker_id=wanted.worker_id, asked=asked(wanted.command, (wanted.path,)))
     started = await controller.fleet.start(wanted, by=principal)
-    about(request.scope, process_id=started.process_id)
+    is_written(request.scope)
     return StartAnswer(job_id=started.result())
 
 
@@ -164,13 +164,20 @@ async def other_method(request: Request[Any, Any, Any]) -> None:
     )
 
 
-def on_error(request: Request[Any, Any, Any], error: RoundsmanError) -> Response[dict[str, str]]:
-    """As everywhere, but for what the contract gives the code 500."""
-    answer = errors.on_roundsman_error(request, error)
-    if isinstance(error, FLEET_ERRORS):
-        answer.status_code = 500
-        answer.headers.pop("Retry-After", None)
-    return _bare(answer)
+def explain(error: RoundsmanError) -> tuple[int, dict[str, str]]:
+    """Status and headers as everywhere, but for what the contract gives the code 500."""
+    return (500, {}) if isinstance(error, FLEET_ERRORS) else errors.explain(error)
+
+
+def on_error(_: Request[Any, Any, Any], error: RoundsmanError) -> Response[dict[str, str]]:
+    """An error that was raised on purpose."""
+    status, headers = explain(error)
+    return Response(
+        {"error": error.sentence},
+        status_code=status,
+        headers=headers,
+        media_type=MediaType.JSON,
+    )
 
 
 def on_http_error(

@@ -383,9 +383,11 @@ class PostgresqlLedger(Ledger):
     async def add_process(self, process: Process, audit: Sequence[AuditEntry] = ()) -> None:
         await self._transact(lambda c: processes.add(c, process, audit))
 
-    async def change_process(self, change: ProcessChange) -> ProcessState | None:
+    async def change_processes(
+        self, changes: Sequence[ProcessChange], audit: Sequence[AuditEntry] = ()
+    ) -> list[ProcessState | None]:
         return await self._transact(
-            lambda c: processes.change(c, change, controller_id=self._controller_id)
+            lambda c: processes.change_many(c, changes, audit, controller_id=self._controller_id)
         )
 
     async def process(self, process_id: str) -> Process | None:

@@ -52,6 +52,24 @@ async def change(
     return after
 
 
+async def change_many(
+    link: Link,
+    told: Sequence[ProcessChange],
+    lines: Sequence[AuditEntry],
+    *,
+    controller_id: str | None,
+) -> list[ProcessState | None]:
+    """Write what a worker told of several, and the lines of the audit that go with it.
+
+    Each process' in their order; the processes in that of their ids, in which all lock their rows.
+    """
+    states: dict[int, ProcessState | None] = {}
+    for at in sorted(range(len(told)), key=lambda at: told[at].process_id):
+        states[at] = await change(link, told[at], controller_id=controller_id)
+    await audit.add(link, lines)
+    return [states[at] for at in range(len(told))]
+
+
 def _after(before: ProcessState, told: ProcessState) -> ProcessState:
     if told is ProcessState.RUNNING and before is ProcessState.REQUESTED:
         return told

@@ -378,8 +378,10 @@ class SqliteLedger(Ledger):
     async def add_process(self, process: Process, audit: Sequence[AuditEntry] = ()) -> None:
         await self._writer.do(lambda c: processes.add(c, process, audit))
 
-    async def change_process(self, change: ProcessChange) -> ProcessState | None:
-        return await self._writer.do(lambda c: processes.change(c, change))
+    async def change_processes(
+        self, changes: Sequence[ProcessChange], audit: Sequence[AuditEntry] = ()
+    ) -> list[ProcessState | None]:
+        return await self._writer.do(lambda c: processes.change_many(c, changes, audit))
 
     async def begin_process(
         self, process_id: str, *, not_after: float, audit: Sequence[AuditEntry] = ()

@@ -44,6 +44,15 @@ def change(connection: sqlite3.Connection, told: ProcessChange) -> ProcessState 
     return before
 
 
+def change_many(
+    connection: sqlite3.Connection, told: Sequence[ProcessChange], lines: Sequence[AuditEntry]
+) -> list[ProcessState | None]:
+    """Write what a worker told of several, and the lines of the audit that go with it."""
+    states = [change(connection, each) for each in told]
+    audit.add(connection, lines)
+    return states
+
+
 def begin(
     connection: sqlite3.Connection, process_id: str, not_after: float, lines: Sequence[AuditEntry]
 ) -> bool:

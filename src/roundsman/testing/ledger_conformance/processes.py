@@ -13,6 +13,7 @@ from roundsman.testing.ledger_conformance.helpers import (
     NOW,
     process,
 )
+from roundsman.wire.audit import AuditAction, AuditEntry, AuditOutcome, AuditQuery
 from roundsman.wire.process import Process, ProcessState
 
 
@@ -38,6 +39,31 @@ class Processes:
         assert done is not None
         assert (done.started_at, done.ended_at) == (NOW + 1, NOW + 2)
         assert (done.done, done.error_text) == (True, "exit status 3")
+
+    async def test_what_is_told_at_once_is_written_in_its_order_with_its_lines(
+        self, ledger: Ledger
+    ) -> None:
+        await ledger.add_process(process())
+        other = msgspec.structs.replace(process(), process_id="p0")
+        await ledger.add_process(other)
+        line = AuditEntry(
+            at=NOW, action=AuditAction.START_PROCESS, outcome=AuditOutcome.DONE, process_id="p1"
+        )
+        started = self._change(ProcessState.RUNNING, NOW + 1)
+        refused = self._change(ProcessState.REFUSED, NOW + 1, error="no")
+        told = [
+            started,
+            msgspec.structs.replace(refused, process_id="p0"),
+            self._change(ProcessState.ENDED, NOW + 2, exit_status=0),
+            msgspec.structs.replace(started, process_id="p2"),
+        ]
+        states = await ledger.change_processes(told, [line])
+        assert states == [ProcessState.RUNNING, ProcessState.REFUSED, ProcessState.ENDED, None]
+        done = await ledger.process("p1")
+        assert done is not None
+        assert (done.started_at, done.ended_at, done.exit_status) == (NOW + 1, NOW + 2, 0)
+        [kept] = (await ledger.audit(AuditQuery(process_id="p1"))).items
+        assert msgspec.structs.replace(kept, number=0) == line
 
     def _change(
         self,
