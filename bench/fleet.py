@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import statistics
 import subprocess
 import sys
@@ -25,33 +26,39 @@ from bench.report import Row
 
 CLIENTS = (1, 32)
 TICKS = 100
+FIRST_BYTES = 20
 
 Call = Callable[[], Awaitable[None]]
 
 
 @contextmanager
 def worker(url: str, where: Path) -> Iterator[int]:
-    """Run one; its process id."""
+    """Run one; its process id. Its keeper ends with it, and all that it keeps."""
     settings = where / "worker.yaml"
     settings.write_text(
         f"controller: {url}\nname: bench\nstate: {where}/worker\ntags: [none]\n"
         "policy: policy.yaml\n"
     )
     (where / "policy.yaml").write_text(
-        "commands:\n  'true': {}\n  sleep: {arguments: ['[0-9]+']}\n"
+        "on_stop: stop\ncommands:\n  'true': {}\n  sleep: {arguments: ['[0-9]+']}\n"
         f"  sh: {{scripts: {where}/scripts}}\n"
     )
     (where / "scripts").mkdir()
     (where / "scripts" / "ticks.sh").write_text(
         f"i=0; while [ $i -lt {TICKS} ]; do echo tick; sleep 0.02; i=$((i+1)); done\n"
     )
+    (where / "scripts" / "hello.sh").write_text("echo hello\n")
     command = [sys.executable, "-m", "roundsman", "worker", str(settings)]
     process = subprocess.Popen([*command, "--log-level", "warning"])
     try:
         yield process.pid
     finally:
+        keepers = [os.pidfd_open(pid) for pid in _keepers_of(where)]
         process.terminate()
         process.wait(timeout=60)
+        for keeper in keepers:
+            select.select([keeper], [], [], 60)
+            os.close(keeper)
 
 
 async def connected(session: aiohttp.ClientSession) -> str:
@@ -107,15 +114,16 @@ def _isolated_starts(seconds: float) -> tuple[float, float]:
     return float(said[0]), float(said[1])
 
 
-def _keeper_of(where: Path) -> int:
-    """The process id of the worker's keeper."""
+def _keepers_of(where: Path) -> list[int]:
+    """The process ids of the worker's keepers."""
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 command = (entry / "cmdline").read_bytes().decode(errors="replace")
                 if "process_server" in command and str(where) in command:
-                    return int(entry.name)
-    raise RuntimeError("the worker has no keeper")
+                    found.append(int(entry.name))
+    return found
 
 
 async def _processor_time(
@@ -188,6 +196,27 @@ async def output_delays(url: str) -> list[float]:
         return sorted(delays)
 
 
+async def first_byte(url: str) -> tuple[float, float]:
+    """Milliseconds to the first byte of a process' output: from the call, and from its answer."""
+    from_call, from_answer = [], []
+    async with aiohttp.ClientSession(url) as session:
+        body = {"worker_id": await connected(session), "command": "sh", "path": "hello.sh"}
+        for _ in range(FIRST_BYTES):
+            called = time.perf_counter()
+            async with session.post("/start", json=body) as answer:
+                process_id = (await answer.json())["job_id"]
+            answered = time.perf_counter()
+            path = f"/api/v1/processes/{process_id}/output?follow=true"
+            async with session.get(path) as answer:
+                if not await answer.content.readany():
+                    raise RuntimeError("it wrote nothing")
+                came = time.perf_counter()
+                await answer.read()
+            from_call.append((came - called) * 1000)
+            from_answer.append((came - answered) * 1000)
+    return statistics.median(from_call), statistics.median(from_answer)
+
+
 async def _measure(url: str, seconds: float) -> dict[tuple[str, int], tuple[float, float]]:
     async with _calls(url) as calls:
         return {
@@ -206,12 +235,20 @@ def run(quick: bool) -> list[Row]:
         file = site.fleet_file(where, devices=1, jobs=1)
         with site.controller(file) as running, worker(running.url, where) as worker_pid:
             delays = asyncio.run(output_delays(running.url))
+            first_from_call, first_from_answer = asyncio.run(first_byte(running.url))
             measured = asyncio.run(_measure(running.url, seconds))
-            pids = {"controller": running.pid, "worker": worker_pid, "keeper": _keeper_of(where)}
+            [keeper] = _keepers_of(where)
+            pids = {"controller": running.pid, "worker": worker_pid, "keeper": keeper}
             used, of_true = asyncio.run(_processor_time(running.url, pids, seconds))
     rows = [
         Row(name="output, worker to reader, median", value=statistics.median(delays), unit="ms"),
         Row(name=f"the same, slowest of {len(delays)}", value=delays[-1], unit="ms"),
+        Row(
+            name="first byte of output, from the answer to /start",
+            value=first_from_answer,
+            unit="ms",
+        ),
+        Row(name="the same, from the call of /start", value=first_from_call, unit="ms"),
         Row(name="bare spawns of true, one process", value=spawns, unit="starts/s"),
         Row(name="the same within a keeper's bounds", value=isolated, unit="starts/s"),
         Row(name="processor time of such a one, true included", value=isolated_ms, unit="ms"),

@@ -252,10 +252,10 @@ class ProcessKeeper:
             self._records.remove(process_id)
             self._temporary.give_back(temporary)
             raise
-        record = msgspec.structs.replace(
-            record, pid=tree.pid, start_ticks=process_tree.start_ticks(tree.pid)
-        )
-        self._note(record)
+        if tree.cgroup is None:  # else whoever is in it is known to be of this process
+            ticks = process_tree.start_ticks(tree.pid)
+            record = msgspec.structs.replace(record, pid=tree.pid, start_ticks=ticks)
+            self._note(record)
         limits = command.limits
         kept = DEFAULT_OUTPUT_BYTES if limits.output_bytes is None else limits.output_bytes
         output = OutputFile(self._records.output_path(process_id), limit_bytes=kept)

@@ -23,7 +23,8 @@ class ProcessRecord(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged: bool = False
     """Whether the controller keeps that state."""
     pid: int | None = None
-    """Its leader's process id, which is its group's too; none before it was started."""
+    """Its leader's process id, which is its group's too; none before it was started, and where its
+    cgroup says who is of it."""
     start_ticks: int | None = None
     """When the leader started, in clock ticks since boot."""
     boot_id: str = ""

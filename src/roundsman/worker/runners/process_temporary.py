@@ -22,6 +22,7 @@ class TemporaryFolders:
     def __init__(self) -> None:
         """Made as they are needed, where this machine has its temporary files."""
         self._parent = Path(tempfile.gettempdir())
+        self._own = os.geteuid()
         self._spare: list[Path] = []
 
     def choose(self) -> Path:
@@ -32,12 +33,12 @@ class TemporaryFolders:
 
     def make(self, folder: Path) -> None:
         """Have it there, and empty. Raises `OSError`."""
-        if not _is_fresh(folder):
+        if not self._is_fresh(folder):
             folder.mkdir(mode=_MODE)
 
     def give_back(self, folder: Path) -> None:
         """Nobody uses it any more."""
-        if len(self._spare) < _SPARE and _is_fresh(folder):
+        if len(self._spare) < _SPARE and self._is_fresh(folder):
             self._spare.append(folder)
         else:
             remove(folder)
@@ -47,6 +48,16 @@ class TemporaryFolders:
         while self._spare:
             remove(self._spare.pop())
 
+    def _is_fresh(self, folder: Path) -> bool:
+        """Whether it is there as this keeper makes them: its own, for itself alone, empty."""
+        try:
+            said = os.lstat(folder)
+            if (said.st_uid, said.st_mode) != (self._own, stat.S_IFDIR | _MODE):
+                return False
+            return next(folder.iterdir(), None) is None
+        except OSError:
+            return False
+
 
 def remove(folder: Path) -> None:
     """Remove it with all that is in it."""
@@ -54,13 +65,3 @@ def remove(folder: Path) -> None:
         folder.rmdir()
     except OSError:  # there is something in it
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_fresh(folder: Path) -> bool:
-    """Whether it is there as this keeper makes them: its own, for itself alone, empty."""
-    try:
-        said = folder.lstat()
-        ours = (said.st_uid, said.st_mode) == (os.geteuid(), stat.S_IFDIR | _MODE)
-        return ours and next(folder.iterdir(), None) is None
-    except OSError:
-        return False
