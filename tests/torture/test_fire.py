@@ -59,7 +59,7 @@ async def test_a_small_site_is_put_through_each_fault(tmp_path: Path, rng: rando
     with PostgresqlServer() as server:
         site = Site(tmp_path, SMALL, server, str(rng.random()))
         async with site.running("fire"):
-            faults = Faults(site, rng, longest=1.5 * SMALL.lease)
+            faults = Faults(site, rng, longest=1.25 * SMALL.lease)
             await faults.each_once()
             await judge(site, faults)
 

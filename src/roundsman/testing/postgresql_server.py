@@ -156,22 +156,23 @@ class PostgresqlServer:
     def kill(self) -> None:
         """End all its processes at once, as if its machine had lost power."""
         assert self._process is not None
-        for process in self._processes():
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait(_START_SECONDS)
         self._process = None
 
     def pause(self) -> None:
         """Let it hang: connections stay, and nothing answers."""
         assert self._process is not None
-        for process in self._processes():
-            os.kill(process, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
         for process in self._processes():
-            os.kill(process, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # a connection that was closed meanwhile
+                os.kill(process, number)
 
     def _processes(self) -> list[int]:
         assert self._process is not None

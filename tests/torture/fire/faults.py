@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.torture.fire.site import AGAIN_SECONDS, Controller, Process, Site, Worker
 
 AT_ONCE = 3
+AT_ONCE_WHILE_EACH = 5
 DAY = 86_400
 
 
@@ -23,7 +24,9 @@ class Faults:
         self._site = site
         self._rng = rng
         self._longest = longest
+        self._begun: list[asyncio.Task[None]] = []
         self._under_way: set[asyncio.Task[None]] = set()
+        self._at_once = AT_ONCE
         self._database = asyncio.Lock()
         self._remote = asyncio.Lock()
         self.done: Counter[str] = Counter()
@@ -45,9 +48,11 @@ class Faults:
         ]
 
     async def each_once(self) -> None:
-        """One of each kind, in some order."""
+        """One of each kind, in some order; but first those whose processes take long to start."""
         kinds = [kind for _, kind in self.kinds]
         self._rng.shuffle(kinds)
+        kinds.sort(key=lambda kind: kind not in (self.kill_controller, self.kill_worker))
+        self._at_once = AT_ONCE_WHILE_EACH
         for kind in kinds:
             await self._begin(kind)
         await self.over()
@@ -64,11 +69,11 @@ class Faults:
 
     async def over(self) -> None:
         """Until all is whole again."""
-        await asyncio.gather(*self._under_way)
+        await asyncio.gather(*self._begun)
 
     async def _begin(self, kind: Callable[[], Awaitable[None]]) -> None:
         """Begin one as soon as few enough are under way: something has to work, too."""
-        while len(self._under_way) >= AT_ONCE:
+        while len(self._under_way) >= self._at_once:
             await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
 
         async def do() -> None:
@@ -76,6 +81,7 @@ class Faults:
             self.done[kind.__name__] += 1
 
         task = asyncio.create_task(do(), name=kind.__name__)
+        self._begun.append(task)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
