@@ -52,7 +52,7 @@ class Drafts:
     def open(self, tip: bytes | None) -> None:
         """Note up to where results may have been acknowledged before. Raises `OSError`."""
         if not self._wanted:
-            self._file.unlink(missing_ok=True)
+            self._files.unlink(self._file)
         elif self._noted() is None:
             noted = _Noted(None if tip is None else tip.hex())
             self._files.replace(self._file, msgspec.json.encode(noted) + b"\n")
