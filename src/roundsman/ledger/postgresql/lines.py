@@ -78,9 +78,10 @@ class Lines:
 
     async def refresh(self, link: Link) -> None:
         """Read the lanes again if some came or went."""
-        if self._tags is not None:
+        lanes = self._tags
+        if lanes is not None:  # and may be forgotten while the database answers
             [known] = await SQL["lanes_there"].rows(link)
-            if (known["number"], known["last"]) != (len(self._tags), max(self._tags, default=0)):
+            if (known["number"], known["last"]) != (len(lanes), max(lanes, default=0)):
                 self.forget()
 
     async def matching(self, link: Link, tags: TagFilter) -> list[Line]:
