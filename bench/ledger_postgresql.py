@@ -152,9 +152,7 @@ async def measure(sizes: tuple[int, ...], claims: int, seconds: float) -> list[R
                 ]
                 if slots == sizes[-1]:
                     rows += [await _rate(claiming, limit, seconds) for limit in (15, BATCH)]
-        async with filled(server, data, sizes[1]) as ledger:
-            rows += await _beside_a_transaction(server, ledger, sizes[1], claims)
-    return rows
+    return rows + await beside_a_transaction(sizes[1], claims)
 
 
 async def _rate(claims: Claims, limit: int, seconds: float) -> Row:
@@ -165,23 +163,27 @@ async def _rate(claims: Claims, limit: int, seconds: float) -> Row:
     )
 
 
-async def _beside_a_transaction(
-    server: PostgresqlServer, ledger: PostgresqlLedger, slots: int, claims: int
-) -> list[Row]:
-    claiming = Claims(ledger)
-    before, _ = await claiming.costs(claims)
-    holder = await server.connect(f"slots_{slots}")
-    await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM probe")
-    dead = 0
-    while dead < 10 * slots:
-        leased = await claiming.claim(5 * BATCH)
-        await claiming.finish(leased)
-        dead += len(leased)
-    after, _ = await claiming.costs(claims)
-    await holder.close()
+async def beside_a_transaction(slots: int, claims: int) -> list[Row]:
+    """What so many claims cost beside a transaction that is held open, against before."""
+    with folder() as data, server_on(data) as server:
+        async with filled(server, data, slots) as ledger:
+            claiming = Claims(ledger)
+            before, _ = await claiming.costs(claims)
+            holder = await server.connect(f"slots_{slots}")
+            await holder.execute(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM probe"
+            )
+            dead = 0
+            while dead < 10 * slots:
+                leased = await claiming.claim(5 * BATCH)
+                await claiming.finish(leased)
+                dead += len(leased)
+            after, _ = await claiming.costs(claims)
+            await holder.close()
     return [
         Row(
-            name=f"ledger on PostgreSQL: the same beside a transaction over {dead:,} finishes",
+            name=f"ledger on PostgreSQL: a claim of {BATCH}, {slots:,} slots due, beside a "
+            f"transaction over {dead:,} finishes",
             value=after,
             unit="ms",
             compared_to="without it",

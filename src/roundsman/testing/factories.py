@@ -3,11 +3,14 @@
 from pathlib import Path
 
 
-def write_fleet(path: Path, *, devices: int, jobs: int = 5, tag_sets: int = 48) -> Path:
+def write_fleet(
+    path: Path, *, devices: int, jobs: int = 5, tag_sets: int = 48, hourly: bool = False
+) -> Path:
     """Write the configuration of a fleet, as YAML, and return its path.
 
-    Every device has every job; the jobs are due each minute. The devices share `tag_sets` distinct
-    sets of two tags evenly. Device 0 is `device-000000`, job 0 is `job-0`.
+    Every device has every job; the jobs are due each minute, or hourly, each at a minute of its
+    own. The devices share `tag_sets` distinct sets of two tags evenly. Device 0 is `device-000000`,
+    job 0 is `job-0`.
     """
     all_jobs = [f"job-{number}" for number in range(jobs)]
     lines = [
@@ -17,8 +20,10 @@ def write_fleet(path: Path, *, devices: int, jobs: int = 5, tag_sets: int = 48) 
         '    schedule: {cron: "* * * * *"}',
         "jobs:",
     ]
-    for job in all_jobs:
+    for minute, job in enumerate(all_jobs):
         lines += [f"  {job}:", f"    command: {{inline: [show {job}]}}"]
+        if hourly:
+            lines.append(f'    schedule: {{cron: "{minute} * * * *"}}')
     lines += [
         "device_generics:",
         "  default:",
