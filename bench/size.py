@@ -41,7 +41,7 @@ AT_ONCE = 128
 MOST_BYTES = 10_000
 """Of a configuration, roughly."""
 JOB = "show_run"
-ASKED = ["device-000007", "device-000042", "device-000123"]
+ASKED = ["device-000007", "device-000042", "device-000077"]
 DAY = 86_400.0
 _SELF_AND_PROGRAMS = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 WORDS = ["core", "edge", "access", "uplink", "transit", "customer", "voice", "guest", "storage"]
