@@ -167,3 +167,22 @@ def test_the_index_is_there_in_this_python() -> None:
     database = sqlite3.connect(":memory:")
     database.execute("CREATE VIRTUAL TABLE t USING fts5 (x, tokenize='trigram', detail='none')")
     database.close()
+
+
+async def test_a_version_costs_its_new_lines_and_old_ones_go_in_the_end(
+    archive: GitArchive, folder: Path, spool: Spool
+) -> None:
+    lines = [b"interface Gi0/%d" % number for number in range(60)]
+    for step in range(20):
+        again = step % 3 == 2  # a line that was there before comes again
+        lines[step] = lines[step - 2] if again else b"description link-%02d" % step
+        lines[-1] = b"! changed in %02d, the only one" % step
+        await archive.store(spool.entry(b"\n".join(lines) + b"\n"))
+        index(folder)
+        for text in (lines[0], lines[step], lines[-1]):
+            assert len(await found(archive, text.decode())) == 1, (step, text)
+    gone = await archive.search(asked("changed in 02"))
+    assert (gone.items, gone.read) == ((), 0)
+    await archive.store(spool.entry(b"\0no text\n"))
+    index(folder)
+    assert (await archive.search(asked("the only one"))).read == 0

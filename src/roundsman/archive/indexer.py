@@ -8,7 +8,7 @@ from roundsman import logs
 from roundsman.archive.interface import ArchiveUnavailableError
 from roundsman.archive.programs import Programs
 
-PAUSE: Final = 5.0
+PAUSE: Final = 10.0
 """Seconds from a change to the program that takes it in; what changes meanwhile is one with it."""
 _REST: Final = 4
 """The program rests so many times as long as it ran: while results stream in without end, it has a

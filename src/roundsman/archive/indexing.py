@@ -1,6 +1,7 @@
 """The index for searches: which three characters follow each other in each latest content.
 
 It narrows a search down to the contents that may match; those are read, so it never makes a match.
+So lines that a content has no more may stay in it for a while: a new version costs its new lines.
 A database of its own beside the list of versions, which it follows: what is not in it yet is read
 by each search. It is written by a process of its own, of low priority: `python -m
 roundsman.archive.indexing CONTROLLER REPOSITORY`. Whatever becomes of it, it is made anew.
@@ -23,24 +24,29 @@ MOST_BYTES: Final = 4 << 20
 """Larger contents are not searched."""
 
 _AT_ONCE: Final = 1000
-_SCHEMA_VERSION: Final = 1
+_ID: Final = 20
+_MOST_LEFT: Final = 15
+"""Versions whose lines may still stand in the index beside those of the latest."""
+_SCHEMA_VERSION: Final = 2
 _SCHEMA: Final = """
 DROP TABLE IF EXISTS search.document;
 DROP TABLE IF EXISTS search.text;
 DROP TABLE IF EXISTS search.indexed;
-CREATE TABLE search.document (path INTEGER PRIMARY KEY, blob_id BLOB NOT NULL);
+CREATE TABLE search.document (path INTEGER PRIMARY KEY, blob_ids BLOB NOT NULL,
+                              added INTEGER NOT NULL);
 CREATE VIRTUAL TABLE search.text USING fts5 (content, content='', columnsize=0, detail='none',
                                              tokenize='trigram');
 CREATE TABLE search.indexed (generation TEXT NOT NULL, seq INTEGER NOT NULL);
 """
 _CHANGED: Final = """
-SELECT path, told.seq, told.blob_id, size, lines, document.blob_id FROM told
+SELECT path, told.seq, told.blob_id, size, lines, blob_ids, added FROM told
 LEFT JOIN search.document USING (path)
 WHERE (path, told.seq) IN (SELECT id, seq FROM path WHERE seq > ? ORDER BY seq LIMIT ?)
 ORDER BY told.seq
 """
 _REMOVE: Final = "INSERT INTO search.text (text, rowid, content) VALUES ('delete', ?, ?)"
 _INSERT: Final = "INSERT INTO search.text (rowid, content) VALUES (?, ?)"
+_NOTE: Final = "REPLACE INTO search.document VALUES (?, ?, ?)"
 
 
 def is_searched(size: int, lines: int | None) -> bool:
@@ -115,16 +121,56 @@ def _open(folder: Path) -> sqlite3.Connection:
 def _index(
     database: sqlite3.Connection, reader: ObjectReader, rows: Sequence[Any], seq: int
 ) -> None:
-    """Put the latest contents of some paths in place of those before them."""
+    """Take in the latest contents of some paths."""
     with database:
-        for path, _, blob, size, lines, before in rows:
-            if before is not None:
-                database.execute(_REMOVE, (path, as_text(reader.read(BLOB, [before])[0])))
-                database.execute("DELETE FROM search.document WHERE path = ?", (path,))
+        for path, _, blob, size, lines, before, added in sorted(rows):  # as FTS5 has it cheapest
+            ids = [before[at : at + _ID] for at in range(0, len(before or b""), _ID)]
             if is_searched(size, lines):
-                database.execute(_INSERT, (path, as_text(reader.read(BLOB, [blob])[0])))
-                database.execute("INSERT INTO search.document VALUES (?, ?)", (path, blob))
+                _take_in(database, reader, path, blob, before=ids, added=added)
+            elif ids:
+                _take_out(database, reader, path, ids)
         database.execute("UPDATE search.indexed SET seq = ?", (seq,))
+
+
+def _take_in(
+    database: sqlite3.Connection,
+    reader: ObjectReader,
+    path: int,
+    blob: bytes,
+    *,
+    before: Sequence[bytes],
+    added: int | None,
+) -> None:
+    """Add what is new in a content; one that is new for the most part replaces those before."""
+    if before and len(before) <= _MOST_LEFT:
+        old, content = (as_text(each) for each in reader.read(BLOB, [before[-1], blob]))
+        lines = _new_lines(old, content)
+        added = (added or 0) + len(lines)
+        if added <= len(content) // 2:
+            database.execute(_INSERT, (path, lines))
+            database.execute(_NOTE, (path, b"".join([*before, blob]), added))
+            return
+    _take_out(database, reader, path, before)
+    database.execute(_INSERT, (path, as_text(reader.read(BLOB, [blob])[0])))
+    database.execute(_NOTE, (path, blob, 0))
+
+
+def _take_out(
+    database: sqlite3.Connection, reader: ObjectReader, path: int, before: Sequence[bytes]
+) -> None:
+    """Remove all that was added for a path, in the same words, as FTS5 wants it."""
+    old = None
+    for blob in before:
+        text = as_text(reader.read(BLOB, [blob])[0])
+        database.execute(_REMOVE, (path, text if old is None else _new_lines(old, text)))
+        old = text
+    database.execute("DELETE FROM search.document WHERE path = ?", (path,))
+
+
+def _new_lines(old: str, new: str) -> str:
+    """The lines that an older content does not have. What is asked for is never across lines."""
+    known = set(old.split("\n"))
+    return "\n".join([line for line in new.split("\n") if line not in known])
 
 
 def _remove(folder: Path) -> None:
