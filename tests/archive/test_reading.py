@@ -136,19 +136,20 @@ async def test_a_long_content_that_changed_at_both_ends_is_told_line_by_line(
     archive: GitArchive, spool: Spool
 ) -> None:
     always = [f"route {number}\n! \n" for number in range(5000)]
-    await archive.store(spool.entry("".join(["a\n", *always, "z\n"]).encode()))
-    await archive.store(
-        spool.entry("".join(["b\n", *always[:2500], "!\n", *always[2501:]]).encode())
-    )
-    await archive.store(
-        spool.entry("".join(["c\n", *always[:2500], "!\n", *always[2501:], "y\n"]).encode())
-    )
+    after = [*always[:2500], "!\n", *always[2501:]]
+    for content in (
+        ["a\n", *always, "z\n"],
+        ["b\n", *after],
+        ["c\n", *after, "y\n"],
+        ["d\n", *after[:10], *after[11:4000], "new\n", *after[4000:], "y"],
+    ):
+        await archive.store(spool.entry("".join(content).encode()))
     told = await archive.origins("edge1", "show_run", None, limit=20_000)
     came = [(line.text, line.number) for line in told.lines if line.number > 1]
-    assert came == [("c", 3), ("!", 2), ("y", 3)]
-    assert (len(told.lines), told.count, told.complete) == (10_001, 10_001, True)
-    last = await archive.origins("edge1", "show_run", None, first=9_999, limit=20)
-    assert last.lines == told.lines[9_999:]
+    assert came == [("d", 4), ("!", 2), ("new", 4), ("y", 3)]
+    assert (len(told.lines), told.count, told.complete) == (10_000, 10_000, True)
+    last = await archive.origins("edge1", "show_run", None, first=9_990, limit=20)
+    assert last.lines == told.lines[9_990:]
 
 
 async def test_no_question_grows_with_the_fleet_or_the_history(

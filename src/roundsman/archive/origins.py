@@ -1,18 +1,18 @@
 """Since which version each line of a content is there: from the newest version back.
 
 Two versions that follow each other differ by few lines, so what is alike at their ends is passed
-over, and only what lies between is compared: by what both have once, where it is long.
+over, and only what lies between is compared, by git where it is long.
 """
 
 import time
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
 import msgspec
 
+from roundsman.archive.alike import Alike
 from roundsman.archive.interface import TooLargeToCompareError
 from roundsman.archive.timeline import Found
 from roundsman.wire.version import LineOrigin, Origins, Version
@@ -21,8 +21,7 @@ SECONDS: Final = 3.0
 """So long is looked back."""
 MOST_BYTES: Final = 4 << 20
 _MOST_COMPARED: Final = 2000
-"""Lines that are compared each with each; of two longer stretches that have no line in common
-which both have once, all lines count as new."""
+"""Lines that are compared here: sooner done than to start a program."""
 
 
 class _Line(msgspec.Struct):
@@ -32,26 +31,19 @@ class _Line(msgspec.Struct):
     place: int
 
 
-class _Block(NamedTuple):
-    """So many lines that two contents have alike, and where."""
-
-    old: int
-    new: int
-    size: int
-
-
 def origins(
     found: Found,
     older: Iterable[Found],
     read: Callable[[bytes], bytes],
+    compare: Callable[[bytes, bytes], Iterator[Alike]],
     *,
     first: int,
     limit: int,
 ) -> Origins:
     """The origin of so many lines of a version, from the `first` on, which is 0.
 
-    `older` are the versions before it, newest first. Raises `TooLargeToCompareError`, and what
-    `read` raises.
+    `older` are the versions before it, newest first; `compare` tells what two blobs have alike.
+    Raises `TooLargeToCompareError`, and what `read` and `compare` raise.
     """
     if found.version.size > MOST_BYTES:
         raise TooLargeToCompareError.of(found.version.size, MOST_BYTES)
@@ -61,17 +53,19 @@ def origins(
     asked = content[first : first + limit]
     born: list[Version | None] = [None] * len(asked)
     open_lines = [_Line(position, first + position) for position in range(len(asked))]
-    reached, complete = found.version, False
+    reached, blob, complete = found.version, found.blob, False
     for before in older:
         if not open_lines or time.monotonic() > until or before.version.size > MOST_BYTES:
             break
         content_before = _lines(read(before.blob))
-        still_open = [*_moved_back(open_lines, _blocks(content_before, content))]
+        alike = _blocks(content_before, content, partial(compare, before.blob, blob))
+        still_open = [*_moved_back(open_lines, alike)]
         for line in open_lines:
             born[line.position] = reached
         for line in still_open:
             born[line.position] = None
-        open_lines, content, reached = still_open, content_before, before.version
+        open_lines, content = still_open, content_before
+        reached, blob = before.version, before.blob
     else:
         complete = True
     return Origins(
@@ -90,7 +84,7 @@ def _lines(content: bytes) -> list[bytes]:
     return lines if lines[-1] else lines[:-1]
 
 
-def _moved_back(lines: Iterable[_Line], blocks: Iterable[_Block]) -> Iterator[_Line]:
+def _moved_back(lines: Iterable[_Line], blocks: Iterable[Alike]) -> Iterator[_Line]:
     """Those lines that the older content has, where it has them. Both are in order."""
     blocks = iter(blocks)
     block = next(blocks, None)
@@ -101,7 +95,9 @@ def _moved_back(lines: Iterable[_Line], blocks: Iterable[_Block]) -> Iterator[_L
             yield _Line(line.position, line.place - block.new + block.old)
 
 
-def _blocks(old: Sequence[bytes], new: Sequence[bytes]) -> Iterator[_Block]:
+def _blocks(
+    old: Sequence[bytes], new: Sequence[bytes], compare: Callable[[], Iterator[Alike]]
+) -> Iterator[Alike]:
     """What two contents have alike, in order."""
     least = min(len(old), len(new))
     head = 0
@@ -110,56 +106,18 @@ def _blocks(old: Sequence[bytes], new: Sequence[bytes]) -> Iterator[_Block]:
     tail = 0
     while tail < least - head and old[-1 - tail] == new[-1 - tail]:
         tail += 1
-    yield _Block(0, 0, head)
+    yield Alike(0, 0, head)
     between = (old[head : len(old) - tail], new[head : len(new) - tail])
-    if all(between):
-        small = sum(map(len, between)) <= _MOST_COMPARED
-        for block in _matches(*between) if small else _anchored(*between):
-            yield _Block(head + block.old, head + block.new, block.size)
-    yield _Block(len(old) - tail, len(new) - tail, tail)
-
-
-def _matches(old: Sequence[bytes], new: Sequence[bytes]) -> Iterator[_Block]:
-    for block in SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks():
-        yield _Block(*block)
-
-
-def _anchored(old: Sequence[bytes], new: Sequence[bytes]) -> Iterator[_Block]:
-    """The same for long ones: between the lines that each of them has once, and both in order."""
-    anchors = _anchors(old, new)
-    if not anchors:
-        return
-    old_end = new_end = 0
-    for old_at, new_at in (*anchors, (len(old), len(new))):
-        if old_end < old_at and new_end < new_at:
-            for block in _blocks(old[old_end:old_at], new[new_end:new_at]):
-                yield _Block(old_end + block.old, new_end + block.new, block.size)
-        if new_at < len(new):
-            yield _Block(old_at, new_at, 1)
-        old_end, new_end = old_at + 1, new_at + 1
-
-
-def _anchors(old: Sequence[bytes], new: Sequence[bytes]) -> list[tuple[int, int]]:
-    """Where such lines stand: as many as are in the same order in both."""
-    once = {line for line, times in Counter(old).items() if times == 1}
-    once.intersection_update(line for line, times in Counter(new).items() if times == 1)
-    places = {line: place for place, line in enumerate(old) if line in once}
-    pairs = [(places[line], place) for place, line in enumerate(new) if line in once]
-    # The longest rising sequence of places in `old`, by the least end of each length.
-    ends: list[int] = []
-    last: list[int] = []
-    before: list[int | None] = []
-    for index, (place, _) in enumerate(pairs):
-        length = bisect_left(ends, place)
-        ends[length : length + 1] = [place]
-        last[length : length + 1] = [index]
-        before.append(last[length - 1] if length else None)
-    rising = []
-    at = last[-1] if last else None
-    while at is not None:
-        rising.append(pairs[at])
-        at = before[at]
-    return rising[::-1]
+    if sum(map(len, between)) <= _MOST_COMPARED:
+        matcher = SequenceMatcher(None, *between, autojunk=False)
+        for old_at, new_at, size in matcher.get_matching_blocks():
+            yield Alike(head + old_at, head + new_at, size)
+    else:
+        for block in compare():
+            start = max(block.new, head)
+            end = min(block.new + block.size, len(new) - tail)
+            yield Alike(block.old + start - block.new, start, end - start)
+    yield Alike(len(old) - tail, len(new) - tail, tail)
 
 
 def _origin(text: bytes, version: Version) -> LineOrigin:

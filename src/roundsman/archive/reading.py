@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from roundsman.archive.alike import alike
 from roundsman.archive.command import Git
 from roundsman.archive.comparing import Comparer
 from roundsman.archive.interface import Chosen, Difference, Pair, Search, VersionNotFoundError
@@ -135,7 +137,12 @@ class Reading:
         older = self._older(found)
         with self._readers.one() as reader:
             return origins(
-                found, older, lambda blob: reader.read(BLOB, [blob])[0], first=first, limit=limit
+                found,
+                older,
+                lambda blob: reader.read(BLOB, [blob])[0],
+                partial(alike, self._git),
+                first=first,
+                limit=limit,
             )
 
     def _older(self, found: Found) -> Iterator[Found]:
