@@ -28,7 +28,7 @@ from roundsman.testing.clock import ManualClock
 from roundsman.testing.memory_archive import MemoryArchive
 from tests.controller import multipart
 from tests.controller.certificates import make_tls
-from tests.controller.serving import PERIOD, START, fleet, served
+from tests.controller.serving import PERIOD, START, configuration, fleet, served
 
 DUE = START + PERIOD
 TOKENS = (Token(name="ada", role=Role.ADMINISTRATOR, hash=token_hash("of-ada")),)
@@ -190,6 +190,25 @@ async def test_a_stop_finishes_what_it_answers_and_takes_nothing_new(tmp_path: P
         assert await uploading == 200
     assert archive.closed.is_set()
     assert [kept.content for kept in archive.kept["edge0", "show"]] == [b"x"]
+
+
+async def test_before_it_stops_it_says_so_and_goes_on_for_a_while(tmp_path: Path) -> None:
+    clock = ManualClock(START)
+    drained = listening(Listen(drain_seconds=10))
+    async with served(
+        configuration(drained.slots.values(), drained.controller), tmp_path, clock=clock
+    ) as running:
+        running.stop.set()
+        status = 200
+        while status == 200:
+            async with running.http.get("/readyz") as response:
+                status, text = response.status, await response.text()
+        assert (status, "this controller is stopping" in text) == (503, True)
+        clock.advance(9)
+        async with running.http.get("/api/v1/jobs") as response:
+            assert response.status == 200
+        clock.advance(1)
+        await until_refused(running.address)
 
 
 async def test_a_client_that_falls_silent_is_let_go(

@@ -64,6 +64,9 @@ class Listen(_FromFile, frozen=True, kw_only=True):
     """Serve HTTPS with this."""
     behind_proxy: bool = False
     """A proxy in front provides TLS: allow plain HTTP on an address beyond loopback."""
+    drain_seconds: Annotated[int, Meta(ge=0, le=3600)] = 0
+    """At a stop everything is served for so long yet, while `/readyz` answers 503: longer than a
+    load balancer takes to find that out. 0: nothing new is taken from the stop on."""
 
 
 class LeaseSettings(_FromFile, frozen=True, kw_only=True):

@@ -40,12 +40,16 @@ class _Server(uvicorn.Server):
     """Uvicorn without signal handlers of its own: the caller says when to stop."""
 
     def __init__(
-        self, config: uvicorn.Config, *, stop: asyncio.Event, started: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        *,
+        started: Callable[[], None],
+        drained: "asyncio.Task[None]",
     ) -> None:
-        """Call `started` once calls are answered, and serve until `stop` is set."""
+        """Call `started` once calls are answered, and serve until `drained` has ended."""
         super().__init__(config)
-        self._stop = stop
         self._on_started = started
+        self._drained = drained
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -53,10 +57,9 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         # The base class polls ten times a second for the stop, and each second sets the Date.
-        while not self._stop.is_set():
+        while not self._drained.done():
             await self.on_tick(0)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), timeout=1)
+            await asyncio.wait({self._drained}, timeout=1)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -92,8 +95,9 @@ async def serve(
 ) -> None:
     """Open the controller, serve it until `stop` is set, and close it.
 
-    `ready` is told the URL once calls are answered. On stop nothing new is accepted, what is being
-    answered may take `STOP_SECONDS`, and then the controller's parts are closed.
+    `ready` is told the URL once calls are answered. On stop it is said that the controller is not
+    ready, for `listen.drain_seconds`; then nothing new is accepted, what is being answered may take
+    `STOP_SECONDS`, and the controller's parts are closed.
     Raises `ServerError`, and what opening raises.
     """
     listen = controller.configuration.controller.listen
@@ -121,12 +125,21 @@ async def _serve(
         log.info("server.listening", url=url, open=controller.access.open)
         ready(url)
 
-    server = _Server(_uvicorn_config(controller, listen), stop=stop, started=started)
+    async def drain() -> None:
+        await stop.wait()
+        if listen.drain_seconds:
+            log.info("server.draining", seconds=listen.drain_seconds)
+            controller.draining = True
+            await controller.clock.sleep(listen.drain_seconds)
+
+    config = _uvicorn_config(controller, listen)
+    drained = asyncio.create_task(drain())
+    server = _Server(config, started=started, drained=drained)
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     try:
         await asyncio.shield(serving)
     finally:  # cancelled, it still answers what it has begun
-        stop.set()
+        drained.cancel()
         await serving
 
 

@@ -46,9 +46,10 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the controller can keep results now."""
 
     ready: bool
-    """Whether ledger and archive are."""
+    """Whether ledger and archive are, and it is not about to stop."""
     parts: dict[str, str]
-    """`ok` or what is wrong, by part; `notifications` where controllers share the ledger."""
+    """`ok` or what is wrong, by part; `notifications` where controllers share the ledger, `server`
+    when it is about to stop."""
 
 
 class NoRemoteError(ConflictError):
@@ -81,6 +82,8 @@ class Controller:
         self.ledger = ledger
         self.archive = archive
         self.clock = clock
+        self.draining = False
+        """Whether it is about to stop, and load balancers are to find that out."""
         self.planner = Planner(configuration)
         self.membership = Membership(ledger=ledger, clock=clock, data=data)
         self.peers = Peers(ledger=ledger, membership=self.membership, clock=clock)
@@ -251,6 +254,8 @@ class Controller:
                 parts[name] = str(error)
             else:
                 parts[name] = "ok"
+        if self.draining:
+            parts["server"] = "this controller is stopping"
         ready = set(parts.values()) == {"ok"}
         if self.fleet.exchange is not None:  # without it all goes on, more slowly
             parts["notifications"] = self.fleet.exchange.crossing.deaf or "ok"
