@@ -199,7 +199,7 @@ async def test_before_it_stops_it_says_so_and_goes_on_for_a_while(tmp_path: Path
         configuration(drained.slots.values(), drained.controller), tmp_path, clock=clock
     ) as running:
         running.stop.set()
-        status = 200
+        status, text = 200, ""
         while status == 200:
             async with running.http.get("/readyz") as response:
                 status, text = response.status, await response.text()
