@@ -12,6 +12,7 @@ import pytest
 
 from roundsman.archive.interface import Entry, Stored
 from roundsman.config.records import Configuration, ControllerSettings, Listen, Role, Tls, Token
+from roundsman.controller import server
 from roundsman.controller.access import token_hash
 from roundsman.controller.api import completion
 from roundsman.controller.server import (
@@ -226,6 +227,19 @@ async def test_a_client_that_falls_silent_is_let_go(
         writer.close()
     assert head == b"HTTP/1.1 408 Request Timeout\r\n"
     assert not list((tmp_path / "spool").iterdir())
+
+
+async def test_a_connection_outlasts_what_its_users_keep_it_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert server.KEEP_ALIVE_SECONDS > 60
+    monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", 0.05)
+    async with served(fleet(1), tmp_path) as running:
+        reader, writer = await asyncio.open_connection(*running.address)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = await reader.read()  # to the end: it is closed for as long as that
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 async def test_a_restart_clears_the_spool(tmp_path: Path) -> None:

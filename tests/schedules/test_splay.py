@@ -1,3 +1,4 @@
+from bisect import bisect_left
 from collections import Counter
 
 import pytest
@@ -61,7 +62,8 @@ def test_each_time_is_due_once_after_it_and_before_the_next(
     expected = []
     for due in bases:
         following = base.next_after(due)
-        moved = [time for time in spread if due <= time and (following is None or time < following)]
+        upto = len(spread) if following is None else bisect_left(spread, following)
+        moved = spread[bisect_left(spread, due) : upto]
         assert len(moved) <= 1
         expected += moved
         assert all(time - due < window for time in moved)

@@ -25,6 +25,10 @@ log = logs.get(__name__)
 
 STOP_SECONDS: Final = 30
 """What is being answered at a stop may take so long; then it is cut off, unanswered."""
+KEEP_ALIVE_SECONDS: Final = 75
+"""For which a connection is kept between two calls: longer than load balancers and the clients of
+the worker and fleet APIs keep theirs (60 s, 15 s), so that it is they who close. Where the server
+does, a call may be on its way meanwhile, and one that is no GET is not repeated by itself."""
 BACKLOG: Final = 2048
 OPEN_FILES: Final = 65_536
 """Connections of workers and clients, beside the few files of ledger and archive."""
@@ -159,6 +163,7 @@ def _uvicorn_config(controller: Controller, listen: Listen) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # it would believe the first address, which the client may make up
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         ssl_certfile=listen.tls.certificate if listen.tls else None,
         ssl_keyfile=listen.tls.private_key if listen.tls else None,
