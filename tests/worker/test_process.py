@@ -522,6 +522,81 @@ async def test_what_a_killed_keeper_left_is_ended_and_said_to_be_unknown(
     assert await worker.output(await worker.start("sh", worker.script("echo on"))) == "on\n"
 
 
+async def upgrade(
+    worker: Worker, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Worker, int]:
+    """Another release of the worker, beside whose keeper the older one goes on."""
+    (older,) = keepers(worker.folder)
+    await worker.close()
+    monkeypatch.setattr("roundsman.worker.runners.process.__version__", "another")
+    upgraded = make_worker(OnStop.LEAVE)
+    await upgraded.runner.open()
+    assert len(keepers(worker.folder)) == 2
+    return upgraded, older
+
+
+async def kill_and_wait(pid: int) -> None:
+    pidfd = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.to_thread(select.select, [pidfd], [], [])
+    os.close(pidfd)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_stop_reaches_what_the_keeper_before_an_upgrade_has(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """The leader ended and was acknowledged; whether that keeper lives or was killed just now."""
+    before = make_worker(OnStop.LEAVE)
+    await before.runner.open()
+    process_id = await before.start("sh", before.script("sleep 1000 & echo $!"))
+    await before.end_of(process_id)
+    child = int(await before.output(process_id))
+    before.runner.acknowledge(process_id)
+    after, older = await upgrade(before, make_worker, monkeypatch)
+    if killed:
+        await kill_and_wait(older)
+    answer = await after.runner.stop(process_id)
+    assert (answer.gone, answer.left, answer.error) == (True, (), None)
+    assert member_of(child) is None
+
+
+async def test_what_is_left_by_a_killed_keeper_from_before_an_upgrade_is_told_by_the_other(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = make_worker(OnStop.LEAVE)
+    await before.runner.open()
+    process_id = await before.start("sh", before.script("echo $$; exec sleep 1000"))
+    (leader,) = await before.lines(process_id, 1)
+    after, older = await upgrade(before, make_worker, monkeypatch)
+    await kill_and_wait(older)
+    end = await after.end_of(process_id)
+    assert (end.state, end.error) == (ProcessState.UNKNOWN, RESTARTED)
+    assert member_of(int(leader)) is None
+    after.runner.acknowledge(process_id)
+    assert (await after.runner.stop(process_id)).error is None  # whoever has it by now
+
+
+async def test_and_also_after_a_way_back_to_the_release_before(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = make_worker(OnStop.LEAVE)
+    await before.runner.open()
+    await before.start("sleep", "1000")
+    (socket,) = before.folder.parent.glob("keeper-*.sock")
+    after, older = await upgrade(before, make_worker, monkeypatch)
+    process_id = await after.start("sleep", "1000")
+    (newer,) = set(keepers(after.folder)) - {older}
+    await after.close()
+    monkeypatch.undo()
+    socket.rename(socket.with_name("keeper-z.sock"))  # of two of its release it takes the last
+    back = make_worker()
+    await back.runner.open()
+    await kill_and_wait(newer)
+    end = await back.end_of(process_id)
+    assert (end.state, end.error) == (ProcessState.UNKNOWN, RESTARTED)
+
+
 @pytest.mark.parametrize("difference", ["start_ticks", "boot_id"])
 async def test_a_restarted_worker_kills_nobody_on_the_strength_of_a_number(
     make_worker: MakeWorker, difference: str
@@ -561,4 +636,5 @@ async def test_records_cut_short_by_a_crash_are_read_up_to_there(tmp_path: Path)
     records.create("two")
     (tmp_path / "two" / "record").write_bytes(b'{"chan')
     assert list(records.load()) == [ended]
+    records.sweep()
     assert [path.name for path in tmp_path.iterdir()] == ["one"]

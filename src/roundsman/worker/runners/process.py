@@ -7,6 +7,7 @@ what the keeper says; the output is read from the disk.
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
@@ -42,8 +43,6 @@ JOB_NOT_FOUND: Final = "job not found"
 STOPPED_EARLY: Final = "stopped before it was started"
 STOPPING: Final = "this worker is stopping"
 
-_Stopping = tuple[KeeperLink, "asyncio.Future[StopFinished | None]"]
-
 _REMEMBER_STOPS: Final = 1000
 _MESSAGE_BYTES: Final = 512 * 1024  # half of what the channel's messages may have
 
@@ -71,7 +70,7 @@ class ProcessRunner:
         self._of: dict[str, KeeperLink] = {}
         self._secrets: OrderedDict[Secret, None] = OrderedDict()
         self._starting: dict[str, asyncio.Future[ProcessChanged]] = {}
-        self._stopping: dict[str, list[_Stopping]] = {}
+        self._stopping: dict[tuple[KeeperLink, str], list[asyncio.Future[StopFinished | None]]] = {}
         self._reading: dict[str, list[asyncio.Future[None]]] = {}
         self._outputs: WeakValueDictionary[str, OutputFile] = WeakValueDictionary()
         self._stopped_early: OrderedDict[str, None] = OrderedDict()
@@ -113,8 +112,9 @@ class ProcessRunner:
         self._closing = True
         if self._configure.policy.on_stop is OnStop.STOP:
             for process_id, change in self._open.items():
-                if _runs(change):
-                    self._of[process_id].send(Stop(process_id=process_id, grace_seconds=0))
+                link = self._of.get(process_id)
+                if _runs(change) and link is not None:
+                    link.send(Stop(process_id=process_id, grace_seconds=0))
 
     async def detach(self) -> None:
         """Let go of the keeper. It goes on as long as it has processes."""
@@ -176,22 +176,32 @@ class ProcessRunner:
         Its end is told before this answers. An ended process is stopped again: somebody of its
         tree may be left.
         """
-        if self._open.get(process_id) is not None and process_id not in self._of:
-            return StopFinished(process_id=process_id, gone=True)  # it was refused here
-        answer: StopFinished | None = None
-        while answer is None:  # again, when the keeper has gone meanwhile
+        known = self._open.get(process_id)
+        refused = known is not None and known.state is ProcessState.REFUSED
+        if refused and process_id not in self._of:
+            return StopFinished(process_id=process_id, gone=True)  # here, and by no keeper
+        answers: list[StopFinished | None] = [None]
+        while None in answers:  # again, when a keeper has gone meanwhile
             if self._relaunching is not None:
                 await asyncio.wait({self._relaunching})
-            link = self._of.get(process_id, self._newest)
-            if link is None:
-                return StopFinished(process_id=process_id, gone=False, error=JOB_NOT_FOUND)
-            future: asyncio.Future[StopFinished | None] = asyncio.get_running_loop().create_future()
-            self._stopping.setdefault(process_id, []).append((link, future))
-            link.send(Stop(process_id=process_id, grace_seconds=grace_seconds))
-            answer = await future
-        if answer.error is not None:
-            self.stop_early(process_id)
-        return answer
+            # Of what is acknowledged any may have somebody left, also one that was replaced.
+            link = self._of.get(process_id)
+            asked = Stop(process_id=process_id, grace_seconds=grace_seconds)
+            answers = await asyncio.gather(
+                *(self._ask(one, asked) for one in ([link] if link else self._links))
+            )
+        for answer in answers:
+            if answer is not None and answer.error is None:
+                return answer
+        self.stop_early(process_id)
+        return StopFinished(process_id=process_id, gone=False, error=JOB_NOT_FOUND)
+
+    def _ask(self, link: KeeperLink, stop: Stop) -> "asyncio.Future[StopFinished | None]":
+        """What a keeper answers; none when it goes before it does."""
+        future: asyncio.Future[StopFinished | None] = asyncio.get_running_loop().create_future()
+        self._stopping.setdefault((link, stop.process_id), []).append(future)
+        link.send(stop)
+        return future
 
     def acknowledge(self, process_id: str) -> None:
         """The controller keeps how it ended."""
@@ -253,8 +263,9 @@ class ProcessRunner:
         future = asyncio.get_running_loop().create_future()
         waiting = self._reading.setdefault(process_id, [])
         waiting.append(future)
-        if len(waiting) == 1:
-            self._of[process_id].send(Watch(process_id=process_id, size=size))
+        link = self._of.get(process_id)  # none: its keeper has gone, its end will be told
+        if len(waiting) == 1 and link is not None:
+            link.send(Watch(process_id=process_id, size=size))
         await future
 
     # what the keeper says
@@ -285,14 +296,15 @@ class ProcessRunner:
             self._note(change)
             if known is not None and known != change:
                 self.on_change(change)
-        link.receive(self._take, lambda: self._lost(link))
+        link.receive(partial(self._take, link), lambda: self._lost(link))
 
-    def _take(self, message: ToRunner) -> None:
+    def _take(self, link: KeeperLink, message: ToRunner) -> None:
         match message:
             case Changed(change=change):
+                self._of[change.process_id] = link  # it may have taken it up from another
                 self._changed(change)
             case Stopped(answer=answer):
-                for _, future in self._stopping.pop(answer.process_id, ()):
+                for future in self._stopping.pop((link, answer.process_id), ()):
                     if not future.done():
                         future.set_result(answer)
             case Grew(process_id=process_id):
@@ -318,14 +330,13 @@ class ProcessRunner:
             self.on_change(change)
 
     def _lost(self, link: KeeperLink) -> None:
-        """The keeper has gone: start another, which says what became of its processes."""
+        """The keeper has gone: another one, which is started if there is none, tells the rest."""
         self._links.pop(link, None)
         if self._newest is link:
             self._newest = None
-        for process_id, waiting in list(self._stopping.items()):
-            self._stopping[process_id] = [one for one in waiting if one[0] is not link]
-            for asked, future in waiting:
-                if asked is link and not future.done():
+        for key in [key for key in self._stopping if key[0] is link]:
+            for future in self._stopping.pop(key):
+                if not future.done():
                     future.set_result(None)
         for process_id, starting in list(self._starting.items()):
             if self._of.get(process_id) is link and not starting.done():

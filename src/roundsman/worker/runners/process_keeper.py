@@ -7,11 +7,10 @@ being read, and a stop still ends them.
 
 import asyncio
 import contextlib
-import os
 import signal
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +22,7 @@ from roundsman.wire.control import ProcessChanged, StartProcess, StopFinished
 from roundsman.wire.process import ProcessState, StopProof
 from roundsman.worker.policy import Policy
 from roundsman.worker.runners import process_leftovers, process_temporary, process_tree
+from roundsman.worker.runners.process_claims import Claims
 from roundsman.worker.runners.process_launch import launch
 from roundsman.worker.runners.process_limits import LimitWatch
 from roundsman.worker.runners.process_machine import Machine
@@ -95,39 +95,21 @@ class ProcessKeeper:
         self._forgettable: OrderedDict[str, None] = OrderedDict()  # ended, acknowledged; old first
         self._alive: dict[str, ProcessTree] = {}
         self._watches: dict[str, LimitWatch] = {}
+        self._claims = Claims(self._records, self.take_up_soon)
+        self._taking_up = asyncio.Lock()
         self._reaper = TreeReaper(self._tree_gone)
         self._tidying: asyncio.TimerHandle | None = None
         self._reaping: asyncio.TimerHandle | None = None
-        self._stops: set[asyncio.Task[StopProof]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._closing = False
-        self._identity = (os.getpid(), process_tree.start_ticks(os.getpid()) or 0)
         self.on_change: Callable[[ProcessChanged], None] = lambda _: None
         self.on_idle: Callable[[], None] = lambda: None
 
     async def open(self) -> None:
         """Take up what an earlier keeper left; kill its trees where proven so."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap_soon)
-        everybody = process_tree.members()
-        for record in sorted(self._records.load(), key=lambda record: record.change.at):
-            if process_leftovers.is_kept(record):
-                continue
-            left: tuple[int, ...] = ()
-            if process_leftovers.has_leftovers(record, everybody):
-                left = await process_leftovers.kill_leftovers(record)
-            settled = record
-            if record.change.state is ProcessState.RUNNING:
-                settled = self._give_up(record, left)
-            if record.temporary:
-                process_temporary.remove(Path(record.temporary))
-            process_id = record.change.process_id
-            output = OutputFile.reopen(self._records.output_path(process_id))
-            process = self._processes[process_id] = Process(settled, output)
-            process.ended.set()
-            if settled.acknowledged:
-                self._forgettable[process_id] = None
-                self._kept += output.size
-            else:
-                self._expect(process_id)
+        self._records.sweep()
+        await self._take_up()
         self._scripts.sweep()
         process_leftovers.sweep_cgroups(self._machine.cgroup)
         self._tidy()
@@ -149,6 +131,7 @@ class ProcessKeeper:
             if timer is not None:
                 timer.cancel()
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+        self._claims.close()
         self._reaper.close()
         self._temporary.close()
         self._scripts.close()
@@ -175,6 +158,8 @@ class ProcessKeeper:
         Its end is told before this answers. An ended process is stopped again: somebody of its
         tree may be left. Without `grace_seconds` the policy's hold.
         """
+        if process_id not in self._processes and self._records.has(process_id):
+            await self._take_up()  # the keeper that had it may have gone just now
         process = self._processes.get(process_id)
         if process is None:
             return StopFinished(process_id=process_id, gone=False, error=JOB_NOT_FOUND)
@@ -189,6 +174,10 @@ class ProcessKeeper:
             proof = StopProof(method="group", group_empty=not left, left=left)
         gone = not proof.left
         return StopFinished(process_id=process_id, gone=gone, left=proof.left, proof=proof)
+
+    def take_up_soon(self) -> None:
+        """Look for what other keepers left; what is found is told as an end."""
+        self._work(self._take_up())
 
     def watch_output(self, process_id: str, size: int, on_growth: Callable[[], None]) -> None:
         """Call back once there is more output than `size` bytes of its file, or it has ended."""
@@ -238,7 +227,7 @@ class ProcessKeeper:
         record = ProcessRecord(
             change=running,
             boot_id=self._boot_id,
-            keeper=self._identity,
+            keeper=self._claims.identity,
             cgroup=str(self._machine.cgroup / process_id) if self._machine.cgroup else "",
             temporary=str(temporary),
         )
@@ -283,9 +272,12 @@ class ProcessKeeper:
         log.warning("process.limit", process_id=process.change.process_id, cause=cause)
         tree = self._alive[process.change.process_id]
         grace_seconds = 0.0 if urgent else process.grace_seconds
-        task = asyncio.create_task(process.stop(tree, grace_seconds, self._reaper))
-        self._stops.add(task)
-        task.add_done_callback(self._stops.discard)
+        self._work(process.stop(tree, grace_seconds, self._reaper))
+
+    def _work(self, work: Coroutine[None, None, object]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _tree_gone(self, tree: ProcessTree) -> None:
         del self._alive[tree.process_id]
@@ -336,6 +328,33 @@ class ProcessKeeper:
         if process.tree is not None:
             self._reaper.add(process.tree)
         self.on_change(change)
+
+    async def _take_up(self) -> None:
+        """Make this one's what no keeper has any more, kill what is left of it, and tell of it."""
+        async with self._taking_up:
+            everybody = process_tree.members()
+            for record in self._claims.take(self._processes):
+                left: tuple[int, ...] = ()
+                if process_leftovers.has_leftovers(record, everybody):
+                    left = await process_leftovers.kill_leftovers(record)
+                self._remember(self._claims.own(record), left)
+
+    def _remember(self, record: ProcessRecord, left: tuple[int, ...]) -> None:
+        """Have what another keeper left as a process of this one, which has ended."""
+        if record.change.state is ProcessState.RUNNING:
+            record = self._give_up(record, left)
+        if record.temporary:
+            process_temporary.remove(Path(record.temporary))
+        process_id = record.change.process_id
+        output = OutputFile.reopen(self._records.output_path(process_id))
+        process = self._processes[process_id] = Process(record, output)
+        process.ended.set()
+        if record.acknowledged:
+            self._forgettable[process_id] = None
+            self._kept += output.size
+        else:
+            self._expect(process_id)
+            self.on_change(record.change)
 
     def _give_up(self, record: ProcessRecord, left: tuple[int, ...]) -> ProcessRecord:
         """Settle a process that ran when the worker ended without a word."""

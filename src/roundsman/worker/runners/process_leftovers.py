@@ -20,6 +20,7 @@ from roundsman.worker.runners.process_records import ProcessRecord
 from roundsman.worker.runners.process_tree import (
     ID_VARIABLE,
     Member,
+    is_exiting,
     member_of,
     members,
     send_signal,
@@ -41,7 +42,7 @@ def is_kept(record: ProcessRecord) -> bool:
     if record.boot_id != boot_id() or pid == os.getpid():
         return False
     keeper = member_of(pid)
-    return keeper is not None and keeper.start_ticks == start_ticks
+    return keeper is not None and keeper.start_ticks == start_ticks and not is_exiting(pid)
 
 
 def has_leftovers(record: ProcessRecord, everybody: Sequence[Member]) -> bool:

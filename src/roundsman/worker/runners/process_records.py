@@ -6,6 +6,7 @@ death; after a power cut every process has ended, and the controller learns that
 """
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,14 +67,31 @@ class ProcessRecords:
         """Where its output is."""
         return self._folder / process_id / "output"
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep the worker's other keepers from taking the same lock meanwhile."""
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
     def load(self) -> Iterator[ProcessRecord]:
-        """The latest record of each process; folders without a whole one are removed."""
+        """The latest record of each process that has a whole one."""
         for folder in list(self._folder.iterdir()):
-            record = _last_record(folder / "record")
-            if record is None:
-                self.remove(folder.name)
-            else:
+            if (record := _last_record(folder / "record")) is not None:
                 yield record
+
+    def has(self, process_id: str) -> bool:
+        """Whether there is a record of that process, whichever keeper has it."""
+        return (self._folder / process_id / "record").exists()
+
+    def sweep(self) -> None:
+        """Remove folders without a whole record; only while nobody starts anything."""
+        for folder in list(self._folder.iterdir()):
+            if _last_record(folder / "record") is None:
+                self.remove(folder.name)
 
     def remove(self, process_id: str) -> None:
         """Forget a process and its output."""

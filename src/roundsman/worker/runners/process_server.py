@@ -113,6 +113,7 @@ class KeeperServer:
                 keeper.policy, keeper.tags = policy, tags
                 bounds, known = self._machine.bounds(), keeper.to_report()
                 self._say(State(version=__version__, bounds=bounds, open=known))
+                keeper.take_up_soon()  # another may have started things for it meanwhile
             case Mask(secrets=secrets):
                 keeper.secrets.add(secret.reveal() for secret in secrets)
             case Start(asked=asked):

@@ -27,6 +27,8 @@ _FIRST_PAUSE_SECONDS: Final = 0.002  # between two looks while killed ones vanis
 _LAST_PAUSE_SECONDS: Final = 5.0  # up to this, where somebody stays
 
 # Go's words for signals, which the published contract's clients read; others are `signal N`.
+_PF_EXITING: Final = 0x4  # of the flags in /proc/PID/stat
+
 _SIGNAL_WORDS: Final[dict[int, str]] = {
     signal.SIGHUP: "hangup",
     signal.SIGINT: "interrupt",
@@ -92,6 +94,15 @@ def _look_at(pid: int) -> tuple[Member | None, bool]:
     # One whose first thread has ended looks like a zombie while others go on.
     dead = fields[0] in b"ZX" and threads <= 1
     return Member(pid, parent, group, session, threads, start_ticks), dead
+
+
+def is_exiting(pid: int) -> bool:
+    """Whether it is past its last instruction, though its connections may be closed later."""
+    try:
+        stat = kernel_files.read(f"/proc/{pid}/stat")
+    except OSError:
+        return True
+    return bool(int(stat[stat.rindex(b")") + 2 :].split()[6]) & _PF_EXITING)
 
 
 def reap_orphans(leaders: Iterable[int]) -> None:
