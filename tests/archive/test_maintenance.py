@@ -96,6 +96,32 @@ async def test_joined_packs_hold_every_object(
     stock.run("verify-pack", str(folder / "objects" / "pack" / f"{once_more}.idx"))
 
 
+async def test_what_changed_on_the_disk_is_not_joined(
+    archive: GitArchive, folder: Path, spool: Spool, rng: random.Random
+) -> None:
+    await fill(archive, spool, rng, devices=6, versions=8)
+    packs = sorted(packs_in(folder / "objects" / "pack"))
+    with PackReader(packs[0]) as reader:
+        item = rng.choice(reader.objects)
+    content = bytearray(packs[0].read_bytes())
+    content[rng.randrange(item.offset, item.end)] ^= 1
+    packs[0].chmod(0o644)
+    packs[0].write_bytes(content)
+    with pytest.raises(PackDamagedError, match=f"object {item.id.hex()} is damaged"):
+        join(Files(), folder / "objects" / "pack", packs)
+    assert sorted(packs_in(folder / "objects" / "pack")) == packs
+    program = [sys.executable, "-m", "roundsman.archive.joining", str(os.getpid())]
+    joining = subprocess.run(
+        [*program, str(folder / "objects" / "pack")],
+        input="\n".join(pack.stem for pack in packs),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (joining.returncode, joining.stdout) == (1, "")
+    assert joining.stderr == f"{packs[0]}: object {item.id.hex()} is damaged\n"
+
+
 async def test_folders_are_seldom_whole_in_joined_packs(
     archive: GitArchive, folder: Path, stock: StockGit, spool: Spool
 ) -> None:

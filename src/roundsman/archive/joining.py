@@ -27,6 +27,7 @@ from roundsman.archive.objects import (
     stored,
 )
 from roundsman.archive.pack_reading import (
+    PackDamagedError,
     Packed,
     PackReader,
     parse_distance,
@@ -46,6 +47,8 @@ def join(files: Files, folder: Path, packs: Sequence[Path]) -> str:
     """
     with ExitStack() as opened:
         readers = [opened.enter_context(PackReader(path)) for path in packs]
+        for reader in readers:
+            _expect_whole(reader)
         chosen = [(reader, reader.objects) for reader in readers]
         return copy_objects(files, folder, chosen, TreeChains())
 
@@ -82,6 +85,13 @@ def copy_objects(
                 pack.end()
         pack.finish()
     return name
+
+
+def _expect_whole(reader: PackReader) -> None:
+    """What is copied gets a sum of its own: a change on the disk would be as good as written."""
+    for item in reader.objects:
+        if not reader.is_whole(item):
+            raise PackDamagedError(f"{reader.path}: object {item.id.hex()} is damaged")
 
 
 def _bases(reader: PackReader, items: Sequence[Packed]) -> Iterator[tuple[bytes, bytes]]:
@@ -136,7 +146,10 @@ def main() -> None:
     folder = Path(sys.argv[2])
     packs = [folder / f"{name}.pack" for name in sys.stdin.read().split()]
     packs.sort(key=lambda path: path.stat().st_mtime_ns)
-    sys.stdout.write(join(Files(), folder, packs))
+    try:
+        sys.stdout.write(join(Files(), folder, packs))
+    except PackDamagedError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
