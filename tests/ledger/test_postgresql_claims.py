@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import msgspec
+import pytest
 from asyncpg import Record
 
 from roundsman.ledger.fairness import Turns
@@ -23,10 +24,11 @@ from roundsman.testing.ledger_conformance import (
     planned,
     run_of,
 )
-from roundsman.testing.postgresql_server import PostgresqlServer
+from roundsman.testing.postgresql_server import TEMPLATE, PostgresqlServer
 
 ONE_EACH = ClaimLimits(sessions_per_device=1)
 ROOM = 50
+TABLES = ("slots", "queue", "leases", "waters")
 
 
 class CountingLink:
@@ -115,6 +117,22 @@ def fleet(devices: int, jobs: int = 1) -> list[PlannedSlot]:
     ]
 
 
+@pytest.fixture
+async def undisturbed(
+    postgresql_server: PostgresqlServer, postgresql_ledger: PostgresqlLedger
+) -> AsyncIterator[None]:
+    """Nothing dead lies there from before, and nobody makes statistics or keeps what dies."""
+    for table in TABLES:
+        await postgresql_server.run(
+            f"ALTER TABLE {table} SET (autovacuum_enabled = false)", TEMPLATE
+        )
+    await postgresql_server.run("VACUUM ANALYZE", TEMPLATE)
+    yield
+    for table in TABLES:
+        await postgresql_server.run(f"ALTER TABLE {table} RESET (autovacuum_enabled)", TEMPLATE)
+
+
+@pytest.mark.usefixtures("undisturbed")
 async def test_a_claim_looks_at_as_many_pages_whatever_the_fleet(
     postgresql_ledger: PostgresqlLedger,
 ) -> None:
@@ -132,11 +150,11 @@ async def test_a_claim_looks_at_as_many_pages_whatever_the_fleet(
     assert large <= 1.5 * small  # indexes are a level deeper
 
 
+@pytest.mark.usefixtures("undisturbed")
 async def test_plans_made_while_tables_are_empty_look_up_what_is_taken(
-    postgresql_server: PostgresqlServer, postgresql_url: str, postgresql_ledger: PostgresqlLedger
+    postgresql_ledger: PostgresqlLedger,
 ) -> None:
     """Plans are kept: one that walks through a small table walks through the large one later."""
-    await postgresql_server.run("VACUUM ANALYZE", postgresql_url.rpartition("/")[2])
     await postgresql_ledger.sync_slots(fleet(1), NOW)
     claims = Claims(postgresql_ledger)
     _, leased = await claims.pages()
@@ -144,6 +162,7 @@ async def test_plans_made_while_tables_are_empty_look_up_what_is_taken(
     assert not claims.walked & {"slots", "queue", "leases"}
 
 
+@pytest.mark.usefixtures("undisturbed")
 async def test_what_waits_for_its_device_is_looked_at_once(
     postgresql_ledger: PostgresqlLedger,
 ) -> None:
@@ -162,6 +181,22 @@ async def test_what_waits_for_its_device_is_looked_at_once(
     await postgresql_ledger.finish(endings(taken[:ROOM]), NOW)
     _, leased = await claims.pages()
     assert {slot.device for slot in leased} == {slot.device for slot in taken[:ROOM]}
+
+
+@pytest.mark.usefixtures("undisturbed")
+async def test_statistics_of_another_fleet_have_no_claim_walk_through_leases(
+    postgresql_server: PostgresqlServer, postgresql_ledger: PostgresqlLedger
+) -> None:
+    """Slots of two devices, and no lease: each slot set aside was held against all leases."""
+    slots = [planned(f"d{n % 2}", f"j{n:04}", tags=["t0"], due=NOW) for n in range(1000)]
+    await postgresql_ledger.sync_slots(slots, NOW)
+    await postgresql_server.run("VACUUM ANALYZE", TEMPLATE)
+    await postgresql_ledger.sync_slots(fleet(1000, jobs=2), NOW)
+    taken = await claim(postgresql_ledger, 900, limits=ONE_EACH)
+    assert len(taken) == 900
+    pages, _ = await Claims(postgresql_ledger).pages()
+    print(f"{pages} pages")
+    assert pages < 20_000
 
 
 @asynccontextmanager

@@ -54,7 +54,8 @@ SELECT count(*) AS number, coalesce(max(lane_id), 0) AS last FROM lanes
 
 -- name: set_aside
 -- Take slots out of their lines whose devices have leases that run. Those leases are held until this is committed: who ends one
--- of them after that finds what waits for it.
+-- of them after that finds what waits for it. It goes from a device to its slots to their leases, whatever the statistics say
+-- (OFFSET 0): of an earlier, smaller fleet they had it walk through all leases for each slot.
 WITH met AS MATERIALIZED (
     SELECT held.* FROM unnest(:slot_ids::bigint[]) AS asked (slot_id) CROSS JOIN LATERAL (
         SELECT slots.slot_id, slots.device FROM slots JOIN queue USING (slot_id)
@@ -64,10 +65,12 @@ WITH met AS MATERIALIZED (
 ),
 waiting AS MATERIALIZED (
     SELECT met.slot_id FROM met CROSS JOIN LATERAL (
-        SELECT 1 FROM slots AS other JOIN leases USING (slot_id)
-        WHERE other.device = met.device AND leases.check_at IS NOT NULL AND leases.expires_at > :now::double precision
+        SELECT 1 FROM (SELECT slot_id FROM slots WHERE slots.device = met.device OFFSET 0) AS other CROSS JOIN LATERAL (
+            SELECT 1 FROM leases
+            WHERE leases.slot_id = other.slot_id AND check_at IS NOT NULL AND expires_at > :now::double precision
+            FOR SHARE SKIP LOCKED
+        ) AS running
         LIMIT 1
-        FOR SHARE OF leases SKIP LOCKED
     ) AS lease
 )
 UPDATE queue SET line = -1 - line FROM waiting WHERE queue.slot_id = waiting.slot_id
