@@ -27,7 +27,7 @@ corpus: venv ## every recorded device, whole and in pieces, with pauses, misled 
 
 torture: venv ## kills, full disks, power losses: the long form (half an hour; ROUNDSMAN_KILLS=30 for a piece of it)
 	ROUNDSMAN_TORTURE=1 $(BIN)/python -m pytest -s tests/torture tests/archive/test_disks.py tests/archive/test_crashes.py \
-		tests/ledger/test_laws.py tests/worker/runners/test_torture.py $(ARGS)
+		tests/ledger/test_laws.py tests/ledger/test_model.py tests/worker/runners/test_torture.py $(ARGS)
 
 soak: venv ## an hour of ordinary work: does anything grow? (SECONDS=1200 ARGS=--postgresql)
 	$(BIN)/python -m bench.soak --seconds $(or $(SECONDS),3600) $(ARGS)

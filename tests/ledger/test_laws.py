@@ -56,7 +56,7 @@ from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.job import Job, MissedPolicy, Schedule
 from roundsman.wire.run import FailureClass, Outcome, Run
-from tests.ledger.conftest import EMPTIED
+from tests.ledger.conftest import EMPTIED, MEMORY
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ class Laws(RuleBasedStateMachine):
     @initialize(wanted=WANTED)
     def begin(self, wanted: dict[Any, Any]) -> None:
         self.loop = asyncio.new_event_loop()
-        self.folder = TemporaryDirectory()
+        self.folder = TemporaryDirectory(dir=MEMORY)
         self.now = START
         self.ids = count()
         self.held: list[Held] = []

@@ -1,13 +1,18 @@
-"""The memory ledger as a model of the SQLite ledger: whatever is done, both answer alike."""
+"""The memory ledger as a model of the SQLite ledger: whatever is done, both answer alike.
+
+In the suite a short form; `make torture` runs the long one.
+"""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from itertools import count
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from itertools import count, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -25,6 +30,7 @@ from roundsman.ledger.interface import (
     PauseKind,
     PlannedSlot,
     Quarantined,
+    ResultKey,
     Resumption,
     RunQuery,
     SlotQuery,
@@ -33,17 +39,24 @@ from roundsman.ledger.interface import (
 )
 from roundsman.ledger.memory import MemoryLedger
 from roundsman.ledger.sqlite.driver import SqliteLedger
-from roundsman.testing.ledger_conformance import HOURLY, OTHER, lease_of, repeat_of
+from roundsman.testing.ledger_conformance import HOURLY, OTHER, repeat_of
 from roundsman.wire.breaker import Breaker
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.run import FailureClass, Outcome, Run, SlotState
+from tests.ledger.conftest import MEMORY
 
 T = TypeVar("T")
 
+TORTURE = bool(os.environ.get("ROUNDSMAN_TORTURE"))
+# What the limit ends fails again with nothing: hypothesis says only that it was not reproducible.
+pytestmark = pytest.mark.timeout(7200 if TORTURE else 1200)
+
 START = 1_700_000_000
 TAG_SETS: list[tuple[str, ...]] = [(), ("a",), ("b",), ("a", "b"), ("c",)]
-DEVICES = st.sampled_from(["d0", "d1", "d2", "d3"])
-JOBS = st.sampled_from(["j0", "j1"])
+DEVICE_NAMES = ("d0", "d1", "d2", "d3")
+JOB_NAMES = ("j0", "j1")
+DEVICES = st.sampled_from(DEVICE_NAMES)
+JOBS = st.sampled_from(JOB_NAMES)
 OFFSETS = st.integers(-300, 300)
 WORKERS = st.sampled_from(["w1", "w2", None])
 TAGS = st.none() | st.frozensets(st.sampled_from("abcz"), max_size=2)
@@ -64,7 +77,7 @@ class Ledgers(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.folder = TemporaryDirectory()
+        self.folder = TemporaryDirectory(dir=MEMORY)
         self.now = START
         self.ids = count()
         self.leases: list[LeasedSlot] = []
@@ -287,27 +300,24 @@ class Ledgers(RuleBasedStateMachine):
 
 
 async def knowledge(ledger: Ledger, now: float) -> list[object]:
-    slots = await ledger.slots(SlotQuery(), now)
-    by_state = [await ledger.slots(SlotQuery(state=state), now) for state in SlotState]
-    leases = [await lease_of(ledger, slot.device, slot.job) for slot in slots.items]
+    """All questions at once: on a busy machine each that is waited for costs a turn of its own."""
+    pairs = list(product(DEVICE_NAMES, JOB_NAMES))
     runs = await ledger.runs(RunQuery(limit=10_000))
-    breakers = [await ledger.breaker(f"d{number}") for number in range(4)]
-    accounts = [
-        await ledger.accounts(AccountQuery(since=START + since, until=START + until), now)
-        for since, until in ((-9000, 9000), (-60, 60))
+    questions: list[Awaitable[object]] = [
+        *(ledger.slots(SlotQuery(state=state), now) for state in (None, *SlotState)),
+        ledger.standings(
+            [ResultKey(device=device, job=job, due=0, digest="") for device, job in pairs]
+        ),
+        *(ledger.result_of(device, job) for device, job in pairs),
+        *(ledger.breaker(device) for device in DEVICE_NAMES),
+        ledger.open_breakers(),
+        *(
+            ledger.accounts(AccountQuery(since=START + since, until=START + until), now)
+            for since, until in ((-9000, 9000), (-60, 60))
+        ),
+        ledger.pauses(),
     ]
-    results = [await ledger.result_of(slot.device, slot.job) for slot in slots.items]
-    held = [*breakers, *await ledger.open_breakers()]
-    return [
-        slots,
-        by_state,
-        leases,
-        held,
-        accounts,
-        results,
-        await ledger.pauses(),
-        sorted(map(described, runs.items)),
-    ]
+    return [*await asyncio.gather(*questions), sorted(map(described, runs.items))]
 
 
 def described(run: Run) -> str:
@@ -322,7 +332,7 @@ def key_of(leased: LeasedSlot) -> LeaseKey:
 
 TestLedgers = Ledgers.TestCase
 TestLedgers.settings = settings(
-    max_examples=60,
+    max_examples=2000 if TORTURE else 12,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
