@@ -21,21 +21,20 @@ from roundsman.worker.runners.process_temporary import TemporaryFolders
 def _one(machine: Machine, temporary: TemporaryFolders) -> None:
     folder = temporary.choose()
     temporary.make(folder)
-    cgroup, entry = machine.cgroup and machine.cgroup / "one", None
+    cgroup = machine.cgroup and machine.cgroup / "one"
     if cgroup is not None:
         cgroup.mkdir()
-        entry = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     stdin = os.open(os.devnull, os.O_RDONLY)
     (stdout, into_stdout), (stderr, into_stderr) = os.pipe(), os.pipe()
     program = Program(
         executable="/bin/true",
         argv=("true", ""),
-        environment={"TMPDIR": str(folder)},
+        environment={"LANG": "C.UTF-8", "TMPDIR": str(folder)},
         folder="/",
         stdin=stdin,
         stdout=into_stdout,
         stderr=into_stderr,
-        cgroup=entry,
+        cgroup=None if cgroup is None else str(cgroup),
         home=machine.home,
     )
     pid = spawn(program)
@@ -44,7 +43,7 @@ def _one(machine: Machine, temporary: TemporaryFolders) -> None:
     os.waitpid(pid, 0)
     for descriptor in (stdout, stderr):
         os.read(descriptor, 1)
-    for descriptor in (stdin, stdout, stderr, *(() if entry is None else (entry,))):
+    for descriptor in (stdin, stdout, stderr):
         os.close(descriptor)
     if cgroup is not None:
         cgroup.rmdir()

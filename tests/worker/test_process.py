@@ -403,7 +403,7 @@ async def check_the_user(scripts: Path, tmp_path: Path) -> None:
     scripts.chmod(0o755)
     (scripts / "who").write_text("id -un; echo $HOME; touch $TMPDIR/x && echo ok > /dev/stderr")
     runner = ProcessRunner(
-        policy(scripts, "sh", user="nobody"),
+        policy(scripts, "sh", user="daemon"),
         folder=tmp_path / "state" / "processes",
         clock=SystemClock(),
     )
@@ -411,9 +411,10 @@ async def check_the_user(scripts: Path, tmp_path: Path) -> None:
     process_id = str(uuid.uuid4())
     assert (await runner.start(ask(process_id, "sh", "who"))).error is None
     batches = [batch async for batch in runner.read(process_id, follow=True)]
-    home = pwd.getpwnam("nobody").pw_dir
+    user = pwd.getpwnam("daemon")
     text = b"".join(chunk.data for batch in batches for chunk in batch)
-    assert text.decode().split() == ["nobody", home, "ok"]
+    assert text.decode().split() == ["daemon", user.pw_dir, "ok"]
+    assert Path(os.devnull).stat().st_uid != user.pw_uid  # what it read is not its own
     await runner.close()
     await runner.detach()
 

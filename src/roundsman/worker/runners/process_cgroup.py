@@ -1,7 +1,6 @@
 """A process' own cgroup: whoever it starts is in it, whatever becomes of parents and sessions."""
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ class Cgroup:
         self.folder = folder
         self.limited = False
         """Whether it holds whoever is in it to any limit."""
+        self._removed = False
 
     def create(self, limits: ProcessLimits, controllers: frozenset[str]) -> None:
         """Make it, with those limits that controllers in force can hold."""
@@ -37,10 +37,6 @@ class Cgroup:
         if limits.tasks is not None and "pids" in controllers:
             self.limited = True
             self._write("pids.max", str(limits.tasks))
-
-    def open(self) -> int:
-        """A descriptor to start a process in it."""
-        return os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
 
     def members(self) -> tuple[int, ...]:
         """Who is in it and in those below, zombies too."""
@@ -74,10 +70,16 @@ class Cgroup:
         with contextlib.suppress(FileNotFoundError):
             self._write("cgroup.kill", "1")
 
+    def give_up(self) -> bool:
+        """Take it away if nobody is in it, by the kernel's word, nor has made one below."""
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+            self._removed = True
+        return self._removed
+
     def remove(self) -> None:
         """Take it away, with those that were made below it; only an empty one goes."""
-        with contextlib.suppress(OSError):  # somebody is in it, or made one below
-            self.folder.rmdir()
+        if self._removed or self.give_up():
             return
         with contextlib.suppress(OSError):
             for folder in sorted(self.folder.rglob("*/"), reverse=True):

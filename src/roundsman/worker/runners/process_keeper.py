@@ -29,6 +29,7 @@ from roundsman.worker.runners.process_machine import Machine
 from roundsman.worker.runners.process_masking import Secrets
 from roundsman.worker.runners.process_output import OutputFile
 from roundsman.worker.runners.process_policy import ProcessRefusedError, allowed
+from roundsman.worker.runners.process_readers import Readers
 from roundsman.worker.runners.process_records import ProcessRecord, ProcessRecords
 from roundsman.worker.runners.process_running import Process
 from roundsman.worker.runners.process_scripts import ScriptsCopies
@@ -98,6 +99,7 @@ class ProcessKeeper:
         self._claims = Claims(self._records, self.take_up_soon)
         self._taking_up = asyncio.Lock()
         self._reaper = TreeReaper(self._tree_gone)
+        self._readers: Readers
         self._tidying: asyncio.TimerHandle | None = None
         self._reaping: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[object]] = set()
@@ -107,6 +109,7 @@ class ProcessKeeper:
 
     async def open(self) -> None:
         """Take up what an earlier keeper left; kill its trees where proven so."""
+        self._readers = Readers()
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap_soon)
         self._records.sweep()
         await self._take_up()
@@ -137,6 +140,7 @@ class ProcessKeeper:
         self._scripts.close()
         for process in self._processes.values():
             process.close()
+        self._readers.close()
 
     def start(self, asked: StartProcess) -> ProcessChanged:
         """Start a command, or refuse it; answers its state. Known already: as it stands."""
@@ -258,7 +262,14 @@ class ProcessKeeper:
         self._running.add(process_id)
         self._alive[process_id] = tree
         own = Secrets(command.secrets)
-        process.watch(tree, pipes, self._clock, (self.secrets, own), self._leader_ended)
+        process.watch(
+            tree,
+            pipes,
+            readers=self._readers,
+            clock=self._clock,
+            secrets=(self.secrets, own),
+            on_end=self._leader_ended,
+        )
         self._watches[process_id] = LimitWatch(
             process,
             limits,
@@ -290,12 +301,14 @@ class ProcessKeeper:
             self.on_idle()
 
     def _reap_soon(self) -> None:
-        if self._reaping is None:
-            loop = asyncio.get_running_loop()
-            self._reaping = loop.call_later(_ORPHANS_SECONDS, self._reap)
+        """Look for dead orphans in a while; who dies until then need not be told of."""
+        loop = asyncio.get_running_loop()
+        loop.remove_signal_handler(signal.SIGCHLD)
+        self._reaping = loop.call_later(_ORPHANS_SECONDS, self._reap)
 
     def _reap(self) -> None:
         self._reaping = None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap_soon)
         process_tree.reap_orphans(tree.pid for tree in self._alive.values())
 
     def _refuse(self, process_id: str, reason: str) -> ProcessChanged:

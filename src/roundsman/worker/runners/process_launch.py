@@ -1,6 +1,5 @@
 """From what the policy allowed to a running process: pipes, cgroup, limits, environment."""
 
-import contextlib
 import functools
 import os
 import pwd
@@ -30,50 +29,50 @@ def launch(
     `temporary` is its own folder. Raises `ProcessRefusedError` when it cannot be executed.
     """
     cgroup = _cgroup(process_id, command.limits, machine)
-    with contextlib.ExitStack() as opened:
-        stdin = _file_of(standard_input)
-        opened.callback(os.close, stdin)
-        (stdout, stdout_of_child), (stderr, stderr_of_child) = os.pipe(), os.pipe()
-        for descriptor in (stdout_of_child, stderr_of_child):
-            opened.callback(os.close, descriptor)
+    (stdout, stdout_of_child), (stderr, stderr_of_child) = os.pipe(), os.pipe()
+    handed_over = [stdout_of_child, stderr_of_child]
+    stdin = _nothing()
+    try:
+        if standard_input:
+            stdin = _file_of(standard_input)
+            handed_over.append(stdin)
         if command.user is not None:
-            for own in (stdin, stdout_of_child, stderr_of_child, temporary):
+            for descriptor in handed_over:
                 # It may open them again, by /dev/stdout or the like.
-                os.chown(own, command.user.uid, command.user.gid)
-        entry = None
-        if cgroup is not None:
-            entry = cgroup.open()
-            opened.callback(os.close, entry)
-        try:
-            pid = spawn(
-                Program(
-                    executable=command.executable,
-                    argv=command.argv,
-                    environment={
-                        **command.environment,
-                        **_user(command.user),
-                        "PATH": SEARCH_PATH,
-                        "LANG": "C.UTF-8",
-                        "TMPDIR": str(temporary),
-                        ID_VARIABLE: process_id,
-                    },
-                    folder=command.folder,
-                    stdin=stdin,
-                    stdout=stdout_of_child,
-                    stderr=stderr_of_child,
-                    cgroup=entry,
-                    home=None if cgroup is None or cgroup.limited else machine.home,
-                    rlimits=_rlimits(command.limits, machine),
-                    user=command.user,
-                )
+                os.fchown(descriptor, command.user.uid, command.user.gid)
+            os.chown(temporary, command.user.uid, command.user.gid)
+        pid = spawn(
+            Program(
+                executable=command.executable,
+                argv=command.argv,
+                environment={
+                    **command.environment,
+                    **_user(command.user),
+                    "PATH": SEARCH_PATH,
+                    "LANG": "C.UTF-8",
+                    "TMPDIR": str(temporary),
+                    ID_VARIABLE: process_id,
+                },
+                folder=command.folder,
+                stdin=stdin,
+                stdout=stdout_of_child,
+                stderr=stderr_of_child,
+                cgroup=None if cgroup is None else str(cgroup.folder),
+                home=None if cgroup is None or cgroup.limited else machine.home,
+                rlimits=_rlimits(command.limits, machine),
+                user=command.user,
             )
-        except OSError as error:
-            os.close(stdout)
-            os.close(stderr)
-            if cgroup is not None:
-                cgroup.remove()
-            text = f"could not start {command.argv[0]}: {error.strerror}"
-            raise ProcessRefusedError(text) from error
+        )
+    except OSError as error:
+        os.close(stdout)
+        os.close(stderr)
+        if cgroup is not None:
+            cgroup.remove()
+        text = f"could not start {command.argv[0]}: {error.strerror}"
+        raise ProcessRefusedError(text) from error
+    finally:
+        for descriptor in handed_over:
+            os.close(descriptor)
     os.set_blocking(stdout, False)
     os.set_blocking(stderr, False)
     return ProcessTree(process_id, pid, cgroup), (stdout, stderr)
@@ -102,10 +101,14 @@ def _rlimits(limits: ProcessLimits, machine: Machine) -> tuple[tuple[int, int, i
     return tuple(rlimits)
 
 
+@functools.cache
+def _nothing() -> int:
+    """A descriptor from which nothing is read; the same for all, and no process' own."""
+    return os.open(os.devnull, os.O_RDONLY)
+
+
 def _file_of(data: bytes) -> int:
     """A descriptor from which exactly this is read."""
-    if not data:
-        return os.open(os.devnull, os.O_RDONLY)
     descriptor = os.memfd_create("standard input")
     with open(descriptor, "wb", buffering=0, closefd=False) as file:
         file.write(data)

@@ -30,6 +30,9 @@ MAX_PATH_BYTES: Final = 4095  # Linux's PATH_MAX less its closing NUL: no longer
 MAX_TEXT_BYTES: Final = 128 * 1024  # of all arguments and variables: Linux's limit for a single one
 
 
+_NONE_ASKED: Final = ProcessLimits()
+
+
 class ProcessRefusedError(RoundsmanError):
     """The worker does not start this; `text` is the reason, which the caller is told."""
 
@@ -98,6 +101,8 @@ def allowed(
 
 
 def _lower(one: ProcessLimits, other: ProcessLimits) -> ProcessLimits:
+    if other == _NONE_ASKED:
+        return one
     lower = {}
     for name in ProcessLimits.__struct_fields__:
         said = [value for limits in (one, other) if (value := getattr(limits, name)) is not None]

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from roundsman.wire.control import ProcessChanged
 from roundsman.wire.process import ProcessLimits, StopProof
 from roundsman.worker.runners.process_masking import Masker, Secrets
 from roundsman.worker.runners.process_output import STDERR, STDOUT, OutputFile
+from roundsman.worker.runners.process_readers import Readers
 from roundsman.worker.runners.process_records import ProcessRecord
 from roundsman.worker.runners.process_scripts import ScriptsCopy
 from roundsman.worker.runners.process_tree import Exit, ProcessTree, TreeReaper, members
@@ -46,6 +48,7 @@ class Process:
         self.cause: str | None = None
         """Which limit ended it."""
         self._pipes: dict[int, tuple[int, Masker]] = {}  # descriptor to stream
+        self._readers: Readers | None = None
 
     @property
     def change(self) -> ProcessChanged:
@@ -84,28 +87,30 @@ class Process:
         self,
         tree: ProcessTree,
         pipes: tuple[int, int],
+        *,
+        readers: Readers,
         clock: Clock,
         secrets: tuple[Secrets, ...],
         on_end: Callable[["Process", Exit], None],
     ) -> None:
         """Read both pipes from now on; call `on_end` once the leader ended and they are drained."""
-        loop = asyncio.get_running_loop()
         self.tree = tree
-        self.written_at = loop.time()
+        self.written_at = asyncio.get_running_loop().time()
+        self._readers = readers
         for descriptor, stream in zip(pipes, (STDOUT, STDERR), strict=True):
             self._pipes[descriptor] = (stream, Masker(*secrets))
-            loop.add_reader(descriptor, self._read_pipe, clock, descriptor)
+            readers.add(descriptor, partial(self._read_pipe, clock, descriptor))
         pidfd = os.pidfd_open(tree.pid)  # readable once the leader has ended
 
         def leader_ended() -> None:
             if (exit_ := tree.exit()) is None:
                 return
-            loop.remove_reader(pidfd)
+            readers.remove(pidfd)
             os.close(pidfd)
             self._drain(clock)
             on_end(self, exit_)
 
-        loop.add_reader(pidfd, leader_ended)
+        readers.add(pidfd, leader_ended)
 
     def close(self) -> None:
         """Read no more; whoever still writes gets a broken pipe."""
@@ -140,7 +145,8 @@ class Process:
                     break
 
     def _close_pipe(self, descriptor: int, at: float) -> None:
-        asyncio.get_running_loop().remove_reader(descriptor)
+        if self._readers is not None:
+            self._readers.remove(descriptor)
         os.close(descriptor)
         stream, masker = self._pipes.pop(descriptor)
         self._keep(stream, at, masker.end())

@@ -51,8 +51,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     stdin: int
     stdout: int
     stderr: int
-    cgroup: int | None = None
-    """An open folder of it."""
+    cgroup: str | None = None
+    """Its folder."""
     home: int | None = None
     """The open `cgroup.procs` to step out to from there; none: this process must not step in."""
     rlimits: tuple[tuple[int, int, int], ...] = ()
@@ -74,8 +74,8 @@ def spawn(program: Program) -> int:
     return _spawn_inside(program, program.cgroup, program.home)
 
 
-def _spawn_inside(program: Program, cgroup: int, home: int) -> int:
-    entry = os.open("cgroup.procs", os.O_WRONLY, dir_fd=cgroup)
+def _spawn_inside(program: Program, cgroup: str, home: int) -> int:
+    entry = os.open(f"{cgroup}/cgroup.procs", os.O_WRONLY)
     try:
         os.write(entry, _MYSELF)
     finally:
@@ -150,13 +150,17 @@ def _spawn_prepared(program: Program) -> int:
     return pid
 
 
-def _clone(cgroup: int | None) -> int:
+def _clone(cgroup: str | None) -> int:
     """As `fork`, into a cgroup where one is given."""
     if cgroup is None:
         return os.fork()
-    asked = _CloneArguments(flags=_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=cgroup)
-    # As a Python function: nothing else of Python runs in between, in either process.
-    pid = _python_libc().syscall(_CLONE3, ctypes.byref(asked), ctypes.c_size_t(88))
+    folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        asked = _CloneArguments(flags=_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=folder)
+        # As a Python function: nothing else of Python runs in between, in either process.
+        pid = _python_libc().syscall(_CLONE3, ctypes.byref(asked), ctypes.c_size_t(88))
+    finally:
+        os.close(folder)
     if pid < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return int(pid)

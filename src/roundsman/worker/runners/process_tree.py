@@ -203,6 +203,10 @@ class ProcessTree:
         """Whether nobody is left, where the kernel says so by itself; none: /proc has to tell."""
         return None if self.cgroup is None else self.cgroup.is_empty()
 
+    def give_up(self) -> bool:
+        """Whether nobody is left, as `is_empty`, at the least expense; a cgroup goes with it."""
+        return self.cgroup is not None and (self.cgroup.give_up() or self.cgroup.is_empty())
+
     def proven(self, everybody: Sequence[Member]) -> StopProof:
         """What is seen of it now."""
         left = self.left(everybody)
@@ -266,7 +270,7 @@ class TreeReaper:
 
     def add(self, tree: ProcessTree) -> None:
         """Take a tree whose leader has ended."""
-        if tree.is_empty():
+        if tree.give_up():
             self._trees.discard(tree)
             self._release(tree)
         elif tree.killed:
