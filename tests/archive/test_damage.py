@@ -11,6 +11,7 @@ import pytest
 
 from roundsman.archive.git import GitArchive
 from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.pack_reading import PackReader
 from roundsman.clock import SystemClock
 from roundsman.config.records import ArchiveSettings, PointerSettings
 from roundsman.testing.archive_conformance import Spool, content_of
@@ -175,9 +176,10 @@ async def test_a_lost_result_is_named_and_all_others_are_there(
     for index in packs(folder, ".idx"):
         if blob in stock.run("show-index", stdin=index.read_bytes()):
             pack = index.with_suffix(".pack")
+            with PackReader(pack) as reader:
+                [item] = [item for item in reader.objects if item.id.hex().encode() == blob]
             raw = bytearray(pack.read_bytes())
-            at = raw.index(content[:20])
-            raw[at] ^= 1
+            raw[(item.offset + item.end) // 2] ^= 1
             overwrite(pack, bytes(raw))
     archive = await opened(folder)
     assert (await archive.state()).set_aside == ()  # nobody looked at it yet

@@ -1,9 +1,9 @@
 """Joining packs by copying what stands in them.
 
-Nothing is inflated but what a batch wrote as it was, which is deflated here, once, and trees that
-stand whole, which become deltas (`tree_chains`). Every object of the packs is carried over, needed
-or not yet needed, so the packs may go when the new one is there. Runs as a process of its own, out
-of the way of whoever waits for a result:
+Nothing is inflated but trees that stand whole, which become deltas (`tree_chains`), and what an
+earlier release wrote as it was, which is deflated. Every object of the packs is carried over,
+needed or not yet needed, so the packs may go when the new one is there. Runs as a process of its
+own, out of the way of whoever waits for a result:
 
     python -m roundsman.archive.joining CONTROLLER FOLDER < names
 """
@@ -23,6 +23,7 @@ from roundsman.archive.objects import (
     OFFSET_DELTA,
     TREE,
     base_distance,
+    deflated,
     entry_header,
     stored,
 )
@@ -36,7 +37,6 @@ from roundsman.archive.pack_reading import (
 from roundsman.archive.packs import PackWriter, new_pack_name
 from roundsman.archive.tree_chains import MOST_WHOLE, TreeChains
 
-_LEVEL: Final = 6
 _STORED: Final = b"\x78\x01"
 
 
@@ -132,12 +132,12 @@ def _moved(raw: bytes, distance: int) -> bytes:
 
 
 def _deflated(raw: bytes) -> bytes:
-    """The object deflated, if it stands there as it is. Trees stay: ids do not deflate."""
+    """The object deflated, if an earlier release left it as it is. Trees stay as they are."""
     kind, size, at = parse_header(raw)
     is_stored = raw[at : at + 2] == _STORED and raw[at + 2] & 0x06 == 0
     if kind not in (BLOB, COMMIT) or not is_stored:
         return raw
-    return entry_header(kind, size) + zlib.compress(zlib.decompress(raw[at:]), _LEVEL)
+    return entry_header(kind, size) + deflated(zlib.decompress(raw[at:]))
 
 
 def main() -> None:

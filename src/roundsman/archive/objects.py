@@ -5,6 +5,8 @@ import struct
 import zlib
 from typing import Final, TypeAlias
 
+from isal import isal_zlib
+
 COMMIT: Final = 1
 TREE: Final = 2
 BLOB: Final = 3
@@ -14,6 +16,9 @@ _NAMES: Final = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob"}
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
+LEVEL: Final = 1
+"""Of ISA-L's deflate: of configurations and commits it makes what zlib makes with its level 6, in a
+quarter of the time and less."""
 _BLOCK: Final = 0xFFFF  # the most that one stored block of a zlib stream holds
 _BLOCK_HEADER: Final = struct.Struct("<BHH")
 
@@ -59,7 +64,7 @@ def base_distance(distance: int) -> bytes:
 def stored(content: Buffer) -> bytes:
     """A zlib stream that holds `content` as it is: valid, and next to no work.
 
-    Where a result is waited for nothing is deflated; packs are when they are joined.
+    For trees and deltas, which are ids for the most part: these do not deflate.
 
     >>> zlib.decompress(stored(b"hello"))
     b'hello'
@@ -78,6 +83,16 @@ def stored(content: Buffer) -> bytes:
     return b"".join(parts)
 
 
+def deflated(content: Buffer) -> bytes:
+    """A zlib stream that holds `content` as few bytes.
+
+    >>> zlib.decompress(deflated(b"hello"))
+    b'hello'
+    """
+    return isal_zlib.compress(content, LEVEL)
+
+
 def whole(kind: int, content: Buffer) -> bytes:
-    """An object as it stands in a pack, not as a delta and not deflated."""
-    return entry_header(kind, len(content)) + stored(content)
+    """An object as it stands in a pack, not as a delta: deflated, but for a tree."""
+    body = stored(content) if kind == TREE else deflated(content)
+    return entry_header(kind, len(content)) + body

@@ -13,9 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
+from isal import isal_zlib
+
 from roundsman.archive.files import Files, NewFile
 from roundsman.archive.objects import (
     BLOB,
+    LEVEL,
     OFFSET_DELTA,
     base_distance,
     entry_header,
@@ -31,8 +34,6 @@ _READ_ONLY: Final = 0o444
 _PIECE: Final = 1 << 18
 _PROBE_BYTES: Final = 64 << 10
 _HEADER: Final = 12
-_LEVEL: Final = 1
-"""zlib level of large blobs: they are deflated while somebody waits."""
 
 
 def new_pack_name() -> str:
@@ -208,7 +209,7 @@ def write_blob_pack(
     with PackWriter(files, pack, 1) as writer, source.open("rb") as content:
         writer.begin(blob)
         writer.put(entry_header(BLOB, size))
-        deflate = zlib.compressobj(_LEVEL)
+        deflate = isal_zlib.compressobj(LEVEL)
         digest = hashlib.sha1(header(BLOB, size), usedforsecurity=False)
         while piece := content.read(_PIECE):
             digest.update(piece)
