@@ -30,7 +30,7 @@ from roundsman.wire.control import (
     StopFinished,
     StopProcess,
 )
-from roundsman.wire.process import OutputChunk, Process, ProcessState
+from roundsman.wire.process import OutputChunk, Process, ProcessState, StopProof
 from roundsman.worker.runners.process_tree import member_of
 from tests.controller.fleet_site import (
     ADMINISTRATOR,
@@ -202,6 +202,52 @@ async def test_who_is_left_is_named(site: FleetSite) -> None:
         await worker.hear()
         await worker.say(StopFinished(process_id=job_id, gone=False, left=(12, 34)))
         assert (await stop)[:2] == (500, {"error": "process group not gone: still there: 12, 34"})
+
+
+async def test_who_left_somebody_behind_is_gone_only_when_its_worker_says_so(
+    site: FleetSite,
+) -> None:
+    """Nobody can prove it while the worker is away; one that left nobody has been stopped."""
+    identity = await site.enrol()
+    async with fake_worker(site, identity) as worker:
+        start = calling(site, worker.worker_id)
+        job_id = await started(worker)
+        await start
+        ended = ProcessChanged(process_id=job_id, state=ProcessState.ENDED, at=1.0, exit_status=0)
+        left = StopProof(method="cgroup", group_empty=True, tree_empty=False, left=(12, 34))
+        for report in (ended, msgspec.structs.replace(ended, left_behind=left)):
+            await worker.say(report)
+            assert await worker.hear() == Acknowledge(process_id=job_id)
+    await site.is_connected(worker.worker_id, connected=False)
+    process = (await site.call(f"/api/v1/processes/{job_id}", b"", method="GET")).body
+    assert (process["state"], process["stop"]["left"]) == ("ended", [12, 34])
+    away = {"error": "worker not connected"}
+    assert (await site.stop(worker.worker_id, job_id))[:2] == (500, away)
+    stop = await site.call(f"/api/v1/processes/{job_id}/stop", b"")
+    assert (stop.status, stop.body["error"]) == (503, "worker not connected")
+    nobody = StopProof(method="cgroup", group_empty=True, cgroup_empty=True, tree_empty=True)
+    told = msgspec.structs.replace(ended, left_behind=nobody)
+    async with fake_worker(site, identity, told) as worker:
+        assert await worker.hear() == Acknowledge(process_id=job_id)
+    await site.is_connected(worker.worker_id, connected=False)
+    assert (await site.stop(worker.worker_id, job_id)).body == {"success": True}
+    stop = await site.call(f"/api/v1/processes/{job_id}/stop", b"")
+    assert (stop.status, stop.body["gone"]) == (200, True)
+
+
+async def test_what_is_not_known_to_have_ended_is_not_stopped_without_its_worker(
+    site: FleetSite,
+) -> None:
+    identity = await site.enrol()
+    async with fake_worker(site, identity) as worker:
+        start = calling(site, worker.worker_id)
+        job_id = await started(worker)
+        await start
+    async with fake_worker(site, identity):
+        assert (await row(site, job_id)).state is ProcessState.UNKNOWN
+    await site.is_connected(worker.worker_id, connected=False)
+    answer = await site.stop(worker.worker_id, job_id)
+    assert answer[:2] == (500, {"error": "worker not connected"})
 
 
 # Fault 13

@@ -277,6 +277,22 @@ async def test_children_that_outlive_the_leader_are_a_stop_s_concern(
     assert (await worker.runner.stop(process_id)).gone  # and again
 
 
+async def test_who_is_left_behind_is_told_and_when_they_have_gone(worker: Worker) -> None:
+    """Also when its end has been acknowledged long since."""
+    process_id = await worker.start("sh", worker.script("sleep 1000 & echo $!"))
+    end = await worker.end_of(process_id)
+    worker.runner.acknowledge(process_id)
+    told = await worker.end_of(process_id)
+    child = int(await worker.output(process_id))
+    assert told.left_behind is not None
+    assert (told.exit_status, told.at, told.left_behind.left) == (0, end.at, (child,))
+    assert worker.runner.to_report() == (told,)  # until that is acknowledged too
+    os.kill(child, signal.SIGKILL)
+    told = await worker.end_of(process_id)
+    assert told.left_behind is not None
+    assert (told.left_behind.left, told.left_behind.tree_empty) == ((), True)
+
+
 async def test_what_children_write_after_the_leader_is_kept(worker: Worker) -> None:
     fifo = worker.scripts / "fifo"
     os.mkfifo(fifo)
@@ -576,6 +592,29 @@ async def test_what_is_left_by_a_killed_keeper_from_before_an_upgrade_is_told_by
     assert member_of(int(leader)) is None
     after.runner.acknowledge(process_id)
     assert (await after.runner.stop(process_id)).error is None  # whoever has it by now
+
+
+async def test_a_keeper_from_before_an_upgrade_ends_when_all_of_its_own_is_told(
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its worker is connected to it; and the newer one has what it knew."""
+    before = make_worker(OnStop.LEAVE)
+    await before.runner.open()
+    process_id = await before.start("sh", before.script("echo on; exec sleep 1000"))
+    await before.lines(process_id, 1)
+    after, older = await upgrade(before, make_worker, monkeypatch)
+    pidfd = os.pidfd_open(older)
+    try:
+        await after.runner.stop(process_id)
+        assert (await after.end_of(process_id)).state is ProcessState.ENDED
+        assert select.select([pidfd], [], [], 0)[0] == []  # its end is not acknowledged
+        after.runner.acknowledge(process_id)
+        await asyncio.to_thread(select.select, [pidfd], [], [])
+    finally:
+        os.close(pidfd)
+    assert await after.output(process_id) == "on\n"
+    assert (await after.runner.stop(process_id)).gone
+    assert await after.output(await after.start("sh", after.script("echo off"))) == "off\n"
 
 
 async def test_and_also_after_a_way_back_to_the_release_before(

@@ -241,8 +241,9 @@ class Fleet:
         """End a process with its whole group; returns when it is proven gone, and written so.
 
         One that has ended is stopped all the same, if its worker is there: somebody of its group
-        may be left. Raises `WorkerUnknownError`, `JobUnknownError`, `WorkerNotConnectedError`,
-        `WorkerSilentError`, `GroupLeftError`.
+        may be left. If it is away, that is a success where nobody was seen left. Raises
+        `WorkerUnknownError`, `JobUnknownError`, `WorkerNotConnectedError`, `WorkerSilentError`,
+        `GroupLeftError`.
         """
         await self.stop_one(await self._find(request), by=by)
 
@@ -254,9 +255,9 @@ class Fleet:
             return
         here = self._hub.link(process.worker_id) is not None
         if not here and not await self.connected([process.worker_id]):
-            if process.done:
+            if process.gone:
                 return
-            raise WorkerNotConnectedError
+            raise WorkerNotConnectedError  # nobody can prove it
         await self._audit.write(
             self._audit.entry(
                 AuditAction.STOP_PROCESS,
@@ -388,8 +389,7 @@ class Fleet:
         with suppress(GroupLeftError):
             await self.stop_one(process, by=by, grace_seconds=grace_seconds)
         process = await self.find(process_id)
-        left = process.stop.left if process.stop is not None else ()
-        return StopReport(gone=process.done and not left, process=process)
+        return StopReport(gone=process.gone, process=process)
 
     async def output(
         self, process_id: str, *, after: int, follow: bool

@@ -455,6 +455,9 @@ class _Session:
             lines = self._outcomes(changes) if term is None else ()
             try:
                 states = await self._ledger.change_processes(rows, lines)
+                for change in changes:
+                    if (seen := change.left_behind) is not None:
+                        await self._ledger.keep_stop(change.process_id, self.link.worker_id, seen)
             except LedgerUnavailableError as error:
                 for change in changes:
                     log.warning("process.not_kept", process_id=change.process_id, reason=str(error))

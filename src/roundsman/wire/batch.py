@@ -160,7 +160,8 @@ class StopReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a stop came to."""
 
     gone: bool
-    """Whether it is proven that nothing of it is left, as far as its worker can see."""
+    """Whether it has ended and nothing of it is left, as far as its worker sees, or was seen left
+    by a worker that is away."""
     process: Process
     """How it stands now; `stop` says what was looked at, and what is left."""
 

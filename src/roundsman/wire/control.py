@@ -92,6 +92,9 @@ class ProcessChanged(_Message, frozen=True, kw_only=True, tag="process_changed")
     error: str | None = None
     cause: str | None = None
     """Which limit ended it, in words; none when it ended by itself or was stopped."""
+    left_behind: StopProof | None = None
+    """Who of it was still there when it had ended, in a further report of the same end; in the
+    next one nobody is. None: nobody was seen."""
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):

@@ -50,7 +50,7 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StopProof(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen after a stop."""
+    """What was seen after a stop, or after an end with somebody left behind."""
 
     method: str
     """How the tree was looked for: `cgroup`, `subreaper` (its children and theirs, and whoever
@@ -96,7 +96,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     cause: str | None = None
     """Which limit ended it, in words; none when it ended by itself or was stopped."""
     stop: StopProof | None = None
-    """What its latest stop has proven; none before."""
+    """What was seen of all that it started: by its latest stop, or after its end where somebody was
+    left behind; none: nobody was."""
     last_seen_at: float | None = None
     """When its worker last said something of it, Unix seconds."""
     age_seconds: float | None = None
@@ -113,6 +114,13 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     def done(self) -> bool:
         """Whether nothing of it can run any more."""
         return self.state not in OPEN_STATES
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended and nobody of it was seen since, as far as its worker has said."""
+        if self.stop is not None:
+            return self.done and not self.stop.left
+        return self.done and self.state is not ProcessState.UNKNOWN
 
     @property
     def error_text(self) -> str:

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ from roundsman.wire.process import OutputChunk, ProcessLimits, ProcessState, Sto
 from roundsman.worker.runners import process_link
 from roundsman.worker.runners.process import ProcessRunner
 from tests.policies import policy
+from tests.worker.helpers import keepers
 
 LONG = "ROUNDSMAN_TORTURE" in os.environ
 LIMIT = 1 << 20
@@ -37,6 +39,7 @@ class Torture:
     def __init__(self, folder: Path) -> None:
         self.scripts = folder / "scripts"
         self.scripts.mkdir()
+        self.folder = folder / "state" / "processes"
         self.runner = ProcessRunner(
             policy(
                 self.scripts,
@@ -44,11 +47,16 @@ class Torture:
                 limits=ProcessLimits(output_bytes=LIMIT, tasks=120),
                 grace_seconds=0.3,
             ),
-            folder=folder / "state" / "processes",
+            folder=self.folder,
             clock=SystemClock(),
         )
         self.ends: dict[str, asyncio.Future[ProcessChanged]] = {}
-        self.runner.on_change = lambda change: self.ends[change.process_id].set_result(change)
+        self.runner.on_change = self._told
+
+    def _told(self, change: ProcessChanged) -> None:
+        end = self.ends[change.process_id]
+        if not end.done():  # who is left behind is told afterwards
+            end.set_result(change)
 
     def gives(self, name: str) -> bool:
         """Whether the machine holds this bound."""
@@ -265,6 +273,35 @@ async def test_a_flood_on_both_streams_is_read_cut_and_stopped(torture: Torture)
     # One of the two may have filled it before the other was begun.
     assert {"roundsman"} < {chunk.stream for chunk in chunks} <= {"stdout", "stderr", "roundsman"}
     assert sum(len(chunk.data) for chunk in chunks) < LIMIT
+
+
+BLOCKS = """
+import os
+block = memoryview(bytes(1 << 20))
+child = os.fork()
+left = 128 * len(block)
+while left:
+    left -= os.write(1 if child else 2, block[:left])
+os._exit(os.waitstatus_to_exitcode(os.wait()[1]) if child else 0)
+"""
+
+
+async def test_a_flood_comes_to_its_end_and_fills_no_memory(torture: Torture) -> None:
+    """In large blocks, to both streams, as fast as they are taken."""
+    (keeper,) = keepers(torture.folder)
+
+    def peak() -> int:
+        (line,) = re.findall(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{keeper}/status").read_text())
+        return int(line) << 10
+
+    before = peak()
+    process_id = await torture.start("python3", BLOCKS)
+    assert (await torture.ends[process_id]).exit_status == 0
+    assert peak() - before < 16 << 20
+    chunks = await torture.chunks(process_id)
+    assert b"output is cut here" in chunks[-1].data
+    assert sum(len(chunk.data) for chunk in chunks) < LIMIT
+    await torture.stop(process_id)
 
 
 async def test_a_hundred_megabytes_without_an_end_of_line(torture: Torture) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from roundsman import __version__, logs
 from roundsman.clock import Clock
 from roundsman.errors import NotFoundError
@@ -88,7 +90,7 @@ class ProcessRunner:
         for link in await process_link.find(self._folder.parent, self._configure):
             self._take_up(link)
             if link.state.version == __version__:
-                self._newest = link
+                self._use(link)
         wanted = self._configure.policy.commands or any(self._folder.iterdir())
         if self._newest is None and wanted:
             await self._launch()
@@ -275,7 +277,14 @@ class ProcessRunner:
             if self._newest is None and not self._closing:
                 link = await process_link.launch(self._folder.parent, self._folder, self._configure)
                 self._take_up(link)
-                self._newest = link
+                self._use(link)
+
+    def _use(self, link: KeeperLink) -> None:
+        """Have this one start things from now on; the others end when nothing of theirs is left."""
+        self._newest = link
+        for other in self._links:
+            if other is not link:
+                other.send(msgspec.structs.replace(self._configure, replaced=True))
 
     async def _launch_again(self) -> None:
         try:
@@ -315,6 +324,8 @@ class ProcessRunner:
     def _changed(self, change: ProcessChanged) -> None:
         process_id = change.process_id
         self._note(change)
+        if change.left_behind is not None:
+            log.info("process.left_behind", process_id=process_id, left=change.left_behind.left)
         log.info(
             f"process.{change.state}",
             process_id=process_id,
@@ -342,8 +353,11 @@ class ProcessRunner:
             if self._of.get(process_id) is link and not starting.done():
                 del self._starting[process_id]
                 starting.set_result(self._refuse(process_id, "its keeper has gone"))
+        had_any = link in self._of.values()
         self._of = {key: other for key, other in self._of.items() if other is not link}
-        if not self._closing:
+        if self._newest is not None and not had_any:
+            log.info("keeper.ended", version=link.state.version)  # of another release, as it should
+        elif not self._closing:
             log.error("keeper.lost")
             self._relaunching = asyncio.create_task(self._launch_again(), name="keeper again")
 

@@ -93,12 +93,13 @@ class ProcessKeeper:
         self._processes: dict[str, Process] = {}
         self._running: set[str] = set()
         self._unacknowledged: dict[str, None] = {}  # running ones too; old first
-        self._forgettable: OrderedDict[str, None] = OrderedDict()  # ended, acknowledged; old first
+        # Ended and acknowledged, with what of each is counted in `_kept`; old first.
+        self._forgettable: OrderedDict[str, int] = OrderedDict()
         self._alive: dict[str, ProcessTree] = {}
         self._watches: dict[str, LimitWatch] = {}
         self._claims = Claims(self._records, self.take_up_soon)
         self._taking_up = asyncio.Lock()
-        self._reaper = TreeReaper(self._tree_gone)
+        self._reaper = TreeReaper(self._tree_gone, self._left_behind)
         self._readers: Readers
         self._tidying: asyncio.TimerHandle | None = None
         self._reaping: asyncio.TimerHandle | None = None
@@ -119,8 +120,13 @@ class ProcessKeeper:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody of any tree is left."""
-        return not self._alive
+        """Whether nobody of any tree is left, nor anything being taken up."""
+        return not self._alive and not self._taking_up.locked()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the controller keeps all that there is to tell."""
+        return not self._unacknowledged
 
     async def close(self, grace_seconds: float = 0.0) -> None:
         """Stop every process, wait until they are gone, and refuse new ones."""
@@ -202,8 +208,7 @@ class ProcessKeeper:
             return
         process.record = msgspec.structs.replace(process.record, acknowledged=True)
         self._note(process.record)
-        self._forgettable[process_id] = None
-        self._kept += process.output.size
+        self._may_be_forgotten(process)
         self._forget_old()
 
     def to_report(self) -> tuple[ProcessChanged, ...]:
@@ -297,8 +302,27 @@ class ProcessKeeper:
             self._temporary.give_back(Path(process.record.temporary))
             if process.scripts is not None:
                 process.scripts.let_go()
-        if not self._alive:
+            if process.change.left_behind is not None and tree.proof is not None:
+                self._tell_left(process, tree.proof)
+        if self.idle:
             self.on_idle()
+
+    def _left_behind(self, tree: ProcessTree, proof: StopProof) -> None:
+        """Tell once who was left: a stop has to find them, also when this worker is away."""
+        process = self._processes.get(tree.process_id)
+        if process is not None and process.change.left_behind is None:
+            log.warning("process.left_behind", process_id=tree.process_id, left=proof.left)
+            self._tell_left(process, proof)
+
+    def _tell_left(self, process: Process, proof: StopProof) -> None:
+        """Tell of an end again, with who is left of it now; until that is acknowledged too."""
+        process_id = process.change.process_id
+        self._kept -= self._forgettable.pop(process_id, 0)
+        change = msgspec.structs.replace(process.change, left_behind=proof)
+        process.record = msgspec.structs.replace(process.record, change=change, acknowledged=False)
+        self._note(process.record)
+        self._expect(process_id)
+        self.on_change(change)
 
     def _reap_soon(self) -> None:
         """Look for dead orphans in a while; who dies until then need not be told of."""
@@ -326,6 +350,11 @@ class ProcessKeeper:
         """Its end is to be acknowledged."""
         self._unacknowledged[process_id] = None
 
+    def _may_be_forgotten(self, process: Process) -> None:
+        """Its end is acknowledged."""
+        size = self._forgettable[process.change.process_id] = process.output.size
+        self._kept += size
+
     def _leader_ended(self, process: Process, exit_: Exit) -> None:
         change = ProcessChanged(
             process_id=process.change.process_id,
@@ -345,17 +374,27 @@ class ProcessKeeper:
     async def _take_up(self) -> None:
         """Make this one's what no keeper has any more, kill what is left of it, and tell of it."""
         async with self._taking_up:
+            if self._closing:
+                return
             everybody = process_tree.members()
             for record in self._claims.take(self._processes):
                 left: tuple[int, ...] = ()
                 if process_leftovers.has_leftovers(record, everybody):
                     left = await process_leftovers.kill_leftovers(record)
                 self._remember(self._claims.own(record), left)
+        if self.idle:
+            self.on_idle()
 
     def _remember(self, record: ProcessRecord, left: tuple[int, ...]) -> None:
         """Have what another keeper left as a process of this one, which has ended."""
-        if record.change.state is ProcessState.RUNNING:
-            record = self._give_up(record, left)
+        change = record.change
+        if change.state is ProcessState.RUNNING:
+            change = self._given_up(change.process_id, left)
+        if change is not record.change or change.left_behind is not None or left:
+            seen = StopProof(method="group", group_empty=not left, left=left)
+            change = msgspec.structs.replace(change, left_behind=seen)
+            record = msgspec.structs.replace(record, change=change, acknowledged=False)
+            self._note(record)
         if record.temporary:
             process_temporary.remove(Path(record.temporary))
         process_id = record.change.process_id
@@ -363,27 +402,20 @@ class ProcessKeeper:
         process = self._processes[process_id] = Process(record, output)
         process.ended.set()
         if record.acknowledged:
-            self._forgettable[process_id] = None
-            self._kept += output.size
+            self._may_be_forgotten(process)
         else:
             self._expect(process_id)
             self.on_change(record.change)
 
-    def _give_up(self, record: ProcessRecord, left: tuple[int, ...]) -> ProcessRecord:
-        """Settle a process that ran when the worker ended without a word."""
+    def _given_up(self, process_id: str, left: tuple[int, ...]) -> ProcessChanged:
+        """The end of a process that ran when its keeper ended without a word."""
         error = RESTARTED
         if left:
             error += f"; still there: {', '.join(map(str, left))}"
-        log.warning("process.unknown", process_id=record.change.process_id, left=left)
-        change = ProcessChanged(
-            process_id=record.change.process_id,
-            state=ProcessState.UNKNOWN,
-            at=self._clock.now(),
-            error=error,
+        log.warning("process.unknown", process_id=process_id, left=left)
+        return ProcessChanged(
+            process_id=process_id, state=ProcessState.UNKNOWN, at=self._clock.now(), error=error
         )
-        given_up = msgspec.structs.replace(record, change=change)
-        self._note(given_up)
-        return given_up
 
     def _note(self, record: ProcessRecord) -> None:
         """Write a record down; a disk that cannot take it must not keep the process from going on.
@@ -414,7 +446,7 @@ class ProcessKeeper:
                 break
             if not process.alive:  # else somebody of it lives on: a stop must still find them
                 forgotten.append(process_id)
-                self._kept -= process.output.size
+                self._kept -= self._forgettable[process_id]
         for process_id in forgotten:
             del self._forgettable[process_id]
             del self._processes[process_id]

@@ -26,7 +26,7 @@ from roundsman.worker.runners.process_tree import (
     send_signal,
 )
 
-_ROUNDS: Final = 20  # looks at /proc: enough for what forks while it is being killed
+_ROUNDS: Final = 100  # looks at /proc, some 5 s: who is killed vanishes later on a busy machine
 _PAUSE_SECONDS: Final = 0.05
 
 

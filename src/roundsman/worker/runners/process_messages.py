@@ -23,10 +23,12 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Configure(_Message, frozen=True, kw_only=True):
-    """The worker's first message; the keeper answers with `State`."""
+    """The worker's first message, and a later one; the keeper answers with `State`."""
 
     policy: Policy
     tags: tuple[str, ...] = ()
+    replaced: bool = False
+    """Whether what is to be started is asked of another keeper from now on."""
 
 
 class Mask(_Message, frozen=True, kw_only=True):

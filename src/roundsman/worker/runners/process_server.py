@@ -56,9 +56,14 @@ class KeeperServer:
         self._stops: set[asyncio.Task[None]] = set()
         self._done = asyncio.Event()
         self._told = False
+        self._left_alone = False  # its worker has gone; before the first one there is one to come
+        self._replaced = False
 
     async def run(self, listening: socket.socket) -> None:
-        """Until it is told to end, or nobody is connected and nobody of any process is left."""
+        """Until it is told to end, or nobody of any process is left and nobody needs it any more.
+
+        Its worker does while it is connected; one that uses another keeper until it was told all.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
@@ -69,6 +74,8 @@ class KeeperServer:
         server = await asyncio.start_unix_server(self._serve, sock=listening)
         await self._done.wait()
         server.close()
+        if self._writer is not None:
+            self._writer.close()
         await self._keeper.close(grace_seconds=1.0 if self._told else 0.0)
 
     def _end(self) -> None:
@@ -76,7 +83,8 @@ class KeeperServer:
         self._done.set()
 
     def _leave_if_idle(self) -> None:
-        if self._writer is None and self._keeper.idle:
+        told_all = self._replaced and self._keeper.settled and not self._stops
+        if self._keeper.idle and (self._left_alone or told_all):
             self._done.set()
 
     def _say(self, message: ToRunner) -> None:
@@ -93,27 +101,29 @@ class KeeperServer:
             return
         if self._writer is not None:
             self._writer.transport.abort()  # of a worker that has gone without a word
-        self._writer = writer
+        self._writer, self._left_alone = writer, False
         try:
             while (message := await receive(reader, to_keeper)) is not None:
                 self._handle(message)
         finally:
             writer.close()
             if self._writer is writer:
-                self._writer = None
+                self._writer, self._left_alone = None, True
                 self._leave_if_idle()
 
     def _handle(self, message: ToKeeper) -> None:
         """Do what a message says, without waiting for it."""
         keeper = self._keeper
         match message:
-            case Configure(policy=policy, tags=tags):
+            case Configure(policy=policy, tags=tags, replaced=replaced):
                 if policy.signers:
                     process_signatures.load()
                 keeper.policy, keeper.tags = policy, tags
+                self._replaced = replaced
                 bounds, known = self._machine.bounds(), keeper.to_report()
                 self._say(State(version=__version__, bounds=bounds, open=known))
                 keeper.take_up_soon()  # another may have started things for it meanwhile
+                self._leave_if_idle()
             case Mask(secrets=secrets):
                 keeper.secrets.add(secret.reveal() for secret in secrets)
             case Start(asked=asked):
@@ -121,12 +131,17 @@ class KeeperServer:
             case Stop(process_id=process_id, grace_seconds=grace_seconds):
                 stop = asyncio.create_task(self._stop(process_id, grace_seconds))
                 self._stops.add(stop)
-                stop.add_done_callback(self._stops.discard)
+                stop.add_done_callback(self._stop_done)
             case Acknowledge(process_id=process_id):
                 keeper.acknowledge(process_id)
+                self._leave_if_idle()
             case Watch(process_id=process_id, size=size):
                 grew = partial(self._say, Grew(process_id=process_id))
                 keeper.watch_output(process_id, size, grew)
+
+    def _stop_done(self, stop: asyncio.Task[None]) -> None:
+        self._stops.discard(stop)
+        self._leave_if_idle()
 
     async def _stop(self, process_id: str, grace_seconds: float | None) -> None:
         self._say(Stopped(answer=await self._keeper.stop(process_id, grace_seconds)))

@@ -141,6 +141,8 @@ class ProcessTree:
         self.process_id = process_id
         self.pid = pid
         self.cgroup = cgroup
+        self.stopped = False
+        """Whether it was told to end."""
         self.killed = False
         self.leader_ended = False
         self.empty_looks = 0
@@ -165,6 +167,7 @@ class ProcessTree:
 
     def terminate(self, everybody: Sequence[Member]) -> None:
         """SIGTERM to everybody in it; those that are stopped are let go on to hear it."""
+        self.stopped = True
         for member in self.left(everybody):
             send_signal(member, signal.SIGTERM)
             send_signal(member, signal.SIGCONT)
@@ -173,7 +176,7 @@ class ProcessTree:
         """SIGKILL to everybody in it, at once; the kernel lets nobody be forked past it."""
         if self.gone.is_set():
             return
-        self.killed = True
+        self.stopped = self.killed = True
         if self.cgroup is not None:
             self.cgroup.kill()
         # Everybody left may have become another user: then the look at /proc says who they are.
@@ -260,9 +263,17 @@ def send_signal(member: Member, number: signal.Signals) -> None:
 class TreeReaper:
     """Looks at /proc, once for all trees handed to it, until each is empty; then releases it."""
 
-    def __init__(self, on_gone: Callable[[ProcessTree], None] = lambda _: None) -> None:
-        """`on_gone` hears of each that was released."""
+    def __init__(
+        self,
+        on_gone: Callable[[ProcessTree], None] = lambda _: None,
+        on_left: Callable[[ProcessTree, StopProof], None] = lambda _, __: None,
+    ) -> None:
+        """`on_gone` hears of each that was released.
+
+        `on_left` hears of each whose leader ended by itself, at each look that finds somebody.
+        """
         self._on_gone = on_gone
+        self._on_left = on_left
         self._trees: set[ProcessTree] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._pause = _FIRST_PAUSE_SECONDS
@@ -317,6 +328,8 @@ class TreeReaper:
             for member in tree.left(everybody) if tree.killed else ():
                 send_signal(member, signal.SIGKILL)
             tree.proof = proof
+            if proof.left and tree.leader_ended and not tree.stopped:
+                self._on_left(tree, proof)
             busy = proof.left or not tree.leader_ended or tree.is_empty() is False
             tree.empty_looks = 0 if busy else tree.empty_looks + 1
             # One look may miss somebody who forked while it was taken; the killed fork no more.
