@@ -5,6 +5,8 @@ Its tree and pipes while it runs, its state and output for as long as it is reme
 
 import asyncio
 import contextlib
+import fcntl
+import functools
 import os
 import signal
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from roundsman.worker.runners.process_tree import Exit, ProcessTree, TreeReaper,
 
 _KILL_SECONDS: Final = 5.0  # SIGKILL takes milliseconds, but for what hangs in the kernel
 _READ_BYTES: Final = 65536  # what a pipe holds
+_DROP_BYTES: Final = 1 << 20  # at once, of what is not kept
 _DRAIN_READS: Final = 16  # a pipe's whole content, in whatever pieces, once the leader has ended
 
 
@@ -119,22 +122,35 @@ class Process:
 
     def _read_pipe(self, clock: Clock, descriptor: int) -> bool:
         """Keep what is there to read; answers whether there may be more."""
+        data = b""
         try:
-            data = os.read(descriptor, _READ_BYTES)
+            if self.output.cut:
+                there = _drop(descriptor)
+            else:
+                data = os.read(descriptor, _READ_BYTES)
+                there = len(data)
         except BlockingIOError:
             return False
-        if not data:
+        if not there:
             self._close_pipe(descriptor, clock.now())
             return False
         self.written_at = asyncio.get_running_loop().time()
-        if not self.output.cut:
+        if data:
             stream, masker = self._pipes[descriptor]
             self._keep(stream, clock.now(), masker.feed(data))
         return True
 
+    def _widen(self) -> None:
+        """Nothing more is kept: whoever floods is to be held up as little as can be."""
+        for descriptor in self._pipes:
+            with contextlib.suppress(OSError):  # this user has as much of it as one may
+                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _DROP_BYTES)
+
     def _keep(self, stream: int, at: float, data: bytes) -> None:
         if data:
             self.output.append(stream, at, data)
+            if self.output.cut:
+                self._widen()
             self._notify()
 
     def _drain(self, clock: Clock) -> None:
@@ -177,3 +193,13 @@ class Process:
             async with asyncio.timeout(seconds):
                 await self.ended.wait()
                 await tree.gone.wait()
+
+
+def _drop(descriptor: int) -> int:
+    """Have the kernel let go of what is in a pipe, without a copy; answers how many bytes."""
+    return os.splice(descriptor, _nowhere(), _DROP_BYTES, flags=os.SPLICE_F_NONBLOCK)
+
+
+@functools.cache
+def _nowhere() -> int:
+    return os.open(os.devnull, os.O_WRONLY)
