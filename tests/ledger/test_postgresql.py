@@ -29,7 +29,7 @@ from roundsman.ledger.postgresql.clock import DatabaseClock
 from roundsman.ledger.postgresql.driver import PostgresqlLedger
 from roundsman.ledger.postgresql.hosts import Hosts
 from roundsman.ledger.postgresql.migrations import LedgerInUseError, migrations
-from roundsman.ledger.postgresql.statements import load
+from roundsman.ledger.postgresql.statements import Link, load
 from roundsman.ledger.sql_files import LedgerTooNewError
 from roundsman.ledger.sqlite.lock import LedgerLockedError
 from roundsman.secret import Secret
@@ -348,6 +348,17 @@ class HandClock:
 
     async def sleep(self, seconds: float) -> None:
         raise AssertionError
+
+
+async def test_what_takes_long_here_is_not_ended_there(postgresql_ledger: PostgresqlLedger) -> None:
+    """The comparison of a million slots, between two statements, was cut off after 8 s."""
+
+    async def allowed(link: Link) -> str:
+        return str(await link.fetchval("SHOW idle_in_transaction_session_timeout"))
+
+    transact = postgresql_ledger._database.transact
+    assert await transact(allowed, seconds=600) == "10min"
+    assert await transact(allowed) == f"{database.STATEMENT_SECONDS:.0f}s"
 
 
 async def test_its_clock_is_the_databases(postgresql_ledger: PostgresqlLedger) -> None:

@@ -15,6 +15,7 @@ from roundsman.ledger.postgresql.driver import PostgresqlLedger
 from roundsman.ledger.postgresql.lines import Lines
 from roundsman.ledger.postgresql.locks import Lock, alone
 from roundsman.ledger.postgresql.statements import Link
+from roundsman.ledger.postgresql.sweeps import AT_ONCE, sweep
 from roundsman.testing.ledger_conformance import (
     EVERYTHING,
     LEASE,
@@ -197,6 +198,48 @@ async def test_statistics_of_another_fleet_have_no_claim_walk_through_leases(
     pages, _ = await Claims(postgresql_ledger).pages()
     print(f"{pages} pages")
     assert pages < 20_000
+
+
+async def counted_sweep(ledger: PostgresqlLedger, now: float) -> CountingLink:
+    """What one look for leases that ran out costs."""
+
+    async def counted(link: Link) -> CountingLink:
+        counting = CountingLink(link)
+        await sweep(counting, after=NOW, now=now, most=AT_ONCE)
+        return counting
+
+    return await ledger._database.transact(counted)
+
+
+@pytest.mark.usefixtures("undisturbed")
+async def test_a_look_for_leases_that_ran_out_costs_as_much_however_many_did(
+    postgresql_ledger: PostgresqlLedger,
+) -> None:
+    """All of them were seen to at once, while a claim waited, and each was held against all."""
+    after = NOW + LEASE + 1
+    await postgresql_ledger.sync_slots(fleet(1), NOW)
+    assert len(await claim(postgresql_ledger)) == 1
+    counting = await counted_sweep(postgresql_ledger, after)
+    assert not counting.walked & {"slots", "queue", "leases"}
+    costs = []
+    for number in (2 * AT_ONCE, 16 * AT_ONCE):
+        await postgresql_ledger.sync_slots(fleet(number), NOW)
+        assert len(await claim(postgresql_ledger, number)) > AT_ONCE
+        costs.append((await counted_sweep(postgresql_ledger, after)).pages)
+    print(f"{costs[0]} pages where {2 * AT_ONCE} leases ran out, {costs[1]} where {16 * AT_ONCE}")
+    assert costs[1] <= 1.5 * costs[0]
+
+
+async def test_all_leases_that_ran_out_at_once_are_offered_again(
+    postgresql_ledger: PostgresqlLedger,
+) -> None:
+    number = 3 * AT_ONCE + 7
+    await postgresql_ledger.sync_slots(fleet(number), NOW)
+    first = await claim(postgresql_ledger, number)
+    again = 0
+    while again < number:  # the first has room for some, and the rest is seen to beside it
+        again += len(await claim(postgresql_ledger, AT_ONCE, now=NOW + LEASE + 1))
+    assert len(first) == again == number
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from roundsman.ledger.postgresql.database import Database
 from roundsman.ledger.postgresql.lines import Line, Lines, Start, starts_after
 from roundsman.ledger.postgresql.locks import Lock, alone
 from roundsman.ledger.postgresql.statements import Link, load
+from roundsman.ledger.postgresql.sweeps import Sweeper
 
 SQL = load("claims")
 
@@ -34,10 +35,6 @@ LOOKS: Final = 8
 """Where that was too few, so often is looked further, four times as far each time."""
 MOST_AT_ONCE: Final = 1000
 """Claims wait for the next transaction when there is room for so many slots in one."""
-SWEEP_SECONDS: Final = 1.0
-"""Leases that ran out are looked for at least so often, those of other controllers too."""
-LATE_SECONDS: Final = 10.0
-"""How much longer ago than the last look one is looked for that was passed over then."""
 
 
 class Claim(NamedTuple):
@@ -73,14 +70,14 @@ class Claimer:
         self._turns = turns
         self._waiting: list[_Call] = []
         self._serving: asyncio.Task[None] | None = None
-        self._swept_at = -math.inf
+        self._sweeper = Sweeper(database)
         self._per_device: int | None = -1  # another than any: what others set aside is offered
 
     def forget(self) -> None:
         """The database may be another, or another one's limits may have been in force."""
         self.lines.forget()
         self.lines.forget_starts()
-        self._swept_at = -math.inf
+        self._sweeper.forget()
         self._per_device = -1
 
     async def claim(self, claim: Claim) -> list[LeasedSlot]:
@@ -95,6 +92,7 @@ class Claimer:
         """Finish what was called."""
         if self._serving is not None:
             await self._serving
+        await self._sweeper.close()
 
     async def _serve(self) -> None:
         while self._waiting:
@@ -128,7 +126,7 @@ class Claimer:
     async def _claim(self, calls: list[_Call]) -> list["Choice"]:
         """Serve those that wait once it is this controller's turn, and tell which."""
         first = self._waiting[0].claim
-        await self._sweep(first.now)
+        await self._sweeper.sweep(first.now, max(call.claim.limit for call in self._waiting))
         await self._bound_devices(first)
 
         async def together(link: Link) -> tuple[list["Choice"], dict[int, Start]]:
@@ -149,14 +147,6 @@ class Claimer:
                 lambda link: queue.let_in_all(link, claim.now, whatever_runs=True)
             )
             self._per_device = claim.limits.sessions_per_device
-
-    async def _sweep(self, now: float) -> None:
-        """Offer again what is under leases that ran out, if there may be any."""
-        if self._swept_at <= now < self._swept_at + SWEEP_SECONDS:
-            return
-        after = self._swept_at - LATE_SECONDS if self._swept_at <= now else -math.inf
-        await self._database().do(lambda link: claims.sweep(link, after=after, now=now))
-        self._swept_at = now
 
 
 class Choice:

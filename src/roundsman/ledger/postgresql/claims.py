@@ -1,4 +1,4 @@
-"""Leases: renewed, seen to run out, asked for; and what is claimed next."""
+"""Leases: renewed, asked for; and what is claimed next."""
 
 import math
 from collections.abc import Sequence
@@ -46,12 +46,6 @@ def leased(
         lost=None if row["lost"] is None else _lost_decoder.decode(row["lost"]),
         device_held=device_held,
     )
-
-
-async def sweep(link: Link, *, after: float, now: float) -> None:
-    """Offer again what is under leases that ran out since then."""
-    ended = await SQL["sweep"].column(link, after=after, now=now, old_before=queue.old_before(now))
-    await queue.let_in(link, ended, now)
 
 
 async def standings(link: Link, asked: Sequence[ResultKey]) -> list[Standing]:

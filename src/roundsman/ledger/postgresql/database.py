@@ -73,8 +73,9 @@ class Database:
 
         async def whole(link: Link) -> T:
             async with link.transaction():
-                if seconds is not None:
-                    await link.execute(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+                if seconds is not None:  # whether it is the server that works or this process
+                    for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                        await link.execute(f"SET LOCAL {limit} = {int(seconds * 1000)}")
                 return await work(link)
 
         return await self._attempt(whole, seconds)

@@ -4,6 +4,7 @@ The comparison reads every slot, and holds none; a lock keeps other controllers 
 so that what was compared still stands when it is applied.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -29,8 +30,9 @@ async def sync(
     """Make the slots those that are planned, in the transaction of the caller."""
     await alone(link, Lock.CONFIGURATION)
     kept = await SQL["kept_slots"].rows(link)
-    found = compare(
-        ((row[0], row[1], row[2], tuple(row[3]), row[4], row[5]) for row in kept), planned
+    # In a thread: with many slots it takes seconds, and claims go on meanwhile.
+    found = await asyncio.to_thread(
+        compare, ((row[0], row[1], row[2], tuple(row[3]), row[4], row[5]) for row in kept), planned
     )
     if found:
         await _apply(link, found, now, new_id)

@@ -1,17 +1,17 @@
 """What is looked after beside the calls: the clock, the water of the lanes, forgotten leases."""
 
 import asyncio
-import math
 from contextlib import suppress
 from itertools import count
 from typing import Final
 
 from roundsman.ledger.interface import LedgerUnavailableError
-from roundsman.ledger.postgresql import claims, queue
+from roundsman.ledger.postgresql import queue
 from roundsman.ledger.postgresql.clock import DatabaseClock
 from roundsman.ledger.postgresql.database import Database
 from roundsman.ledger.postgresql.lines import Lines
 from roundsman.ledger.postgresql.statements import load
+from roundsman.ledger.postgresql.sweeps import sweep_all
 
 ROUND_SECONDS: Final = 0.5
 ROUNDS_FROM_START: Final = 120
@@ -37,7 +37,7 @@ async def one_round(
     now = clock.now()
     await database.do(lines.refresh)
     if from_start:
-        await database.do(lambda link: claims.sweep(link, after=-math.inf, now=now))
+        await sweep_all(database, now=now)
         await database.do(lambda link: queue.let_in_all(link, now, whatever_runs=False))
         await database.transact(lambda link: queue.raise_water(link, now))
         lines.forget_starts()

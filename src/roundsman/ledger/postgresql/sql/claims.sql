@@ -100,18 +100,31 @@ UNION ALL
 SELECT slot_id, device, NULL, NULL, ready, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM chosen WHERE NOT fits
 
 -- name: sweep
--- Offer again what is under leases that have run out; their devices.
-WITH over AS MATERIALIZED (
-    SELECT leases.slot_id, slots.device, leases.expires_at, lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS line, slots.due, slots.ready, slots.paused
-    FROM leases JOIN slots USING (slot_id)
-    WHERE check_at > :after::double precision AND check_at <= :now::double precision
-    ORDER BY leases.slot_id
-    FOR UPDATE SKIP LOCKED
+-- Offer again what is under the first leases that ran out; how many were found, up to when, how many could be looked at, and the
+-- devices. Each is looked up by itself, whatever the statistics say: with those of a time when there was no lease, each was held
+-- against all of them.
+WITH ended AS MATERIALIZED (
+    SELECT slot_id, check_at FROM leases
+    WHERE check_at >= :after::double precision AND check_at <= :now::double precision
+    ORDER BY check_at
+    LIMIT :most::bigint
+),
+over AS MATERIALIZED (
+    SELECT slot.*, lease.expires_at
+    FROM ended
+    CROSS JOIN LATERAL (
+        SELECT slot_id, device, lane_id * 4 + CASE WHEN on_demand THEN 0 ELSE priority END AS line, due, ready, paused
+        FROM slots WHERE slots.slot_id = ended.slot_id
+        FOR UPDATE SKIP LOCKED
+    ) AS slot
+    CROSS JOIN LATERAL (
+        SELECT expires_at FROM leases WHERE leases.slot_id = slot.slot_id AND check_at <= :now
+        FOR UPDATE SKIP LOCKED
+    ) AS lease
 ),
 looked_at AS (
-    UPDATE leases SET check_at = CASE WHEN over.expires_at > :now THEN over.expires_at END
-    FROM over WHERE leases.slot_id = over.slot_id
-    RETURNING leases.slot_id
+    UPDATE leases SET check_at = CASE WHEN expires_at > :now THEN expires_at END
+    WHERE slot_id = ANY(ARRAY(SELECT slot_id FROM over))
 ),
 offered AS (
     SELECT slot_id, line, ready, ready > due AS delayed FROM over
@@ -128,7 +141,8 @@ lowered AS (
     FROM (SELECT line, min(ready) AS ready FROM offered GROUP BY line) AS low
     WHERE waters.line = low.line AND (low.ready <= waters.ready OR low.ready < :old_before::bigint)
 )
-SELECT DISTINCT device FROM over WHERE expires_at <= :now
+SELECT (SELECT count(*) FROM ended) AS found, (SELECT max(check_at) FROM ended) AS until, (SELECT count(*) FROM over) AS looked_at,
+    ARRAY(SELECT DISTINCT device FROM over WHERE expires_at <= :now) AS devices
 
 -- name: standing_leases
 -- The open leases of slots, each with the place at which its slot was asked for.
