@@ -17,6 +17,7 @@ from roundsman.client.transport import Transport
 from roundsman.clock import SystemClock
 from roundsman.secret import Secret
 from roundsman.testing.clock import ManualClock
+from roundsman.wire import framing
 from roundsman.wire.control import (
     Acknowledge,
     CancelRead,
@@ -79,7 +80,8 @@ class Controller:
         heard = self._heard
         async for frame in socket:
             assert frame.type is aiohttp.WSMsgType.TEXT
-            heard.put_nowait(_decoder.decode(frame.data))
+            for text in framing.messages(frame.data):
+                heard.put_nowait(_decoder.decode(text))
 
     async def connected(self) -> Hello:
         """The first message of the next connection."""
@@ -387,6 +389,29 @@ async def test_messages_that_it_does_not_understand_are_passed_over(
     await controller.socket.send_bytes(b"\xff")
     await controller.say(Acknowledge(process_id="nobody's"), CancelRead(request_id="nobody's"))
     await controller.start("true")
+
+
+async def test_what_comes_in_one_frame_is_done_one_by_one(
+    controller: Controller, worker: Worker
+) -> None:
+    assert (await controller.connected()).arrays
+    assert controller.socket is not None
+    await controller.socket.send_str(framing.NOTHING)
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    starts = [
+        msgspec.json.encode(StartProcess(process_id=each, command="true", path="")) for each in ids
+    ]
+    later = b'{"type": "of a later release"}'
+    stop = msgspec.json.encode(StopProcess(process_id=ids[2]))
+    [frame] = framing.frames([*starts, later, stop], together=True)
+    await controller.socket.send_str(frame)
+    told: dict[str, list[ProcessState]] = {process_id: [] for process_id in ids}
+    while len(told[ids[0]]) < 2 or len(told[ids[1]]) < 2 or not told[ids[2]]:
+        change = await controller.hear()
+        if isinstance(change, ProcessChanged):
+            told[change.process_id].append(change.state)
+    both = [ProcessState.RUNNING, ProcessState.ENDED]
+    assert list(told.values()) == [both, both, [ProcessState.REFUSED]]  # the stop wins
 
 
 async def test_stopping_ends_processes_and_tells_before_it_leaves(

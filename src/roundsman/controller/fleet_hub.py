@@ -27,7 +27,7 @@ from roundsman.ledger.interface import (
     ProcessChange,
     ProcessQuery,
 )
-from roundsman.wire import codec
+from roundsman.wire import codec, framing
 from roundsman.wire.audit import AuditAction, AuditEntry, AuditOutcome
 from roundsman.wire.control import (
     Acknowledge,
@@ -51,6 +51,7 @@ NOT_KNOWN: Final = "the worker no longer knows it; how it ended is not known"
 
 _HELLO_SECONDS: Final = 10.0
 _MAX_PENDING: Final = 64  # reports of one worker that wait; beyond, it is not read
+_GATHERING_SECONDS: Final = 0.01  # how long an end that nobody waits for may wait for company
 _LEDGER_PAUSE_SECONDS: Final = 1.0
 _PAGE: Final = 500
 _GIVEN_UP: Final = (ProcessState.REFUSED, ProcessState.SKIPPED, ProcessState.UNKNOWN)
@@ -207,6 +208,9 @@ class FleetHub:
             tags=hello.tags,
         )
         link.bounds = hello.bounds
+        if hello.arrays:
+            link.arrays = True
+            await socket.send(framing.NOTHING)
         await session.settle(hello)
         link.settled = True
         if link.closed.is_set() or not await session.make_ready():
@@ -216,9 +220,10 @@ class FleetHub:
             link.send(StopProcess(process_id=process_id))
         self.on_connect(link.worker_id)
         log.info("control.connected", worker_id=link.worker_id, address=address)
-        while (text := await socket.receive()) is not None:
-            if (message := _decode(link, text)) is not None:
-                await session.take(message)
+        while (frame := await socket.receive()) is not None:
+            for text in _messages(link, frame):
+                if (message := _decode(link, text)) is not None:
+                    await session.take(message)
 
 
 def _tell(worker_id: str, error: Exception) -> None:
@@ -277,9 +282,7 @@ class _Session:
     async def write(self) -> None:
         """Write reports as they come; what is not written when this ends is said again."""
         while True:
-            reports = [await self._reports.get()]
-            while not self._reports.empty():
-                reports.append(self._reports.get_nowait())
+            reports = await self._gathered()
             # The order in which a worker tells of one process.
             if changes := [each for each in reports if isinstance(each, ProcessChanged)]:
                 await self._write_changes(changes)
@@ -291,6 +294,25 @@ class _Session:
                 else:
                     self._pending[report.process_id] -= 1
             self._pending = +self._pending
+
+    async def _gathered(self) -> list[_Report]:
+        """What has come. An end that nobody waits for is given a moment for others to join it.
+
+        Most ends are then written together with the answer to another start.
+        """
+        reports = [await self._reports.get()]
+        if not self._is_awaited(reports[0]):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GATHERING_SECONDS):
+                    while not self._is_awaited(reports[-1]) and len(reports) < _MAX_PENDING:
+                        reports.append(await self._reports.get())
+        while not self._reports.empty():
+            reports.append(self._reports.get_nowait())
+        return reports
+
+    def _is_awaited(self, report: _Report) -> bool:
+        """Whether somebody waits until it is written."""
+        return not isinstance(report, ProcessChanged) or self.link.is_asked(report.process_id)
 
     async def _report(self, report: ProcessChanged | StopFinished) -> None:
         self._pending[report.process_id] += 1
@@ -478,7 +500,15 @@ def _refusal(change: ProcessChanged, kept: ProcessState | None) -> str | None:
     return None
 
 
-def _decode(link: WorkerLink, text: str | None) -> ToController | None:
+def _messages(link: WorkerLink, frame: str) -> Sequence[str | msgspec.Raw]:
+    try:
+        return framing.messages(frame)
+    except (msgspec.DecodeError, RecursionError) as error:
+        log.warning("control.not_understood", worker_id=link.worker_id, reason=str(error))
+        return ()
+
+
+def _decode(link: WorkerLink, text: str | msgspec.Raw | None) -> ToController | None:
     if text is None:
         return None
     try:
@@ -490,5 +520,8 @@ def _decode(link: WorkerLink, text: str | None) -> ToController | None:
 
 async def _send(link: WorkerLink, socket: Socket) -> None:
     while True:
-        message = await link.outgoing.get()
-        await socket.send(codec.encode(message).decode())
+        messages = [await link.outgoing.get()]
+        while not link.outgoing.empty():
+            messages.append(link.outgoing.get_nowait())
+        for frame in framing.frames(map(codec.encode, messages), together=link.arrays):
+            await socket.send(frame)

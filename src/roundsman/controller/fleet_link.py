@@ -111,6 +111,8 @@ class WorkerLink:
         self.settled = False
         """Whether what the worker said first is dealt with."""
         self.bounds: tuple[Bound, ...] = ()
+        self.arrays = False
+        """Whether the worker takes several messages in one frame."""
         self._starts: dict[str, list[asyncio.Future[str | None]]] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._stops: dict[str, list[asyncio.Future[StopFinished]]] = {}
@@ -181,6 +183,11 @@ class WorkerLink:
             waiting.remove(future)
             if not waiting:
                 asked.pop(message.process_id, None)
+
+    def is_asked(self, process_id: str) -> bool:
+        """Whether somebody waits for the start or the stop of this process."""
+        waiting = (*self._starts.get(process_id, ()), *self._stops.get(process_id, ()))
+        return not all(future.done() for future in waiting)
 
     def outcome(self, process_id: str, refusal: str | None) -> AuditEntry | None:
         """The line that is to be kept with this answer; none when nobody waits for it."""

@@ -116,6 +116,8 @@ class Hello(_Message, frozen=True, kw_only=True, tag="hello"):
     processes: tuple[ProcessChanged, ...] = ()
     bounds: tuple[Bound, ...] = ()
     """What its machine gives processes, and what it lacks."""
+    arrays: bool = False
+    """Whether it takes several messages in one frame (`roundsman.wire.framing`)."""
 
 
 class StopFinished(_Message, frozen=True, kw_only=True, tag="stop_finished"):

@@ -19,6 +19,7 @@ from roundsman.client.retry import Backoff
 from roundsman.client.transport import Transport
 from roundsman.clock import Clock
 from roundsman.errors import NotFoundError
+from roundsman.wire import framing
 from roundsman.wire.control import (
     Acknowledge,
     CancelRead,
@@ -138,6 +139,7 @@ class _Connection:
         self._runner = runner
         self._tags = tags
         self._outgoing: asyncio.Queue[ToController] = asyncio.Queue()
+        self._arrays = False  # whether the controller takes several messages in one frame
         self._working: set[asyncio.Task[None]] = set()
         self._reads: dict[str, asyncio.Task[None]] = {}
         self._bulk = asyncio.Lock()
@@ -154,6 +156,7 @@ class _Connection:
                 tags=self._tags,
                 processes=self._runner.to_report(),
                 bounds=self._runner.bounds,
+                arrays=True,
             )
         )
         self._runner.on_change = self._tell
@@ -172,12 +175,19 @@ class _Connection:
         async for frame in self._websocket:
             if frame.type is not aiohttp.WSMsgType.TEXT:
                 continue
+            self._arrays = self._arrays or framing.is_array(frame.data)
             try:
-                message = to_worker.decode(frame.data)
+                texts = framing.messages(frame.data)
             except (msgspec.DecodeError, RecursionError) as error:
                 log.warning("control.not_understood", reason=str(error))
-            else:
-                self._handle(message)
+                continue
+            for text in texts:
+                try:
+                    message = to_worker.decode(text)
+                except (msgspec.DecodeError, RecursionError) as error:
+                    log.warning("control.not_understood", reason=str(error))
+                else:
+                    self._handle(message)
 
     def _handle(self, message: ToWorker) -> None:
         """Do what a message says, without waiting for it: the next may be a stop of the same."""
@@ -250,11 +260,15 @@ class _Connection:
 
     async def _write(self) -> None:
         while True:
-            await self._send(await self._outgoing.get())
+            messages = [await self._outgoing.get()]
+            while not self._outgoing.empty():
+                messages.append(self._outgoing.get_nowait())
+            await self._send(*messages)
 
-    async def _send(self, message: ToController) -> None:
+    async def _send(self, *messages: ToController) -> None:
         try:
-            await self._websocket.send_str(_encoder.encode(message).decode())
+            for frame in framing.frames(map(_encoder.encode, messages), together=self._arrays):
+                await self._websocket.send_str(frame)
         except (aiohttp.ClientError, ConnectionError):
             await self._websocket.close()  # ends `_receive`, and so the connection
 

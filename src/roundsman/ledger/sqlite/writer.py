@@ -97,7 +97,8 @@ class Writer:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for call in group:
-                self._attempt(call)
+                if not call.answered.cancelled():
+                    self._attempt(call, alone=len(group) == 1)
             self._connection.execute("COMMIT")
             self.commits += 1
         except Exception as error:  # noqa: BLE001  # whatever it is, the callers are told
@@ -105,8 +106,9 @@ class Writer:
             for call in group:
                 call.error = translate(error)
 
-    def _attempt(self, call: _Call) -> None:
-        if call.answered.cancelled():
+    def _attempt(self, call: _Call, *, alone: bool) -> None:
+        if alone:  # what it raises undoes the transaction, which has nothing else in it
+            call.result = call.work(self._connection)
             return
         self._connection.execute("SAVEPOINT call")
         try:
