@@ -14,10 +14,16 @@ import msgspec
 
 from roundsman.archive import attributes, overview
 from roundsman.archive.attributes import marked
-from roundsman.archive.commits import commit_object, overview_commit, seconds, subject
+from roundsman.archive.commits import (
+    commit_object,
+    overview_commit,
+    seconds,
+    subject,
+    withdrawing_commit,
+)
 from roundsman.archive.copies import Places
 from roundsman.archive.folders import Folders, above
-from roundsman.archive.interface import Entry
+from roundsman.archive.interface import Entry, Withdrawal
 from roundsman.archive.objects import BLOB, COMMIT, TREE, object_id, whole
 from roundsman.archive.overviews import Overviews
 from roundsman.archive.packs import Pack
@@ -74,9 +80,11 @@ class Batch:
         self.pack = Pack()
         self.versions: list[Kept] = []
         self.entries: list[Entry] = []
+        self.withdrawn: Sequence[Withdrawal] = ()
         self._folders = folders
         self._attributes = known
-        self._now = now
+        self.now = now
+        """When it is committed, Unix seconds."""
         self._one_commit = one_commit
         self._latest: dict[bytes, Change] = {}
         self._group: dict[bytes, Change] = {}
@@ -136,11 +144,9 @@ class Batch:
             self._set(path, item.blob)
             self._mark(path, pointer=item.pointer)
             if self._overviews is not None:
-                self._overviews.show(path, self._now if changed_at is None else changed_at)
+                self._overviews.show(path, self.now if changed_at is None else changed_at)
         for path in places.gone:
-            self._remove(path)
-            self._mark(path, pointer=False)
-            self.hide(path)
+            self.take_away(path)
         return change
 
     def replay(
@@ -157,6 +163,28 @@ class Batch:
                 self._set(path, entry.id, entry.mode)
         self._touched.add(b"")
         self._commit(content(self._write_trees()))
+
+    def put_back(self, path: bytes, blob: bytes, *, pointer: bool, changed_at: float) -> None:
+        """Have a path hold again what is in the repository already."""
+        self._set(path, blob)
+        self._mark(path, pointer=pointer)
+        if self._overviews is not None:
+            self._overviews.show(path, changed_at)
+
+    def take_away(self, path: bytes) -> None:
+        """Have a path hold nothing."""
+        self._remove(path)
+        self._mark(path, pointer=False)
+        self.hide(path)
+
+    def seal_withdrawal(self, withdrawn: Sequence[Withdrawal]) -> bytes:
+        """Make the commit that withdraws these, with what was put back; its id."""
+        assert self.tip is not None  # noqa: S101 - what is withdrawn stands below it
+        self._show(all_of_them=True)
+        self._touched.add(b"")
+        root = self._write_trees()
+        self.withdrawn = withdrawn
+        return self._commit(withdrawing_commit(root, self.tip, withdrawn, self.now))
 
     def hide(self, path: bytes) -> None:
         """Show no more what is gone, nor folders in which there is nothing else."""
@@ -181,7 +209,7 @@ class Batch:
         if self._group:
             self._seal()
         elif self._touched and self.tip is not None:
-            self._commit(overview_commit(self._write_trees(), self.tip, self._now))
+            self._commit(overview_commit(self._write_trees(), self.tip, self.now))
 
     def _seal(self) -> None:
         """Make the commit of what was added since the last one."""
@@ -189,7 +217,7 @@ class Batch:
         group, self._group = self._group, {}
         root = self._write_trees()
         entries = [change.entry for change in group.values()]
-        commit = self._commit(commit_object(root, self.tip, entries, self._now))
+        commit = self._commit(commit_object(root, self.tip, entries, self.now))
         line = subject(entries)
         for path, change in group.items():
             change.commit = commit
@@ -201,7 +229,7 @@ class Batch:
                         job=entry.job,
                         commit=commit,
                         blob=change.blob,
-                        at=int(self._now),
+                        at=int(self.now),
                         ended_at=seconds(entry.ended_at),
                         subject=line,
                         run_id=entry.run_id,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from roundsman.archive.interface import Entry
+from roundsman.archive.interface import Entry, Withdrawal
 
 JOINING: Final = "Join what others pushed"
 OVERVIEWS: Final = "Bring overviews up to date"
@@ -45,6 +45,29 @@ def overview_commit(tree: bytes, parent: bytes, now: float) -> bytes:
 def joining_commit(tree: bytes, ours: bytes, theirs: bytes, now: float) -> bytes:
     """The commit that stands on ours and on what others pushed to a remote."""
     return _commit(tree, [ours, theirs], now, now, [JOINING])
+
+
+def withdrawing_subject(withdrawn: Sequence[Withdrawal]) -> str:
+    """First line of the message of the commit that withdraws these."""
+    if len(withdrawn) == 1:
+        return f"Withdraw {withdrawn[0].device} {withdrawn[0].job}"
+    return f"Withdraw {len(withdrawn)} results"
+
+
+def withdrawing_commit(
+    tree: bytes, parent: bytes, withdrawn: Sequence[Withdrawal], now: float
+) -> bytes:
+    """The commit that says of others that they are not what was kept of their runs."""
+    lines = [withdrawing_subject(withdrawn), ""]
+    for each in withdrawn:
+        trailers = {
+            "Withdrawn": each.version,
+            "Device": each.device,
+            "Job": each.job,
+            "Kept": each.kept or "",
+        }
+        lines += [f"Roundsman-{key}: {value}" for key, value in trailers.items() if value]
+    return _commit(tree, [parent], now, now, lines)
 
 
 def _commit(

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from roundsman.archive.folders import Folders
-from roundsman.archive.interface import Entry
+from roundsman.archive.interface import Entry, Withdrawal
 from roundsman.archive.layouts import Layouts
 
 _NONE: Final[tuple[bytes, ...]] = ()
@@ -53,6 +53,12 @@ class Copies:
         ):
             return Places(path, copies)
         return Places(path, copies, self._stale(entry, folders))
+
+    def of(self, each: Withdrawal) -> Places:
+        """Every place of a result that is withdrawn."""
+        current = self._layouts.current
+        copies = current.copies(each.device, each.job, each.tags)
+        return Places(current.path(each.device, each.job), copies)
 
     def note(self, entry: Entry) -> None:
         """All places of this result are as they should be."""

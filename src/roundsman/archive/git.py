@@ -32,9 +32,11 @@ from roundsman.archive.interface import (
     ArchiveNameError,
     ArchiveState,
     ArchiveUnavailableError,
+    BroughtPage,
     Chosen,
     Difference,
     Entry,
+    Execution,
     LargeContent,
     OvertakenError,
     Pair,
@@ -42,6 +44,7 @@ from roundsman.archive.interface import (
     Stored,
     Version,
     VersionNotFoundError,
+    Withdrawal,
 )
 from roundsman.archive.large import LargeContents
 from roundsman.archive.layouts import Layouts
@@ -214,6 +217,18 @@ class GitArchive(Archive):
         self._expect_open()
         with self._reporting():
             await self._followers.catch_up()
+
+    async def brought(self, after: str | None, *, limit: int) -> BroughtPage:
+        with self._asking():
+            return await self._reading.brought(after, limit)
+
+    async def execution(self, device: str, job: str, version: str) -> Execution | None:
+        with self._asking():
+            return await self._reading.execution(device, job, version)
+
+    async def withdraw(self, withdrawals: Sequence[Withdrawal]) -> None:
+        self._expect_open()
+        await self._writing.withdraw(withdrawals)
 
     async def versions(
         self, device: str, job: str, *, limit: int, before: str | None = None

@@ -17,10 +17,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from roundsman.archive.command import Git
+from roundsman.archive.commits import JOINING
 from roundsman.archive.drafts import Overtaken
-from roundsman.archive.interface import Pair
+from roundsman.archive.interface import Pair, Withdrawal
 from roundsman.archive.layouts import Layouts
-from roundsman.archive.walking import Kept, changes, measured
+from roundsman.archive.walking import Kept, changes, measured, withdrawals
 
 _SCHEMA: Final = """
 CREATE TABLE path (id INTEGER PRIMARY KEY, device TEXT NOT NULL, job TEXT NOT NULL,
@@ -29,16 +30,26 @@ CREATE TABLE path (id INTEGER PRIMARY KEY, device TEXT NOT NULL, job TEXT NOT NU
 CREATE TABLE version (path INTEGER NOT NULL REFERENCES path, seq INTEGER NOT NULL,
                       number INTEGER NOT NULL, commit_id BLOB NOT NULL, blob_id BLOB NOT NULL,
                       at INTEGER NOT NULL, ended_at INTEGER NOT NULL, size INTEGER, lines INTEGER,
-                      run_id TEXT, subject TEXT NOT NULL, PRIMARY KEY (path, seq)) WITHOUT ROWID;
+                      run_id TEXT, subject TEXT NOT NULL, withdrawn INTEGER NOT NULL DEFAULT 0,
+                      PRIMARY KEY (path, seq)) WITHOUT ROWID;
 CREATE INDEX version_commit ON version (path, commit_id);
 CREATE TABLE moment (at INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (at, seq))
 WITHOUT ROWID;
-CREATE VIEW told AS SELECT device, job, path, version.seq, version.commit_id, version.blob_id,
-version.number, at, ended_at, size, lines, run_id, subject
-FROM version JOIN path ON path.id = path;
 CREATE TABLE reached (tip BLOB, generation TEXT NOT NULL);
 """
-_SCHEMA_VERSION: Final = 2
+_VIEW: Final = """
+CREATE VIEW told AS SELECT device, job, path, version.seq, version.commit_id, version.blob_id,
+version.number, at, ended_at, size, lines, run_id, subject, withdrawn
+FROM version JOIN path ON path.id = path;
+"""
+_FROM_2: Final = """
+ALTER TABLE version ADD COLUMN withdrawn INTEGER NOT NULL DEFAULT 0;
+DROP VIEW told;
+"""
+_SCHEMA_VERSION: Final = 3
+_COLUMNS: Final = (
+    "path, seq, number, commit_id, blob_id, at, ended_at, size, lines, run_id, subject"
+)
 _LAST: Final = "SELECT coalesce(max(seq), 0), coalesce(max(id), 0) FROM path"
 _FIND: Final = """
 SELECT device, job, id, seq, number, blob_id
@@ -48,17 +59,30 @@ _MOVE: Final = """
 INSERT INTO path VALUES {rows} ON CONFLICT (id) DO UPDATE
 SET seq = excluded.seq, number = excluded.number, blob_id = excluded.blob_id
 """
-_ADD: Final = "INSERT INTO version VALUES "
+_ADD: Final = f"INSERT INTO version ({_COLUMNS}) VALUES "  # noqa: S608 - names of ours
 _REACH: Final = "INSERT INTO moment VALUES "
 _LATEST: Final = """
-SELECT commit_id, blob_id, run_id FROM told WHERE device = ? AND job = ? ORDER BY seq DESC LIMIT 1
+SELECT commit_id, blob_id, run_id FROM told WHERE device = ? AND job = ? AND NOT withdrawn
+ORDER BY seq DESC LIMIT 1
 """
 _CHANGED: Final = """
 SELECT device, job, at FROM path JOIN version ON version.path = path.id AND version.seq = path.seq
 """
 _OF_PAIR: Final = "SELECT id FROM path WHERE device = ? AND job = ?"
 _TAKE_BACK: Final = "DELETE FROM version WHERE path = ? AND commit_id = ?"
-_NEWEST: Final = "SELECT * FROM version WHERE path = ? ORDER BY seq DESC LIMIT 1"
+_NEWEST: Final = f"SELECT {_COLUMNS} FROM version WHERE path = ? ORDER BY seq DESC LIMIT 1"  # noqa: S608 - likewise
+_WITHDRAW: Final = """
+UPDATE version SET withdrawn = 1
+WHERE path = (SELECT id FROM path WHERE device = ? AND job = ?) AND commit_id = ?
+"""
+_OF_COMMIT: Final = """
+SELECT blob_id FROM told WHERE device = ? AND job = ? AND commit_id = ? AND NOT withdrawn
+"""
+_BESIDE: Final = """
+SELECT blob_id, at, size, lines FROM told
+WHERE device = ? AND job = ? AND NOT withdrawn AND subject <> ? AND commit_id NOT IN ({})
+ORDER BY at DESC, seq DESC LIMIT 1
+"""
 _STANDS: Final = "UPDATE path SET seq = ?, number = ?, blob_id = ? WHERE id = ?"
 _AT_ONCE: Final = 100
 """Versions that are added together: the library lets go of the interpreter for each statement."""
@@ -72,6 +96,16 @@ class _Path(NamedTuple):
     seq: int
     number: int
     blob: bytes
+
+
+class Beside(NamedTuple):
+    """What a path held before."""
+
+    blob: bytes
+    at: int
+    """When it was committed, Unix seconds."""
+    size: int
+    lines: int | None
 
 
 class History:
@@ -108,16 +142,22 @@ class History:
         if tip is not None:
             self._walk(None, tip)
 
-    def add(self, versions: Sequence[Kept], tip: bytes | None) -> None:
-        """Note versions that were just written, oldest first, up to `tip`.
+    def add(
+        self, versions: Sequence[Kept], tip: bytes | None, withdrawn: Sequence[Withdrawal] = ()
+    ) -> None:
+        """Note versions that were just written, oldest first, up to `tip`, and what it withdraws.
 
-        Content that the path had already is none: a result was moved, or copied.
+        Content that the path had already is none, where no other run brought it: a result was
+        moved, or copied.
         """
         database = self._database()
         last = self._last
         with database:
             for start in range(0, len(versions), _AT_ONCE):
                 last = self._add(database, versions[start : start + _AT_ONCE], last)
+            for each in withdrawn:
+                named = (each.device, each.job, bytes.fromhex(each.version))
+                database.execute(_WITHDRAW, named)
             database.execute("UPDATE reached SET tip = ?", (tip,))
         self._last = last
         self._caught_up = tip
@@ -135,7 +175,7 @@ class History:
             if before is None:
                 path += 1
                 before = _Path(path, 0, 0, b"")
-            elif before.blob == item.blob:
+            elif before.blob == item.blob and item.run_id is None:
                 continue
             seq += 1
             now = _Path(before.id, seq, before.number + 1, item.blob)
@@ -204,6 +244,17 @@ class History:
         )
         return row
 
+    def blob_of(self, device: str, job: str, commit: bytes) -> bytes | None:
+        """What a version brought; none where there is none, or it was withdrawn."""
+        row = self._database().execute(_OF_COMMIT, (device, job, commit)).fetchone()
+        return None if row is None else row[0]
+
+    def beside(self, device: str, job: str, commits: Sequence[bytes]) -> Beside | None:
+        """The version that came last beside these and what was withdrawn; none: no other did."""
+        query = _BESIDE.format(", ".join(["?"] * len(commits)))
+        row = self._database().execute(query, (device, job, JOINING, *commits)).fetchone()
+        return None if row is None else Beside(*row)
+
     def changed_at(self, device: str, job: str) -> int | None:
         """When the newest version was committed, Unix seconds. For the writing thread."""
         row = self._database().execute(_CHANGED + " WHERE device = ? AND job = ?", (device, job))
@@ -244,19 +295,21 @@ class History:
                 self._add_measured(rows, None if joined else rows[-1].commit)
                 rows = []
             rows.append(item)
-        self._add_measured(rows, tip)
+        self._add_measured(rows, tip, withdrawals(self._git, reached, tip))
 
     def _joined(self, tip: bytes) -> list[bytes]:
         """The histories that the repository began with, as far as they are still part of it."""
         return [other for other in self._layouts.joined if self._stands_on(other, tip)]
 
-    def _add_measured(self, rows: list[Kept], tip: bytes | None) -> None:
+    def _add_measured(
+        self, rows: list[Kept], tip: bytes | None, withdrawn: Sequence[Withdrawal] = ()
+    ) -> None:
         extents = measured(self._git, {row.blob for row in rows})
         sized = []
         for row in rows:
             size, lines = extents[row.blob]
             sized.append(msgspec.structs.replace(row, size=size, lines=lines))
-        self.add(sized, tip)
+        self.add(sized, tip, withdrawn)
 
     def _database(self) -> sqlite3.Connection:
         if self._writer is None:
@@ -268,7 +321,10 @@ class History:
             # Batches touch the same pages again and again: carry 32 MB over at once, not 4.
             self._writer.execute("PRAGMA wal_autocheckpoint = 8000")
             version = self._writer.execute("PRAGMA user_version").fetchone()[0]
-            if version != _SCHEMA_VERSION:
+            if version == 2:
+                script = f"{_FROM_2} {_VIEW} PRAGMA user_version = {_SCHEMA_VERSION};"
+                self._writer.executescript(f"BEGIN; {script} COMMIT;")
+            elif version != _SCHEMA_VERSION:
                 self._make_tables(self._writer)
             self._last = self._writer.execute(_LAST).fetchone()
         return self._writer
@@ -278,7 +334,7 @@ class History:
         tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         for (table,) in tables:
             database.execute(f'DROP TABLE "{table}"')
-        database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        database.executescript(f"BEGIN; {_SCHEMA} {_VIEW} COMMIT;")
         with database:
             database.execute("INSERT INTO reached VALUES (NULL, ?)", (uuid.uuid4().hex,))
             database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")

@@ -186,6 +186,46 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it differed from what was there."""
 
 
+class Brought(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that some run brought, and that was not withdrawn."""
+
+    device: str
+    job: str
+    version: str
+    run_id: str
+    ended_at: int
+    """When that run ended; where a commit holds several, the last of them."""
+
+
+class BroughtPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the versions that came since the page before."""
+
+    items: tuple[Brought, ...]
+    reached: str
+    """Ask on from here."""
+
+
+class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that is not what was kept of its run."""
+
+    device: str
+    job: str
+    version: str
+    """Commit, full hexadecimal id."""
+    kept: str | None = None
+    """The commit that is, of the same content; none: the run's result was refused."""
+    tags: tuple[str, ...] = ()
+    """The device's tags, which may be part of paths."""
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """What the commit of a result says of its execution."""
+
+    due: int
+    """Unix seconds."""
+    worker_id: str | None
+
+
 class LargeContent(NamedTuple):
     """A content that is kept beside the repository."""
 
@@ -231,6 +271,26 @@ class Archive(ABC):
     async def catch_up(self) -> None:
         """Take in what others pushed to the remotes. Raises `ArchiveUnavailableError`."""
         return
+
+    @abstractmethod
+    async def brought(self, after: str | None, *, limit: int) -> BroughtPage:
+        """The versions that runs brought after a page, in the order in which they came here.
+
+        Without one, or where the list of versions was made anew, those of the last hour before the
+        newest, which are all that a controller that was killed may have left without an end.
+        """
+
+    @abstractmethod
+    async def execution(self, device: str, job: str, version: str) -> Execution | None:
+        """Of which execution a version is; none where its commit does not say so."""
+
+    @abstractmethod
+    async def withdraw(self, withdrawals: Sequence[Withdrawal]) -> None:
+        """Say that these are not what was kept of their runs; all of them stay where they are.
+
+        At the path of one whose result was refused stands what was kept last beside it, or nothing.
+        What was withdrawn before, or is not here, is passed over. Raises `ArchiveUnavailableError`.
+        """
 
     @abstractmethod
     async def versions(

@@ -33,7 +33,7 @@ GRACE_SECONDS: Final = 14 * 86400.0
 _POINTER: Final = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d{1,15})\n"
 )
-_POINTER_BYTES: Final = 200
+POINTER_BYTES: Final = 200
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _LOOKED_AT: Final = 8000
 _PIECE: Final = 1 << 18
@@ -63,7 +63,7 @@ class Pointer(msgspec.Struct, frozen=True):
 
 def parse_pointer(content: bytes) -> Pointer | None:
     """The pointer that a file is; none for any other content."""
-    found = _POINTER.fullmatch(content) if len(content) <= _POINTER_BYTES else None
+    found = _POINTER.fullmatch(content) if len(content) <= POINTER_BYTES else None
     return None if found is None else Pointer(found[1].decode(), int(found[2]))
 
 

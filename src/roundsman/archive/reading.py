@@ -9,13 +9,22 @@ from typing import Final
 from roundsman.archive.alike import alike
 from roundsman.archive.command import Git
 from roundsman.archive.comparing import Comparer
-from roundsman.archive.interface import Chosen, Difference, Pair, Search, VersionNotFoundError
+from roundsman.archive.interface import (
+    BroughtPage,
+    Chosen,
+    Difference,
+    Execution,
+    Pair,
+    Search,
+    VersionNotFoundError,
+)
 from roundsman.archive.objects import BLOB
 from roundsman.archive.origins import origins
 from roundsman.archive.pieces import blob_pieces
 from roundsman.archive.readers import SECONDS, Readers
 from roundsman.archive.searching import Searcher
 from roundsman.archive.timeline import Found, Timeline
+from roundsman.archive.walking import execution
 from roundsman.wire.search import SearchPage
 from roundsman.wire.version import FleetVersion, Origins, Version
 
@@ -70,6 +79,15 @@ class Reading:
         if found is None:
             raise VersionNotFoundError.of(device, job, version)
         return found
+
+    async def brought(self, after: str | None, limit: int) -> BroughtPage:
+        """The versions that runs brought after a page."""
+        return await asyncio.to_thread(self._timeline.brought, after, limit)
+
+    async def execution(self, device: str, job: str, version: str) -> Execution | None:
+        """Of which execution a version is, if its commit says so."""
+        await self.find(device, job, version)
+        return await asyncio.to_thread(execution, self._git, version, (device, job))
 
     async def sizes(self, paths: Sequence[Pair]) -> list[int | None]:
         """How many bytes the latest version of each pair has; none where there is none."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from roundsman.archive.interface import Chosen, Pair
+from roundsman.archive.interface import Brought, BroughtPage, Chosen, Pair
 from roundsman.wire.version import Version
 
 _COMMIT_ID: Final = re.compile(r"[0-9a-f]{40}")
@@ -23,10 +23,19 @@ AND seq = (SELECT max(v.seq) FROM version v INDEXED BY version_commit
 """
 _BEFORE: Final = _OF_PATH + "AND seq < ? ORDER BY seq DESC LIMIT ?"
 _SIZE: Final = "SELECT size FROM told WHERE device = ? AND job = ? ORDER BY seq DESC LIMIT 1"
+_GENERATION: Final = "SELECT generation FROM reached"
+_HOUR_SECONDS: Final = 3600
+_HOUR: Final = """
+SELECT coalesce(max(seq), 0) FROM moment WHERE at < (SELECT max(at) FROM moment) - ?
+"""
+_BROUGHT: Final = """
+SELECT * FROM told WHERE path IN (SELECT id FROM path WHERE seq > ?) AND seq > ?
+AND run_id IS NOT NULL AND NOT withdrawn ORDER BY seq LIMIT ?
+"""
 _SEQ_AT: Final = "SELECT seq FROM moment WHERE at <= ? ORDER BY at DESC, seq DESC LIMIT 1"
 _AS_OF: Final = """
 SELECT device, job, v.path, v.seq, v.commit_id, v.blob_id, v.number, at, ended_at, size, lines,
-run_id, subject
+run_id, subject, withdrawn
 FROM path CROSS JOIN version v ON v.path = path.id
 AND v.seq = (SELECT max(o.seq) FROM version o WHERE o.path = path.id AND o.seq <= ?3)
 WHERE (device, job) > (?1, ?2) ORDER BY device, job
@@ -70,6 +79,29 @@ class Timeline:
             found = []
         return found[0] if found else None
 
+    def brought(self, after: str | None, limit: int) -> BroughtPage:
+        """See `Archive.brought`."""
+        with closing(self._connect()) as database:
+            [generation] = database.execute(_GENERATION).fetchone()
+            known, _, seq = (after or "").partition(":")
+            if known != generation:
+                [seq] = database.execute(_HOUR, (_HOUR_SECONDS,)).fetchone()
+            found = [
+                found_in(row) for row in database.execute(_BROUGHT, (int(seq), int(seq), limit))
+            ]
+        items = tuple(
+            Brought(
+                device=each.device,
+                job=each.job,
+                version=each.version.version,
+                run_id=each.version.run_id,
+                ended_at=each.version.ended_at,
+            )
+            for each in found
+            if each.version.run_id is not None
+        )
+        return BroughtPage(items=items, reached=f"{generation}:{found[-1].seq if found else seq}")
+
     def sizes(self, paths: Sequence[Pair]) -> list[int | None]:
         """How many bytes the newest version of each pair has; none where there is none."""
         with closing(self._connect()) as database:
@@ -95,7 +127,8 @@ class Timeline:
 
 def found_in(row: tuple[Any, ...]) -> Found:
     """A row of the view `told`."""
-    device, job, path, seq, commit, blob, number, at, ended_at, size, lines, run_id, subject = row
+    device, job, path, seq, commit, blob, number, at, ended_at, size, lines, *last = row
+    run_id, subject, withdrawn = last
     version = Version(
         version=commit.hex(),
         number=number,
@@ -105,5 +138,6 @@ def found_in(row: tuple[Any, ...]) -> Found:
         size=size,
         lines=lines,
         run_id=run_id,
+        withdrawn=bool(withdrawn),
     )
     return Found(device, job, version, path, seq, blob)

@@ -1,8 +1,10 @@
 """Versions as git's history tells them, for a list of versions that is missing or behind."""
 
 import heapq
+import re
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
 from operator import attrgetter
 from typing import IO, Final, NamedTuple, cast
 
@@ -10,6 +12,7 @@ import msgspec
 
 from roundsman.archive.command import Git
 from roundsman.archive.commits import JOINING
+from roundsman.archive.interface import Execution, Pair, Withdrawal
 from roundsman.archive.large import parse_pointer
 
 LOOKED_AT: Final = 8000
@@ -21,6 +24,7 @@ _FORMAT: Final = (
     + "".join(f"key={key}," for key in _TRAILERS)
     + "unfold)%x00"
 )
+_COMMIT_ID: Final = re.compile(r"[0-9a-f]{40}")
 _ASKED: Final = 256
 _PIECE: Final = 1 << 18
 
@@ -190,6 +194,53 @@ def changes(
             yield msgspec.structs.replace(
                 last[path], blob=blob, subject=joining.subject, run_id=None, **about
             )
+
+
+def withdrawals(git: Git, reached: bytes | None, tip: bytes) -> list[Withdrawal]:
+    """What commits withdraw that are below `tip` and not below `reached`."""
+    keys = ("Withdrawn", "Device", "Job", "Kept")
+    asked = "".join(f"key=Roundsman-{key}," for key in keys)
+    told = git.lines(
+        *("log", "--fixed-strings", "--grep=Roundsman-Withdrawn: "),
+        *(f"--format=%(trailers:{asked}unfold)", "--end-of-options"),
+        tip.hex() if reached is None else f"{reached.hex()}..{tip.hex()}",
+    )
+    found: list[dict[str, str]] = []
+    for line in told:
+        key, _, value = line.decode(errors="replace").partition(": ")
+        if key == "Roundsman-Withdrawn":
+            found.append({})
+        if found and value:
+            found[-1][key.removeprefix("Roundsman-")] = value
+    return [
+        Withdrawal(
+            device=each["Device"],
+            job=each["Job"],
+            version=each["Withdrawn"],
+            kept=each.get("Kept"),
+        )
+        for each in found
+        if _COMMIT_ID.fullmatch(each["Withdrawn"]) and {"Device", "Job"} <= each.keys()
+    ]
+
+
+def execution(git: Git, commit: str, pair: Pair) -> Execution | None:
+    """Of which execution of a device and job a commit holds the result, if it says so."""
+    keys = (*_TRAILERS, "Roundsman-Due", "Roundsman-Worker")
+    asked = "".join(f"key={key}," for key in keys)
+    trailers = git.run("log", "-1", f"--format=%(trailers:{asked}unfold)", commit).decode()
+    results: list[dict[str, str]] = []
+    for line in trailers.splitlines():
+        key, _, value = line.partition(": ")
+        if key == keys[0]:
+            results.append({})
+        if results:
+            results[-1][key] = value
+    for result in results:
+        if (result.get(keys[1]), result.get(keys[2])) == pair and keys[3] in result:
+            due = datetime.fromisoformat(result[keys[3]])
+            return Execution(due=int(due.timestamp()), worker_id=result.get(keys[4]))
+    return None
 
 
 def _kept(

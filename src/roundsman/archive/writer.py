@@ -2,7 +2,7 @@
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final, TypeVar
 
@@ -20,6 +20,7 @@ from roundsman.archive.interface import (
     ArchiveUnavailableError,
     Entry,
     Stored,
+    Withdrawal,
 )
 from roundsman.archive.layouts import Layouts
 from roundsman.archive.merging import merged
@@ -32,6 +33,7 @@ from roundsman.archive.preparation import Current, Prepared, prepare_small
 from roundsman.archive.repository import BranchMovedError, Repository
 from roundsman.archive.small_files import SmallFiles
 from roundsman.archive.trees import Tree
+from roundsman.archive.withdrawing import Withdrawing
 from roundsman.clock import Clock
 
 T = TypeVar("T")
@@ -82,6 +84,7 @@ class Writer:
         self._generation = secrets.randbits(32)  # never one of an earlier writer
         self._flushed = True
         self._copies = Copies(layouts)
+        self._withdrawing = Withdrawing(repository.git, self._reader, history)
         self._drafts = Drafts(repository.git, layouts, repository.files, wanted=drafts)
 
     def open(self) -> None:
@@ -191,12 +194,7 @@ class Writer:
         self._follow()
         self._settle_paths()
         places = [self._copies.places(item.entry, self._folders) for item in batch]
-        folders = {folder for place in places for folder in place.folders()}
-        if self._layouts.overviews:
-            self._look_at(folders)
-        else:
-            self._folders.load(folders)
-        self._attributes.load(self._folders, folders)
+        self._load_folders({folder for place in places for folder in place.folders()})
         work = self._begin(self._shown() if self._layouts.overviews else None)
         work.expect([place.path for place in places])
         outcomes = [
@@ -272,7 +270,7 @@ class Writer:
         for entry in work.entries:
             self._copies.note(entry)
         try:
-            self._history.add(work.versions, work.tip)
+            self._history.add(work.versions, work.tip, work.withdrawn)
         except (OSError, sqlite3.Error) as error:  # it is kept; the list catches up from git
             log.warning("archive.history_behind", error=str(error))
 
@@ -306,6 +304,44 @@ class Writer:
         except (OSError, sqlite3.Error) as error:
             raise unavailable(self._repository, error) from error
         raise self._outrun()
+
+    def withdraw(self, withdrawals: Sequence[Withdrawal]) -> None:
+        """Say by a commit that versions are not what was kept of their runs.
+
+        Those that are not here, or were withdrawn before, are passed over. Raises
+        `ArchiveUnavailableError`.
+        """
+        try:
+            for _ in range(_ATTEMPTS):
+                self._follow()
+                self._settle_paths()
+                blobs = {each: self._withdrawing.brought_by(each) for each in withdrawals}
+                wanted = {each: blob for each, blob in blobs.items() if blob is not None}
+                try:
+                    if wanted:
+                        self._withdraw(wanted)
+                except BranchMovedError:
+                    continue
+                return
+        except (OSError, sqlite3.Error) as error:
+            raise unavailable(self._repository, error) from error
+        raise self._outrun()
+
+    def _withdraw(self, wanted: Mapping[Withdrawal, bytes]) -> None:
+        """`wanted` is what each of them brought."""
+        places = {each: self._copies.of(each) for each in wanted}
+        self._load_folders({folder for place in places.values() for folder in place.folders()})
+        work = self._begin(self._shown() if self._layouts.overviews else None)
+        self._withdrawing.fill(work, wanted, places)
+        self._flush(work)
+        log.info("archive.withdrawn", versions=len(wanted))
+
+    def _load_folders(self, folders: set[bytes]) -> None:
+        if self._layouts.overviews:
+            self._look_at(folders)
+        else:
+            self._folders.load(folders)
+        self._attributes.load(self._folders, folders)
 
     def _joined(self, ours: bytes, theirs: bytes) -> bytes:
         """The commit that stands on both, written but not flushed into the branch."""

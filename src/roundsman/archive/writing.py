@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
-from roundsman.archive.interface import Entry, Stored
+from roundsman.archive.interface import Entry, Stored, Withdrawal
 from roundsman.archive.pack_reading import packs_in
 from roundsman.archive.preparation import Current, Prepared
 from roundsman.archive.writer import BATCH_BYTES, BATCH_RESULTS, Writer
@@ -68,6 +68,10 @@ class Writing(ABC):
         Whether drafts were given up for it.
         """
 
+    @abstractmethod
+    async def withdraw(self, withdrawals: Sequence[Withdrawal]) -> None:
+        """Say by a commit that versions are not what was kept of their runs."""
+
 
 class ThreadWriting(Writing):
     """The writer in a thread."""
@@ -121,6 +125,10 @@ class ThreadWriting(Writing):
 
     async def take_in(self, theirs: bytes) -> bool:
         return await self._in_thread(self._writer.take_in, theirs)
+
+    async def withdraw(self, withdrawals: Sequence[Withdrawal]) -> None:
+        await self._in_thread(self._writer.withdraw, withdrawals)
+        self._note_batch()
 
     def _have_written(self) -> None:
         """Ask the thread for one more batch, of all that waits when its turn comes.

@@ -8,12 +8,17 @@ that ends by itself, killed or by a fault, is followed by another with the next 
 import asyncio
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from roundsman import logs
-from roundsman.archive.interface import ArchiveDamagedError, ArchiveUnavailableError, Stored
+from roundsman.archive.interface import (
+    ArchiveDamagedError,
+    ArchiveUnavailableError,
+    Stored,
+    Withdrawal,
+)
 from roundsman.archive.preparation import Current
 from roundsman.archive.repository import Repository
 from roundsman.archive.writing import Item, Writing
@@ -39,6 +44,7 @@ from roundsman.archive.writing_messages import (
     Store,
     TakeIn,
     TakenIn,
+    Withdraw,
     Written,
     frame,
     said,
@@ -154,6 +160,10 @@ class ProcessWriting(Writing):
     async def take_in(self, theirs: bytes) -> bool:
         taken: TakenIn = await self._ask(TakeIn(theirs))
         return taken.gave_up
+
+    async def withdraw(self, withdrawals: Sequence[Withdrawal]) -> None:
+        await self._ask(Withdraw(withdrawals))
+        self._note_batch()
 
     def _ask(self, request: Request) -> "asyncio.Future[Any]":
         """Ask the process, which is started if need be."""

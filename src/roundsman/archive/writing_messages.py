@@ -9,7 +9,7 @@ from typing import Final, Self, TypeAlias
 
 import msgspec
 
-from roundsman.archive.interface import ArchiveUnavailableError, Entry, Stored
+from roundsman.archive.interface import ArchiveUnavailableError, Entry, Stored, Withdrawal
 from roundsman.archive.preparation import Current, Prepared
 
 LENGTH_BYTES: Final = 4
@@ -52,6 +52,12 @@ class TakeIn(_Message, frozen=True):
     """Put the branch on top of a commit that others pushed. Answered by `TakenIn`."""
 
     theirs: bytes
+
+
+class Withdraw(_Message, frozen=True):
+    """Say by a commit that versions are not what was kept of their runs."""
+
+    withdrawals: Sequence[Withdrawal]
 
 
 class Rebuild(_Message, frozen=True):
@@ -130,7 +136,9 @@ class Store(_Message, frozen=True):
         )
 
 
-Request: TypeAlias = Open | Greet | Check | ListPacks | Look | TakeIn | Rebuild | Close | Store
+Request: TypeAlias = (
+    Open | Greet | Check | ListPacks | Look | TakeIn | Withdraw | Rebuild | Close | Store
+)
 
 
 class Question(msgspec.Struct, frozen=True, array_like=True):

@@ -53,6 +53,7 @@ from roundsman.archive.writing_messages import (
     Store,
     TakeIn,
     TakenIn,
+    Withdraw,
     Written,
     frame,
     question,
@@ -170,6 +171,8 @@ class Program:
                 writer.check()
             case TakeIn(theirs):
                 return TakenIn(writer.take_in(theirs))
+            case Withdraw(withdrawals):
+                writer.withdraw(withdrawals)
             case Rebuild(reason):
                 writer.rebuild(reason)
             case Close():

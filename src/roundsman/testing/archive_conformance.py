@@ -29,8 +29,10 @@ from roundsman.archive.interface import (
     ArchiveUnavailableError,
     Difference,
     Entry,
+    Execution,
     Stored,
     VersionNotFoundError,
+    Withdrawal,
 )
 
 DUE = 1_700_000_000
@@ -270,6 +272,61 @@ class ArchiveConformance:
         assert (again.changed, again.version) == (False, first.version)
         assert other.changed
         assert len(await archive.versions("edge1", "show_run", limit=10)) == 1
+
+    async def test_what_runs_brought_is_told_once(self, archive: Archive, spool: Spool) -> None:
+        entries = [spool.entry(b"%d\n" % at, device=f"edge{at % 2}") for at in range(5)]
+        stored = [(await archive.store(entry)).version for entry in entries]
+        await archive.store(spool.entry(b"4\n", device="edge0"))  # as it was
+        first = await archive.brought(None, limit=2)
+        rest = await archive.brought(first.reached, limit=9)
+        told = [(each.version, each.run_id) for each in (*first.items, *rest.items)]
+        assert told == [(one, entry.run_id) for one, entry in zip(stored, entries, strict=True)]
+        assert (await archive.brought(rest.reached, limit=9)).items == ()
+
+    async def test_a_version_tells_its_execution(self, archive: Archive, spool: Spool) -> None:
+        stored = await archive.store(spool.entry(b"x\n", due=DUE + 7))
+        told = await archive.execution("edge1", "show_run", stored.version)
+        assert told == Execution(due=DUE + 7, worker_id="worker-1")
+
+    async def test_what_is_refused_is_withdrawn_and_what_was_before_put_back(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        before = await archive.store(spool.entry(b"before\n"))
+        refused = await archive.store(spool.entry(b"refused\n"))
+        gone = await archive.store(spool.entry(b"refused\n", device="edge2"))
+        withdrawals = [
+            Withdrawal(device="edge1", job="show_run", version=refused.version),
+            Withdrawal(device="edge2", job="show_run", version=gone.version),
+            Withdrawal(device="edge3", job="show_run", version=gone.version),
+        ]
+        await archive.withdraw(withdrawals)
+        await archive.withdraw(withdrawals)  # which says it once
+        told = await archive.versions("edge1", "show_run", limit=9)
+        assert [each.withdrawn for each in told] == [False, True, False]
+        assert [each.version for each in told[1:]] == [refused.version, before.version]
+        assert await content_of(archive) == b"before\n"
+        assert await content_of(archive, version=refused.version) == b"refused\n"
+        runs = [each.run_id for each in (await archive.brought(None, limit=9)).items]
+        assert runs == ["run-1"]
+        for device in ("edge1", "edge2"):
+            again = await archive.store(spool.entry(b"refused\n", device=device))
+            assert again.changed
+            assert again.version not in (refused.version, gone.version)
+            assert await content_of(archive, device) == b"refused\n"
+
+    async def test_what_another_took_the_place_of_is_withdrawn_alone(
+        self, archive: Archive, spool: Spool
+    ) -> None:
+        refused = await archive.store(spool.entry(b"refused\n"))
+        stands = await archive.store(spool.entry(b"stands\n"))
+        await archive.withdraw(
+            [Withdrawal(device="edge1", job="show_run", version=refused.version)]
+        )
+        told = await archive.versions("edge1", "show_run", limit=9)
+        assert [(each.version, each.withdrawn) for each in told] == [
+            (stands.version, False),
+            (refused.version, True),
+        ]
 
     async def test_unchanged_large_content_has_the_version_that_holds_it(
         self, archive: Archive, spool: Spool

@@ -15,15 +15,19 @@ from roundsman.archive.interface import (
     ArchiveNameError,
     ArchiveState,
     ArchiveUnavailableError,
+    Brought,
+    BroughtPage,
     Chosen,
     Difference,
     Entry,
+    Execution,
     LargeContent,
     Pair,
     Search,
     Stored,
     Version,
     VersionNotFoundError,
+    Withdrawal,
 )
 from roundsman.archive.matching import Matcher
 from roundsman.clock import Clock, SystemClock
@@ -51,6 +55,7 @@ class MemoryArchive(Archive):
         self._clock = clock if clock is not None else SystemClock()
         self._commits = 0
         self.failure: ArchiveUnavailableError | None = None
+        self._order: list[tuple[str, str, str]] = []
         self.kept: dict[tuple[str, str], list[KeptVersion]] = {}
 
     async def open(self) -> None:
@@ -73,8 +78,14 @@ class MemoryArchive(Archive):
         except OSError as error:
             raise ArchiveUnavailableError(f"{entry.content!r}: {error}") from error
         versions = self.kept.setdefault((entry.device, entry.job), [])
-        if versions and versions[-1].content == content:
-            return Stored(version=versions[-1].version.version, changed=False)
+        standing = [item for item in versions if not item.version.withdrawn][-1:]
+        if standing and standing[0].content == content:
+            kept = standing[0].version
+            return Stored(version=kept.version, changed=kept.run_id == entry.run_id)
+        return Stored(version=self._keep(entry, content, entry.run_id), changed=True)
+
+    def _keep(self, entry: Entry, content: bytes, run_id: str | None) -> str:
+        versions = self.kept[entry.device, entry.job]
         self._commits += 1
         version = Version(
             version=hashlib.sha1(str(self._commits).encode(), usedforsecurity=False).hexdigest(),
@@ -84,10 +95,46 @@ class MemoryArchive(Archive):
             ended_at=int(entry.ended_at),
             size=len(content),
             lines=None if b"\0" in content else content.count(b"\n"),
-            run_id=entry.run_id,
+            run_id=run_id,
         )
         versions.append(KeptVersion(version=version, entry=entry, content=content))
-        return Stored(version=version.version, changed=True)
+        self._order.append((entry.device, entry.job, version.version))
+        return version.version
+
+    async def brought(self, after: str | None, *, limit: int) -> BroughtPage:
+        place = 0 if after is None else int(after)
+        items = []
+        for device, job, commit in self._order[place : place + limit]:
+            place += 1
+            version = self._find(device, job, commit).version
+            if version.run_id is not None and not version.withdrawn:
+                items.append(
+                    Brought(
+                        device=device,
+                        job=job,
+                        version=commit,
+                        run_id=version.run_id,
+                        ended_at=version.ended_at,
+                    )
+                )
+        return BroughtPage(items=tuple(items), reached=str(place))
+
+    async def execution(self, device: str, job: str, version: str) -> Execution | None:
+        entry = self._find(device, job, version).entry
+        return Execution(due=entry.due, worker_id=entry.worker_id)
+
+    async def withdraw(self, withdrawals: Sequence[Withdrawal]) -> None:
+        for each in withdrawals:
+            versions = self.kept.get((each.device, each.job), [])
+            for place, item in enumerate(versions):
+                if item.version.version == each.version:
+                    version = msgspec.structs.replace(item.version, withdrawn=True)
+                    versions[place] = msgspec.structs.replace(item, version=version)
+                    stands = place == len(versions) - 1
+                    before = [other for other in versions if not other.version.withdrawn]
+                    if stands and each.kept is None and before:
+                        self._keep(before[-1].entry, before[-1].content, None)
+                    break
 
     async def state(self) -> ArchiveState:
         size = sum(len(item.content) for kept in self.kept.values() for item in kept)

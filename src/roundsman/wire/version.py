@@ -22,6 +22,9 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     """Its line ends; none: it is no text, or is kept beside the repository."""
     run_id: str | None = None
     """The run that brought it; none where somebody else committed it."""
+    withdrawn: bool = False
+    """Whether it is not what was kept of that run: its lease was lost before the run was ended, or
+    another controller kept the same result, by another commit."""
 
 
 class FleetVersion(msgspec.Struct, frozen=True, kw_only=True):
