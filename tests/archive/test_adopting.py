@@ -15,7 +15,7 @@ from roundsman.archive.adopted import Adopted, AdoptedPath, AdoptionError, load_
 from roundsman.archive.command import Git
 from roundsman.archive.git import GitArchive
 from roundsman.archive.history import History
-from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.interface import ArchiveUnavailableError, Withdrawal
 from roundsman.archive.thinning import thin
 from roundsman.archive.thinning_policy import Policy
 from roundsman.archive.walking import Kept
@@ -195,8 +195,13 @@ async def test_a_list_of_joined_histories_that_was_broken_off_is_made_anew(
     monkeypatch.setattr(history, "_REBUILD_ROWS", 1)
     added = History.add
 
-    def add(self: History, versions: Sequence[Kept], tip: bytes | None) -> None:
-        added(self, versions, tip)
+    def add(
+        self: History,
+        versions: Sequence[Kept],
+        tip: bytes | None,
+        withdrawn: Sequence[Withdrawal] = (),
+    ) -> None:
+        added(self, versions, tip, withdrawn)
         if self._last[0] == 2:
             raise OSError("the power goes")
 

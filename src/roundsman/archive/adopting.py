@@ -106,7 +106,7 @@ def _build(sources: Sequence[Path], building: Path, now: float) -> list[bytes]:
     try:
         for other in tips[1:]:
             pack = Pack()
-            tip = merged(git, reader, pack, tip, other, now=now)
+            tip = merged(git, reader, pack, tip, other, owner=lambda _: None, now=now)
             write_pack(Files(), building / "objects" / "pack", pack)
     finally:
         reader.close()

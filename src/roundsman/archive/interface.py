@@ -277,7 +277,7 @@ class Archive(ABC):
         """The versions that runs brought after a page, in the order in which they came here.
 
         Without one, or where the list of versions was made anew, those of the last hour before the
-        newest, which are all that a controller that was killed may have left without an end.
+        newest, 10,000 at most: a controller that was killed left some of these without an end.
         """
 
     @abstractmethod

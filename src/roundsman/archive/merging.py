@@ -1,35 +1,58 @@
 """Putting our line and that of others on one commit, without touching a commit of either.
 
 Three trees are compared, folder by folder, and only where they differ: what one side changed since
-the lines parted is as that side has it; what both changed is as we have it, the newest result, and
-theirs stays in its history. Of overviews that both changed the rows are put together, and what a
-person wrote in place of one stands.
+the lines parted is as that side has it. Of a result that both brought the one stands that was due
+later, and of anything else that both changed ours; the other stays in its history. Of overviews
+that both changed the rows are put together, and what a person wrote in place of one stands.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 from roundsman.archive.command import Git, ObjectReader
 from roundsman.archive.commits import joining_commit
-from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.interface import ArchiveUnavailableError, Pair
 from roundsman.archive.objects import BLOB, COMMIT, TREE, object_id, whole
 from roundsman.archive.overview import NAME, Overview
 from roundsman.archive.packs import Pack
 from roundsman.archive.trees import FILE_MODE, TREE_MODE, Tree, TreeEntry, encode_tree
+from roundsman.archive.walking import dues
 
 _DEEPEST: Final = 100
 
 
 def merged(
-    git: Git, reader: ObjectReader, pack: Pack, ours: bytes, theirs: bytes, *, now: float
+    git: Git,
+    reader: ObjectReader,
+    pack: Pack,
+    ours: bytes,
+    theirs: bytes,
+    *,
+    owner: Callable[[bytes], Pair | None],
+    now: float,
 ) -> bytes:
-    """Add the commit that stands on both, ours first; its id.
+    """Add the commit that stands on both, ours first; its id. `owner` says whose a path is.
 
     Raises `ArchiveUnavailableError` when git cannot read one of them.
     """
     base = git.common_ancestor(ours, theirs)
     commits = reader.read(COMMIT, [ours, theirs, *([] if base is None else [base])])
     roots = [bytes.fromhex(commit[5:45].decode()) for commit in commits]
-    merge = _Merge(reader, pack)
+
+    @cache
+    def newest() -> list[dict[Pair, str]]:
+        return [dues(git, base, tip) for tip in (ours, theirs)]
+
+    def is_later(path: bytes) -> bool:
+        """Whether theirs is, of a result that both lines brought."""
+        pair = owner(path)
+        if pair is None:
+            return False
+        mine, other = (each.get(pair, "") for each in newest())
+        return "" < mine < other
+
+    merge = _Merge(reader, pack, is_later)
     root = merge.tree(roots[2] if base is not None else None, roots[0], roots[1])
     content = joining_commit(root, ours, theirs, now)
     made = object_id(COMMIT, content)
@@ -38,12 +61,23 @@ def merged(
 
 
 class _Merge:
-    def __init__(self, reader: ObjectReader, pack: Pack) -> None:
+    def __init__(self, reader: ObjectReader, pack: Pack, is_later: Callable[[bytes], bool]) -> None:
+        self._is_later = is_later
         self._reader = reader
         self._pack = pack
 
-    def tree(self, base: bytes | None, ours: bytes, theirs: bytes, depth: int = 0) -> bytes:
-        """The id of the tree of both. Raises `ArchiveUnavailableError` where no sane one ends."""
+    def tree(
+        self,
+        base: bytes | None,
+        ours: bytes,
+        theirs: bytes,
+        folder: bytes = b"",
+        depth: int = 0,
+    ) -> bytes:
+        """The id of the tree of both, at `folder`.
+
+        Raises `ArchiveUnavailableError` where no sane one ends.
+        """
         if depth > _DEEPEST:
             raise ArchiveUnavailableError(
                 f"expected folders of at most {_DEEPEST} levels in what others pushed",
@@ -59,7 +93,7 @@ class _Merge:
         for name in mine | other:
             sides = before.get(name), mine.get(name), other.get(name)
             entry = self._overview(*sides) if name == NAME else None
-            entry = entry or self._entry(*sides, depth)
+            entry = entry or self._entry(*sides, folder + name, depth)
             if entry is not None:
                 entries.append((name, *entry))
         raw = encode_tree(entries)
@@ -72,6 +106,7 @@ class _Merge:
         base: TreeEntry | None,
         ours: TreeEntry | None,
         theirs: TreeEntry | None,
+        path: bytes,
         depth: int,
     ) -> TreeEntry | None:
         if theirs in (ours, base):
@@ -79,9 +114,9 @@ class _Merge:
         if ours == base:
             return theirs
         if ours is None or theirs is None or not ours.mode == theirs.mode == TREE_MODE:
-            return ours
+            return theirs if self._is_later(path) else ours
         below = base.id if base is not None and base.mode == TREE_MODE else None
-        return TreeEntry(TREE_MODE, self.tree(below, ours.id, theirs.id, depth + 1))
+        return TreeEntry(TREE_MODE, self.tree(below, ours.id, theirs.id, path + b"/", depth + 1))
 
     def _overview(
         self, base: TreeEntry | None, ours: TreeEntry | None, theirs: TreeEntry | None

@@ -24,13 +24,16 @@ AND seq = (SELECT max(v.seq) FROM version v INDEXED BY version_commit
 _BEFORE: Final = _OF_PATH + "AND seq < ? ORDER BY seq DESC LIMIT ?"
 _SIZE: Final = "SELECT size FROM told WHERE device = ? AND job = ? ORDER BY seq DESC LIMIT 1"
 _GENERATION: Final = "SELECT generation FROM reached"
-_HOUR_SECONDS: Final = 3600
-_HOUR: Final = """
-SELECT coalesce(max(seq), 0) FROM moment WHERE at < (SELECT max(at) FROM moment) - ?
+_NEWEST_SECONDS: Final = 3600
+_NEWEST_VERSIONS: Final = 10_000
+_NEWEST: Final = """
+SELECT max(coalesce((SELECT max(seq) FROM moment WHERE at < (SELECT max(at) FROM moment) - ?), 0),
+           (SELECT coalesce(max(seq), 0) FROM path) - ?)
 """
 _BROUGHT: Final = """
-SELECT * FROM told WHERE path IN (SELECT id FROM path WHERE seq > ?) AND seq > ?
-AND run_id IS NOT NULL AND NOT withdrawn ORDER BY seq LIMIT ?
+SELECT device, job, commit_id, run_id, ended_at, told.seq FROM told
+WHERE path IN (SELECT id FROM path WHERE seq > ?) AND told.seq > ?
+AND run_id IS NOT NULL AND NOT withdrawn ORDER BY told.seq LIMIT ?
 """
 _SEQ_AT: Final = "SELECT seq FROM moment WHERE at <= ? ORDER BY at DESC, seq DESC LIMIT 1"
 _AS_OF: Final = """
@@ -83,24 +86,17 @@ class Timeline:
         """See `Archive.brought`."""
         with closing(self._connect()) as database:
             [generation] = database.execute(_GENERATION).fetchone()
-            known, _, seq = (after or "").partition(":")
-            if known != generation:
-                [seq] = database.execute(_HOUR, (_HOUR_SECONDS,)).fetchone()
-            found = [
-                found_in(row) for row in database.execute(_BROUGHT, (int(seq), int(seq), limit))
-            ]
+            known, _, told = (after or "").partition(":")
+            if known == generation:
+                seq = int(told)
+            else:
+                [seq] = database.execute(_NEWEST, (_NEWEST_SECONDS, _NEWEST_VERSIONS)).fetchone()
+            rows = database.execute(_BROUGHT, (seq, seq, limit)).fetchall()
         items = tuple(
-            Brought(
-                device=each.device,
-                job=each.job,
-                version=each.version.version,
-                run_id=each.version.run_id,
-                ended_at=each.version.ended_at,
-            )
-            for each in found
-            if each.version.run_id is not None
+            Brought(device=device, job=job, version=commit.hex(), run_id=run_id, ended_at=ended_at)
+            for device, job, commit, run_id, ended_at, _ in rows
         )
-        return BroughtPage(items=items, reached=f"{generation}:{found[-1].seq if found else seq}")
+        return BroughtPage(items=items, reached=f"{generation}:{rows[-1][-1] if rows else seq}")
 
     def sizes(self, paths: Sequence[Pair]) -> list[int | None]:
         """How many bytes the newest version of each pair has; none where there is none."""

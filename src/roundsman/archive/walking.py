@@ -24,6 +24,7 @@ _FORMAT: Final = (
     + "".join(f"key={key}," for key in _TRAILERS)
     + "unfold)%x00"
 )
+WITHDRAWN: Final = "-"
 _COMMIT_ID: Final = re.compile(r"[0-9a-f]{40}")
 _ASKED: Final = 256
 _PIECE: Final = 1 << 18
@@ -241,6 +242,29 @@ def execution(git: Git, commit: str, pair: Pair) -> Execution | None:
             due = datetime.fromisoformat(result[keys[3]])
             return Execution(due=int(due.timestamp()), worker_id=result.get(keys[4]))
     return None
+
+
+def dues(git: Git, reached: bytes | None, tip: bytes) -> dict[Pair, str]:
+    """The newest due time of each device and job of which results came between two commits.
+
+    As commits have it: by their order as texts they are ordered in time. What is withdrawn counts
+    as `WITHDRAWN`, which is before all of them.
+    """
+    withdrawn = {(each.version, (each.device, each.job)) for each in withdrawals(git, reached, tip)}
+    keys = ("Commit", "Roundsman-Device", "Roundsman-Job", "Roundsman-Due")
+    asked = "".join(f"key={key}," for key in keys)
+    span = tip.hex() if reached is None else f"{reached.hex()}..{tip.hex()}"
+    found: dict[Pair, str] = {}
+    said: dict[str, str] = {}
+    for line in git.lines("log", f"--format=Commit: %H%n%(trailers:{asked}unfold)", span):
+        key, _, value = line.decode(errors="replace").partition(": ")
+        said[key] = value
+        if key == keys[3]:
+            commit, *pair = (said[each] for each in keys[:3])
+            about = (pair[0], pair[1])
+            due = WITHDRAWN if (commit, about) in withdrawn else value
+            found[about] = max(found.get(about, ""), due)
+    return found
 
 
 def _kept(

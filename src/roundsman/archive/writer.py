@@ -347,7 +347,8 @@ class Writer:
         """The commit that stands on both, written but not flushed into the branch."""
         pack = Pack()
         now = self._clock.now()
-        tip = merged(self._repository.git, self._reader, pack, ours, theirs, now=now)
+        git, owner = self._repository.git, self._layouts.owner
+        tip = merged(git, self._reader, pack, ours, theirs, owner=owner, now=now)
         write_pack(self._files, self._repository.packs, pack)
         return tip
 

@@ -173,7 +173,7 @@ class Intake:
                 return _kept(standing.repeated)
             lease = await self._hold(completion, content, standing.lease, principal)
             if lease is None:
-                raise await self._refuse(completion, result.digest, principal)
+                raise await self._refuse(completion, result.digest, standing.lease, principal)
             run, known = await self._keep(completion, content, lease, slot, result.digest)
             return await self._finish(run, lease, slot, known)
 
@@ -219,7 +219,11 @@ class Intake:
         return lease if held else None
 
     async def _refuse(
-        self, completion: Completion, digest: str, principal: Principal
+        self,
+        completion: Completion,
+        digest: str,
+        lease: LeasedSlot | None,
+        principal: Principal,
     ) -> LeaseLostError:
         """Write down that it came too late; the error that says so."""
         lost = LeaseLostError(
@@ -228,7 +232,7 @@ class Intake:
         )
         await self._ledger.record_stale(
             Run(
-                run_id=str(uuid.uuid4()),
+                run_id=_refused_id(completion, digest, lease),
                 device=completion.device,
                 job=completion.job,
                 due=completion.due,
@@ -292,10 +296,13 @@ class Intake:
         if answer is FinishAnswer.STALE:
             if run.evidence:
                 self._evidence.drop(run.run_id)
+            # Its commit, if there is one, is withdrawn: the ledger says that it was refused.
             raise LeaseLostError(
                 f"{run.job} on {run.device} due {run.due}, epoch {lease.epoch}: lost meanwhile",
                 remedy="drop the result",
             )
+        if answer is FinishAnswer.REPEATED:  # by another controller, with a commit of its own
+            run = await self._ledger.run(run.run_id) or run
         log.info(
             "intake.kept",
             device=run.device,
@@ -344,6 +351,18 @@ def _digest(completion: Completion, content: Received | None) -> str:
     return hashlib.sha256(whole).hexdigest()
 
 
+def _run_id(completion: Completion, epoch: int, digest: str) -> str:
+    named = f"{completion.device}\n{completion.job}\n{completion.due}\n{epoch}\n{digest}"
+    return str(uuid.uuid5(_RUNS, named))
+
+
+def _refused_id(completion: Completion, digest: str, lease: LeasedSlot | None) -> str:
+    """The run's, where it can never be kept any more: a commit of before may have its id."""
+    if completion.epoch is None or (lease is not None and lease.epoch <= completion.epoch):
+        return str(uuid.uuid4())
+    return _run_id(completion, completion.epoch, digest)
+
+
 def _run(
     completion: Completion,
     content: Received | None,
@@ -351,10 +370,9 @@ def _run(
     digest: str,
     now: float,
 ) -> Run:
-    named = f"{lease.device}\n{lease.job}\n{lease.due}\n{lease.epoch}\n{digest}"
     failed = completion.failure is not None
     return Run(
-        run_id=str(uuid.uuid5(_RUNS, named)),
+        run_id=_run_id(completion, lease.epoch, digest),
         device=completion.device,
         job=completion.job,
         due=completion.due,

@@ -14,6 +14,7 @@ from roundsman.config.records import Configuration
 from roundsman.controller.acceptance import Acceptance
 from roundsman.controller.access import Access
 from roundsman.controller.accounts import Accounts
+from roundsman.controller.agreement import Agreement
 from roundsman.controller.attendance import Attendance
 from roundsman.controller.audit import Audit
 from roundsman.controller.catching_up import CatchingUp
@@ -138,6 +139,9 @@ class Controller:
             clock=clock,
             turns=turns,
         )
+        self.agreement = Agreement(
+            planner=self.planner, ledger=ledger, archive=archive, clock=clock, turns=turns
+        )
         self.reloading = Reloading(
             planner=self.planner,
             ledger=ledger,
@@ -215,6 +219,7 @@ class Controller:
             *([asyncio.create_task(exchange.run())] if exchange is not None else []),
             asyncio.create_task(self.reloading.run()),
             asyncio.create_task(self.catching_up.run()),
+            asyncio.create_task(self.agreement.run()),
             asyncio.create_task(self.recognition.run()),
             asyncio.create_task(self.retention.run()),
             asyncio.create_task(self.audit.run()),

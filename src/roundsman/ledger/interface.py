@@ -268,6 +268,14 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of the slot's result from now on; none: as before."""
 
 
+class RunEnd(msgspec.Struct, frozen=True):
+    """How a run ended, and what was kept of it."""
+
+    outcome: Outcome
+    version: str | None
+    """Commit in the archive; none: there is none."""
+
+
 class FinishAnswer(StrEnum):
     """Whether a finish took effect."""
 
@@ -685,6 +693,10 @@ class Ledger(ABC):
     @abstractmethod
     async def run(self, run_id: str) -> Run | None:
         """One run."""
+
+    @abstractmethod
+    async def ends_of(self, run_ids: Sequence[str]) -> list[RunEnd | None]:
+        """How each of these runs ended; none where there is no such run."""
 
     # workers
 

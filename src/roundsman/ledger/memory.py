@@ -47,6 +47,7 @@ from roundsman.ledger.interface import (
     ResultKey,
     ResumedSlot,
     Resumption,
+    RunEnd,
     RunNow,
     RunQuery,
     SlotAccount,
@@ -797,6 +798,11 @@ class MemoryLedger(Ledger):
     async def run(self, run_id: str) -> Run | None:
         self._must_be_open()
         return next((run for run in self._runs if run.run_id == run_id), None)
+
+    async def ends_of(self, run_ids: Sequence[str]) -> list[RunEnd | None]:
+        self._must_be_open()
+        ends = {run.run_id: RunEnd(run.outcome, run.version) for run in self._runs}
+        return [ends.get(run_id) for run_id in run_ids]
 
     # workers
 

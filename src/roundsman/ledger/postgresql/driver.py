@@ -37,6 +37,7 @@ from roundsman.ledger.interface import (
     ResultKey,
     ResumedSlot,
     Resumption,
+    RunEnd,
     RunNow,
     RunQuery,
     SlotAccount,
@@ -293,6 +294,9 @@ class PostgresqlLedger(Ledger):
 
     async def run(self, run_id: str) -> Run | None:
         return await self._do(lambda c: runs.by_id(c, run_id))
+
+    async def ends_of(self, run_ids: Sequence[str]) -> list[RunEnd | None]:
+        return await self._do(lambda c: runs.ends_of(c, run_ids))
 
     # what is kept no longer
 

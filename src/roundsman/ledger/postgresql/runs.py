@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from asyncpg import Record
 
-from roundsman.ledger.interface import ResultKey
+from roundsman.ledger.interface import ResultKey, RunEnd
 from roundsman.ledger.postgresql.statements import Link, load
 from roundsman.wire.run import Outcome, Run
 
@@ -43,6 +43,13 @@ async def by_id(link: Link, run_id: str) -> Run | None:
     """One run."""
     row = await SQL["run"].row(link, run_id=run_id)
     return None if row is None else from_row(row)
+
+
+async def ends_of(link: Link, run_ids: Sequence[str]) -> list[RunEnd | None]:
+    """How each of these runs ended; none where there is no such run."""
+    rows = await SQL["ends_of"].rows(link, run_ids=[*run_ids])
+    ends = {row[0]: RunEnd(Outcome(row[1]), row[2]) for row in rows}
+    return [ends.get(run_id) for run_id in run_ids]
 
 
 def as_json(runs: Sequence[Run]) -> str:

@@ -36,6 +36,7 @@ from roundsman.ledger.interface import (
     ResultKey,
     ResumedSlot,
     Resumption,
+    RunEnd,
     RunNow,
     RunQuery,
     SlotAccount,
@@ -319,6 +320,9 @@ class SqliteLedger(Ledger):
 
     async def run(self, run_id: str) -> Run | None:
         return await self._readers.do(lambda c: runs.by_id(c, run_id))
+
+    async def ends_of(self, run_ids: Sequence[str]) -> list[RunEnd | None]:
+        return await self._readers.do(lambda c: runs.ends_of(c, run_ids))
 
     # workers
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from roundsman.ledger.interface import ResultKey, Span
+from roundsman.ledger.interface import ResultKey, RunEnd, Span
 from roundsman.ledger.spans import NewId, span_run
 from roundsman.ledger.sqlite.statements import load
-from roundsman.wire.run import Run
+from roundsman.wire.run import Outcome, Run
 
 SQL = load("runs")
 
@@ -56,6 +56,14 @@ def by_id(connection: sqlite3.Connection, run_id: str) -> Run | None:
     cursor = connection.execute(SQL["run"], {"run_id": run_id})
     row = cursor.fetchone()
     return None if row is None else from_row(cursor, row)
+
+
+def ends_of(connection: sqlite3.Connection, run_ids: Sequence[str]) -> list[RunEnd | None]:
+    """How each of these runs ended; none where there is no such run."""
+    asked = msgspec.json.encode(run_ids).decode()
+    rows = connection.execute(SQL["ends_of"], {"run_ids": asked})
+    ends = {row[0]: RunEnd(Outcome(row[1]), row[2]) for row in rows}
+    return [ends.get(run_id) for run_id in run_ids]
 
 
 def _row(run: Run) -> dict[str, object]:

@@ -1,10 +1,13 @@
 """What is known of results, so that the next one can be held against it."""
 
+import msgspec
+
 from roundsman.ledger.interface import (
     Extent,
     KeptResult,
     Ledger,
     Quarantined,
+    RunEnd,
 )
 from roundsman.testing.ledger_conformance.helpers import (
     NOW,
@@ -46,6 +49,21 @@ class Results:
         assert await ledger.result_of("d", "backup") == known
         await ledger.sync_slots([planned("d", plan=OTHER, tags=["x"])], NOW + 61)
         assert await ledger.result_of("d", "backup") == known
+
+    async def test_how_runs_ended_is_told_of_many_at_once(self, ledger: Ledger) -> None:
+        await ledger.sync_slots([planned("d"), planned("e")], NOW)
+        kept, failed = await claim(ledger)
+        run = msgspec.structs.replace(run_of(kept, "kept"), version="abc")
+        other = run_of(failed, "failed", outcome=Outcome.FAILED)
+        await ledger.finish([end_of(kept, run), end_of(failed, other)], NOW)
+        await ledger.record_stale(run_of(kept, "late", outcome=Outcome.STALE))
+        assert await ledger.ends_of(["failed", "none", "kept", "late"]) == [
+            RunEnd(Outcome.FAILED, None),
+            None,
+            RunEnd(Outcome.SUCCEEDED, "abc"),
+            RunEnd(Outcome.STALE, None),
+        ]
+        assert await ledger.ends_of([]) == []
 
     async def test_a_quarantined_result_is_accepted_once(self, ledger: Ledger) -> None:
         await ledger.sync_slots([planned("d")], NOW)

@@ -15,6 +15,10 @@ ORDER BY runs.run_number
 -- One run.
 SELECT * FROM runs WHERE run_id = :run_id
 
+-- name: ends_of
+-- How runs ended, by their ids.
+SELECT run_id, outcome, version FROM runs WHERE run_id = ANY(:run_ids::text[])
+
 -- name: list_runs
 -- Newest first, before a place.
 SELECT * FROM runs

@@ -36,6 +36,10 @@ ORDER BY run_number
 -- One run.
 SELECT * FROM runs WHERE run_id = :run_id
 
+-- name: ends_of
+-- How runs ended, by their ids.
+SELECT run_id, outcome, version FROM runs WHERE run_id IN (SELECT value FROM json_each(:run_ids))
+
 -- name: list_runs
 -- Newest first, before a place. The index is that of one filter, the rows are narrowed by the others.
 SELECT * FROM runs INDEXED BY {index}
