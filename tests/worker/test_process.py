@@ -417,9 +417,12 @@ async def test_it_runs_as_the_user_of_the_policy(tmp_path: Path) -> None:
 
 async def check_the_user(scripts: Path, tmp_path: Path) -> None:
     scripts.chmod(0o755)
-    (scripts / "who").write_text("id -un; echo $HOME; touch $TMPDIR/x && echo ok > /dev/stderr")
+    (scripts / "who").write_text(
+        "id -un; echo $HOME; touch $TMPDIR/x && echo ok > /dev/stderr; "
+        "sed -n 's/Max processes *//p' /proc/self/limits | cut -d ' ' -f 1"
+    )
     runner = ProcessRunner(
-        policy(scripts, "sh", user="daemon"),
+        policy(scripts, "sh", user="daemon", limits=ProcessLimits(tasks=50)),
         folder=tmp_path / "state" / "processes",
         clock=SystemClock(),
     )
@@ -429,7 +432,10 @@ async def check_the_user(scripts: Path, tmp_path: Path) -> None:
     batches = [batch async for batch in runner.read(process_id, follow=True)]
     user = pwd.getpwnam("daemon")
     text = b"".join(chunk.data for batch in batches for chunk in batch)
-    assert text.decode().split() == ["daemon", user.pw_dir, "ok"]
+    *said, tasks = text.decode().split()
+    assert said == ["daemon", user.pw_dir, "ok"]
+    if not {bound.name: bound.given for bound in runner.bounds}["tasks"]:
+        assert 500 <= int(tasks) < 1000  # the kernel's, of all that are this user's
     assert Path(os.devnull).stat().st_uid != user.pw_uid  # what it read is not its own
     await runner.close()
     await runner.detach()

@@ -36,7 +36,7 @@ MARK = f"{random.SystemRandom().randrange(10**9, 10**10)}"
 class Torture:
     """A runner, what it said, and whoever is left of what it started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, tasks: int = 120, user: str | None = None) -> None:
         self.scripts = folder / "scripts"
         self.scripts.mkdir()
         self.folder = folder / "state" / "processes"
@@ -44,7 +44,8 @@ class Torture:
             policy(
                 self.scripts,
                 *("sh", "python3", "true", "./tool"),
-                limits=ProcessLimits(output_bytes=LIMIT, tasks=120),
+                limits=ProcessLimits(output_bytes=LIMIT, tasks=tasks),
+                user=user,
                 grace_seconds=0.3,
             ),
             folder=self.folder,
@@ -237,6 +238,52 @@ async def test_who_hears_sigterm_may_tidy_up(torture: Torture) -> None:
         await asyncio.sleep(0.01)
         said = b"".join(chunk.data for chunk in await torture.chunks(process_id)).split()
     assert sorted(said) == [b"bye", b"ready", b"too"]
+
+
+CHAIN = """
+import os
+print("ready", flush=True)
+while True:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+"""
+
+
+async def test_who_leaves_himself_all_the_time_is_stopped(torture: Torture) -> None:
+    """A chain of orphans, each gone as soon as it can be looked at."""
+    process_id = await torture.start("python3", CHAIN)
+    await torture.chunks(process_id, upto=b"ready")
+    await torture.stop(process_id)
+    assert not any(left() for _ in range(20))  # one look may miss him
+
+
+SESSIONS = """
+import os
+while True:
+    try:
+        if not os.fork():
+            os.setsid()
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.skipif(not LONG, reason="it takes the whole machine: make torture has it")
+async def test_a_fork_bomb_of_sessions_is_bounded_and_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a cgroup, as a user whose tasks the kernel counts."""
+    monkeypatch.setattr(process_link, "SERVER", "tests.worker.runners.keeper_without_cgroups")
+    torture = Torture(tmp_path, tasks=20, user="nobody" if os.geteuid() == 0 else None)
+    await torture.runner.open()
+    process_id = await torture.start("python3", SESSIONS)
+    assert (await torture.ends[process_id]).cause == "became more than 20 tasks"
+    while not (await torture.runner.stop(process_id)).gone:
+        pass  # said who is left, and goes on
+    assert not any(left() for _ in range(20))
+    await torture.runner.close()
+    await torture.runner.detach()
 
 
 async def test_a_fork_bomb_is_bounded(torture: Torture) -> None:

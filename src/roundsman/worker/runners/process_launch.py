@@ -12,8 +12,11 @@ from roundsman.worker.runners.process_cgroup import Cgroup
 from roundsman.worker.runners.process_machine import Machine
 from roundsman.worker.runners.process_policy import SEARCH_PATH, AllowedCommand, ProcessRefusedError
 from roundsman.worker.runners.process_spawn import Program, User, spawn
-from roundsman.worker.runners.process_tree import ID_VARIABLE, ProcessTree
+from roundsman.worker.runners.process_tree import ID_VARIABLE, ProcessTree, tasks_of
 
+ROOM_FOR_TASKS: Final = 10
+"""So many times its `tasks` a user may have beyond those that were there, where no cgroup counts
+them: the kernel then counts all of a user's, also of other commands, and root's not at all."""
 CPU_GRACE_SECONDS: Final = 1  # from SIGXCPU, which says why it ended, to SIGKILL
 
 
@@ -59,7 +62,11 @@ def launch(
                 stderr=stderr_of_child,
                 cgroup=None if cgroup is None else str(cgroup.folder),
                 home=None if cgroup is None or cgroup.limited else machine.home,
-                rlimits=_rlimits(command.limits, machine),
+                rlimits=_rlimits(
+                    command.limits,
+                    machine,
+                    uid=os.getuid() if command.user is None else command.user.uid,
+                ),
                 user=command.user,
             )
         )
@@ -91,13 +98,21 @@ def _cgroup(process_id: str, limits: ProcessLimits, machine: Machine) -> Cgroup 
     return cgroup
 
 
-def _rlimits(limits: ProcessLimits, machine: Machine) -> tuple[tuple[int, int, int], ...]:
+def _rlimits(
+    limits: ProcessLimits, machine: Machine, *, uid: int
+) -> tuple[tuple[int, int, int], ...]:
     rlimits = []
     if limits.memory_bytes is not None and "memory" not in machine.controllers:
         rlimits.append((resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes))
     if limits.cpu_seconds is not None:
         hard = limits.cpu_seconds + CPU_GRACE_SECONDS
         rlimits.append((resource.RLIMIT_CPU, limits.cpu_seconds, hard))
+    if limits.tasks is not None and "pids" not in machine.controllers and uid != 0:
+        room = tasks_of(uid) + limits.tasks * ROOM_FOR_TASKS
+        _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        if hard != resource.RLIM_INFINITY:
+            room = min(room, hard)
+        rlimits.append((resource.RLIMIT_NPROC, room, room))
     return tuple(rlimits)
 
 

@@ -15,6 +15,10 @@ from roundsman.worker.runners.process_cgroup import CGROUP_PREFIX
 
 _NO_NEW_PRIVILEGES: Final = 38
 _CHILD_SUBREAPER: Final = 36
+_COUNTED: Final = (
+    "counted ten times a second, then ended; up to ten times as many by the kernel meanwhile, "
+    "but for root's (RLIMIT_NPROC)"
+)
 CONTROLLERS: Final = ("memory", "cpu", "pids")
 
 
@@ -51,7 +55,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
             Bound(
                 name="tasks",
                 given=tasks,
-                how="by the kernel" if tasks else "looked at ten times a second, then ended",
+                how="by the kernel" if tasks else _COUNTED,
             ),
             Bound(
                 name="processors",

@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -22,6 +23,7 @@ from roundsman.worker.runners.process_cgroup import Cgroup
 
 ID_VARIABLE: Final = "ROUNDSMAN_PROCESS_ID"  # by this a restarted worker knows its own again
 
+_QUICK_LOOKS: Final = 20
 _GATHERING_SECONDS: Final = 0.25  # how long ends are gathered before one look at /proc for all
 _FIRST_PAUSE_SECONDS: Final = 0.002  # between two looks while killed ones vanish; it doubles
 _LAST_PAUSE_SECONDS: Final = 5.0  # up to this, where somebody stays
@@ -96,6 +98,16 @@ def _look_at(pid: int) -> tuple[Member | None, bool]:
     return Member(pid, parent, group, session, threads, start_ticks), dead
 
 
+def tasks_of(uid: int) -> int:
+    """How many processes and threads a user has."""
+    tasks = 0
+    for member in members():
+        with contextlib.suppress(FileNotFoundError):
+            if Path(f"/proc/{member.pid}").stat().st_uid == uid:
+                tasks += member.threads
+    return tasks
+
+
 def is_exiting(pid: int) -> bool:
     """Whether it is past its last instruction, though its connections may be closed later."""
     try:
@@ -141,6 +153,8 @@ class ProcessTree:
         self.process_id = process_id
         self.pid = pid
         self.cgroup = cgroup
+        self.halted: dict[int, int] = {}
+        """Those who stand still until they are killed, with their start."""
         self.stopped = False
         """Whether it was told to end."""
         self.killed = False
@@ -183,6 +197,22 @@ class ProcessTree:
         with contextlib.suppress(PermissionError, ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
+    def end(self, left: Sequence[Member]) -> bool:
+        """Once killed: have those who left the group stand still, and kill them once all do.
+
+        Who stands still forks nobody; one killed at once makes room for another's child. Answers
+        whether somebody was new.
+        """
+        new = [m for m in left if self.halted.get(m.pid) != m.start_ticks]
+        if self.cgroup is not None:
+            new = []  # the kernel has killed them all at once
+        for member in new:
+            send_signal(member, signal.SIGSTOP)
+        self.halted.update((member.pid, member.start_ticks) for member in new)
+        for member in () if new else left:
+            send_signal(member, signal.SIGKILL)
+        return bool(new)
+
     def left(self, everybody: Sequence[Member]) -> tuple[Member, ...]:
         """Who of it is still there."""
         inside = set(self.cgroup.members()) if self.cgroup is not None else set()
@@ -201,6 +231,10 @@ class ProcessTree:
             more = bool(new)
         self._seen = {member.pid: member.start_ticks for member in ours.values()}
         return tuple(ours.values())
+
+    def note(self, member: Member) -> None:
+        """Somebody of it was seen, whoever he will be the child of."""
+        self._seen[member.pid] = member.start_ticks
 
     def is_empty(self) -> bool | None:
         """Whether nobody is left, where the kernel says so by itself; none: /proc has to tell."""
@@ -237,11 +271,7 @@ class ProcessTree:
         self.gone.set()
 
     def _bears_id(self, pid: int) -> bool:
-        bearing = f"{ID_VARIABLE}={self.process_id}".encode()
-        try:
-            return bearing in kernel_files.read(f"/proc/{pid}/environ").split(b"\0")
-        except OSError:  # gone since, or another user's
-            return False
+        return self.process_id in _borne_ids(pid)
 
 
 _OWN: Final = os.getpid()
@@ -258,6 +288,41 @@ def send_signal(member: Member, number: signal.Signals) -> None:
                 signal.pidfd_send_signal(descriptor, number)
         finally:
             os.close(descriptor)
+
+
+def passing(trees: Iterable[ProcessTree]) -> list[Member]:
+    """Orphans of those without a cgroup that may have gone before a look at everybody is over.
+
+    Each leaves another one behind. Those of a killed tree stand still from now on.
+    """
+    by_id = {tree.process_id: tree for tree in trees if tree.cgroup is None}
+    found: list[Member] = []
+    looked_at: set[int] = set()
+    for _ in range(_QUICK_LOOKS if by_id else 0):
+        for pid in _children() - looked_at:
+            looked_at.add(pid)
+            tree = next((by_id[id_] for id_ in _borne_ids(pid) if id_ in by_id), None)
+            if tree is None:
+                continue
+            if tree.killed:
+                os.kill(pid, signal.SIGSTOP)  # a child's number is its own until it is reaped
+            if (member := member_of(pid)) is not None:
+                tree.note(member)
+                found.append(member)
+    return found
+
+
+def _borne_ids(pid: int) -> list[str]:
+    try:
+        environment = kernel_files.read(f"/proc/{pid}/environ").split(b"\0")
+    except OSError:  # gone since, or another user's
+        return []
+    bearing = f"{ID_VARIABLE}=".encode()
+    return [
+        each[len(bearing) :].decode("ascii", "replace")
+        for each in environment
+        if each.startswith(bearing)
+    ]
 
 
 class TreeReaper:
@@ -323,10 +388,12 @@ class TreeReaper:
         self._timer = None
         began = loop.time()
         everybody = members()
+        everybody += passing(self._trees)
+        forking = False
         for tree in list(self._trees):
             proof = tree.proven(everybody)
-            for member in tree.left(everybody) if tree.killed else ():
-                send_signal(member, signal.SIGKILL)
+            if tree.killed:
+                forking |= tree.end(tree.left(everybody))
             tree.proof = proof
             if proof.left and tree.leader_ended and not tree.stopped:
                 self._on_left(tree, proof)
@@ -337,10 +404,11 @@ class TreeReaper:
             if tree.empty_looks > (0 if sure else 1):
                 self._trees.discard(tree)
                 self._release(tree)
-        # Looking takes at most half of the time, however many processes the machine has.
-        self._rested_at = 2 * loop.time() - began
+        # Looking takes at most half of the time, however many processes the machine has; but those
+        # who fork would use the other half.
+        self._rested_at = loop.time() if forking else 2 * loop.time() - began
         if self._trees:
-            self._look_in(self._pause)
+            self._look_in(0 if forking else self._pause)
             self._pause = min(self._pause * 2, _LAST_PAUSE_SECONDS)
 
 
