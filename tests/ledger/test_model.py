@@ -321,9 +321,14 @@ async def knowledge(ledger: Ledger, now: float) -> list[object]:
 
 
 def described(run: Run) -> str:
-    """Without the id where the ledger made it by itself."""
+    """Without the id where the ledger made it by itself; instants that are equal read alike."""
     run_id = run.run_id if run.run_id.startswith("run-") else ""
-    return repr(msgspec.structs.replace(run, run_id=run_id, recorded_at=float(run.recorded_at)))
+    accepted_at = None if run.accepted_at is None else float(run.accepted_at)
+    return repr(
+        msgspec.structs.replace(
+            run, run_id=run_id, recorded_at=float(run.recorded_at), accepted_at=accepted_at
+        )
+    )
 
 
 def key_of(leased: LeasedSlot) -> LeaseKey:
