@@ -16,19 +16,21 @@ from roundsman.ledger.postgresql.driver import PostgresqlLedger
 from roundsman.testing.postgresql_server import PASSWORD, TEMPLATE, PostgresqlServer
 
 PROGRAMS_VARIABLE = "ROUNDSMAN_POSTGRESQL"
-# Without triggers: lines of the audit are not to be removed.
+# No row, dead or alive, no number and no statistics are left to the next test. Without triggers:
+# lines of the audit are not to be removed.
 EMPTIED = """
 SET session_replication_role = replica;
 DO $$
-DECLARE name text;
+DECLARE used text;
 BEGIN
-    FOR name IN
-        SELECT tablename FROM pg_tables
-        WHERE schemaname = 'public'
-        AND tablename NOT IN ('schema_version', 'incarnation', 'leadership', 'terms', 'probe')
-    LOOP
-        EXECUTE 'DELETE FROM ' || name;
-    END LOOP;
+    SELECT string_agg(relname, ', ') INTO used FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND pg_relation_size(oid) > 0
+    AND relname NOT IN ('schema_version', 'incarnation', 'leadership', 'terms', 'probe');
+    IF used IS NOT NULL THEN
+        EXECUTE 'TRUNCATE ' || used || ' RESTART IDENTITY CASCADE';
+    END IF;
+    DELETE FROM pg_statistic
+    WHERE starelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace);
     UPDATE leadership SET until = 0;
 END $$
 """

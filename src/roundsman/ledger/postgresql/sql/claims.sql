@@ -151,37 +151,49 @@ SELECT asked.place, lanes.tags, leases.epoch, leases.expires_at, leases.worker_i
     slots.device, slots.job, slots.due, slots.on_demand, slots.resume_due, slots.ready, slots.attempts, slots.was_held,
     slots.plan, slots.planned_since
 FROM unnest(:devices::text[], :jobs::text[]) WITH ORDINALITY AS asked (device, job, place)
-JOIN slots ON slots.device = asked.device AND slots.job = asked.job
-JOIN leases USING (slot_id) JOIN lanes USING (lane_id)
+CROSS JOIN LATERAL (SELECT * FROM slots WHERE slots.device = asked.device AND slots.job = asked.job OFFSET 0) AS slots
+CROSS JOIN LATERAL (SELECT * FROM leases WHERE leases.slot_id = slots.slot_id OFFSET 0) AS leases
+CROSS JOIN LATERAL (SELECT tags FROM lanes WHERE lanes.lane_id = slots.lane_id OFFSET 0) AS lanes
 
 -- name: renew
 -- Move expiries on, never back, of leases that were not seen to run out.
+WITH asked AS MATERIALIZED (
+    SELECT slot.slot_id, asked.epoch, asked.place
+    FROM unnest(:devices::text[], :jobs::text[], :epochs::bigint[]) WITH ORDINALITY AS asked (device, job, epoch, place)
+    CROSS JOIN LATERAL (SELECT slot_id FROM slots WHERE slots.device = asked.device AND slots.job = asked.job OFFSET 0) AS slot
+)
 UPDATE leases SET expires_at = greatest(leases.expires_at, :until::double precision)
-FROM unnest(:devices::text[], :jobs::text[], :epochs::bigint[]) WITH ORDINALITY AS asked (device, job, epoch, place)
-JOIN slots ON slots.device = asked.device AND slots.job = asked.job
-WHERE leases.slot_id = slots.slot_id AND leases.epoch = asked.epoch AND leases.check_at IS NOT NULL
+FROM asked
+WHERE leases.slot_id = ANY(ARRAY(SELECT slot_id FROM asked))
+    AND leases.slot_id = asked.slot_id AND leases.epoch = asked.epoch AND leases.check_at IS NOT NULL
     AND (:worker_id::text IS NULL OR leases.worker_id = :worker_id)
 RETURNING asked.place
 
 -- name: revive
 -- The same of leases that were seen to run out, but that nobody claimed since: their slots leave the queue again.
-WITH held AS MATERIALIZED (
-    SELECT slots.slot_id, asked.place, greatest(leases.expires_at, :until::double precision) AS expires_at
+WITH asked AS MATERIALIZED (
+    SELECT slot.slot_id, asked.epoch, asked.place
     FROM unnest(:devices::text[], :jobs::text[], :epochs::bigint[]) WITH ORDINALITY AS asked (device, job, epoch, place)
-    JOIN slots ON slots.device = asked.device AND slots.job = asked.job
-    JOIN leases ON leases.slot_id = slots.slot_id AND leases.epoch = asked.epoch
-    WHERE :worker_id::text IS NULL OR leases.worker_id = :worker_id
-    ORDER BY slots.slot_id
-    FOR UPDATE OF slots, leases
+    CROSS JOIN LATERAL (SELECT slot_id FROM slots WHERE slots.device = asked.device AND slots.job = asked.job OFFSET 0) AS slot
+    ORDER BY slot.slot_id
+),
+held AS MATERIALIZED (
+    SELECT lease.slot_id, asked.place, greatest(lease.expires_at, :until::double precision) AS expires_at
+    FROM asked CROSS JOIN LATERAL (
+        SELECT leases.slot_id, leases.expires_at FROM slots JOIN leases ON leases.slot_id = slots.slot_id
+        WHERE slots.slot_id = asked.slot_id AND leases.epoch = asked.epoch
+            AND (:worker_id::text IS NULL OR leases.worker_id = :worker_id)
+        FOR UPDATE
+    ) AS lease
 ),
 renewed AS (
     UPDATE leases SET
-        expires_at = held.expires_at,
-        check_at = CASE WHEN leases.check_at IS NOT NULL OR held.expires_at > :now::double precision THEN held.expires_at END
-    FROM held WHERE leases.slot_id = held.slot_id
+        expires_at = greatest(expires_at, :until),
+        check_at = CASE WHEN check_at IS NOT NULL OR greatest(expires_at, :until) > :now::double precision THEN greatest(expires_at, :until) END
+    WHERE slot_id = ANY(ARRAY(SELECT slot_id FROM held))
 ),
 withdrawn AS (
-    DELETE FROM queue USING held WHERE queue.slot_id = held.slot_id AND held.expires_at > :now
+    DELETE FROM queue WHERE slot_id = ANY(ARRAY(SELECT slot_id FROM held WHERE expires_at > :now))
 )
 SELECT place FROM held
 
