@@ -117,7 +117,7 @@ class Written:
                 break
         self._history.close()
         packs = {path.stem for path in packs_in(self._repository / "objects" / "pack")}
-        note_compacted(self._own, Files(), packs, time.time())
+        note_compacted(self._own, Files(), packs, self._tip, time.time())
 
     def _commit(self, batch: Sequence[tuple[str, bytes]]) -> None:
         self._now += _SECONDS_BETWEEN

@@ -5,7 +5,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Iterable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,19 @@ import pytest
 
 from bench.size import Fleet
 from roundsman.archive import maintenance, maintenance_plan
+from roundsman.archive.command import Git
+from roundsman.archive.compacting import compact
 from roundsman.archive.files import Files
 from roundsman.archive.git import GitArchive
 from roundsman.archive.joining import join
 from roundsman.archive.maintenance_plan import PackFile, Work, make_plan
 from roundsman.archive.objects import BLOB, entry_header, object_id, stored
-from roundsman.archive.pack_reading import PackDamagedError, PackReader, packs_in
+from roundsman.archive.pack_reading import (
+    PackDamagedError,
+    PackReader,
+    ids_by_first_byte,
+    packs_in,
+)
 from roundsman.archive.packs import Pack, write_pack
 from roundsman.clock import SystemClock
 from roundsman.testing.archive_conformance import Spool, content_of, store_all
@@ -65,6 +72,16 @@ async def expect_all(
 
 def pack_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in (folder / "objects" / "pack").glob("*.pack"))
+
+
+def ids_in(packs: Iterable[Path]) -> list[bytes]:
+    """Of all objects, each as often as it stands there."""
+    return sorted(name for path in packs for names in ids_by_first_byte(path) for name in names)
+
+
+def hexadecimal(commit: bytes | None) -> str:
+    assert commit is not None
+    return commit.hex()
 
 
 @pytest.fixture
@@ -214,6 +231,34 @@ async def test_versions_that_grow_and_shrink_are_found_to_be_alike(
     assert compact < 1.25 * pack_size(folder)
 
 
+async def test_compacted_packs_hold_every_object_once(
+    archive: GitArchive, folder: Path, stock: StockGit, spool: Spool, rng: random.Random
+) -> None:
+    """What a commit needs and others do not, and what it does not need: not yet, or not any more.
+
+    git is told what stands where by what commits need; the packs go, whatever that left out.
+    """
+    packs = folder / "objects" / "pack"
+    stored = await fill(archive, spool, rng, devices=3, versions=4)
+    reached = hexadecimal(archive._repository.tip())
+    compacted: set[Path] = set()
+    beyond: list[str] = []
+    for _ in range(2):
+        for device, versions in (await fill(archive, spool, rng, devices=3, versions=4)).items():
+            stored[device] += versions
+        young = {*packs_in(packs)} - compacted
+        made = compact(Git(folder), [*young], reached, beyond)
+        fresh = [packs / f"{name}.pack" for name in made]
+        assert ids_in(fresh) == sorted({*ids_in(young)})
+        compacted.update(fresh)
+        for path in young:
+            path.unlink()
+            path.with_suffix(".idx").unlink()
+        await expect_all(archive, stock, stored)
+        reached = hexadecimal(archive._repository.tip())
+        beyond = [reached]
+
+
 async def test_a_look_joins_and_another_day_compacts(
     *,
     archive: GitArchive,
@@ -268,10 +313,12 @@ async def test_what_comes_while_git_compacts_is_joined(
     compact, begun, joined = maintainer._programs.compact, asyncio.Event(), asyncio.Event()
     join_packs = maintainer._programs.join
 
-    async def compacted_after_a_join(packs: Sequence[Path]) -> set[str]:
+    async def compacted_after_a_join(
+        names: Sequence[str], tip: str, beyond: Sequence[str]
+    ) -> set[str]:
         begun.set()
         await joined.wait()
-        return await compact(packs)
+        return await compact(names, tip, beyond)
 
     async def seen(names: Sequence[str]) -> set[str]:
         made = await join_packs(names)
@@ -407,7 +454,7 @@ def test_a_pack_that_is_cut_off_is_not_read(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_worth_doing(sizes: list[int], work: Work, count: int) -> None:
-    packs = [PackFile(str(number), size, compact=False) for number, size in enumerate(sizes)]
+    packs = [PackFile(str(number), size, generation=None) for number, size in enumerate(sizes)]
     plan = make_plan(packs, now=DAY, compacted_at=DAY - 60, pruned_at=0)
     assert (plan.work, len(plan.packs)) == (work, count)
 
@@ -421,7 +468,7 @@ def test_each_object_is_copied_seldom() -> None:
         if number % maintenance.PACKS_ADDED:
             continue
         while True:
-            packs = [PackFile(str(at), size, compact=False) for at, size in enumerate(young)]
+            packs = [PackFile(str(at), size, generation=None) for at, size in enumerate(young)]
             plan = make_plan(packs, now=0, compacted_at=0, pruned_at=0)
             if plan.work is Work.NOTHING:
                 break
@@ -439,8 +486,8 @@ def test_each_object_is_compacted_seldom() -> None:
     compact: list[int] = []
     written = 0
     for _ in range(1000):
-        packs = [PackFile("young", 256 << 20, compact=False)]
-        packs += [PackFile(str(at), size, compact=True) for at, size in enumerate(compact)]
+        packs = [PackFile("young", 256 << 20, generation=None)]
+        packs += [PackFile(str(at), size, generation=str(at)) for at, size in enumerate(compact)]
         plan = make_plan(packs, now=0, compacted_at=0, pruned_at=0)
         assert plan.work is Work.COMPACT
         made = (32 << 20) + sum(size for at, size in enumerate(compact) if str(at) in plan.packs)
@@ -451,7 +498,7 @@ def test_each_object_is_compacted_seldom() -> None:
 
 
 def test_what_is_noted_outlives_the_process(folder: Path) -> None:
-    noted = maintenance._Noted(compact={"pack-1"}, pruned_at=1.5)
+    noted = maintenance._Noted(generations={"pack-1": "c0ffee"}, pruned_at=1.5)
     assert msgspec.json.decode(msgspec.json.encode(noted), type=maintenance._Noted) == noted
 
 

@@ -19,11 +19,16 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def begin(controller: int) -> None:
-    """Be such a program from now on. Beyond Linux, whose kernel does it, it is not ended so."""
+    """Be such a program from now on."""
     os.nice(_NICE)
+    end_with(controller)
+
+
+def end_with(parent: int) -> None:
+    """End when the parent does. Beyond Linux, whose kernel sees to it, it is not ended so."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != controller:  # it ended before the kernel was asked
+        if os.getppid() != parent:  # it ended before the kernel was asked
             sys.exit("the controller is gone")
 
 

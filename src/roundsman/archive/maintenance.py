@@ -49,8 +49,9 @@ log = logs.get(__name__)
 class _Noted(msgspec.Struct):
     """What outlives the process."""
 
-    compact: set[str] = msgspec.field(default_factory=set)
-    """Names of packs in which git looked for deltas."""
+    generations: dict[str, str] = msgspec.field(default_factory=dict)
+    """Of packs in which git looked for deltas, by name: the commit that was the branch's tip then,
+    as it is written. What it needs is in packs of this generation and of earlier ones."""
     pruned_at: float = 0
     verified_at: float = 0
     compacted_at: float = 0
@@ -140,6 +141,8 @@ class Maintainer:
         So is what comes meanwhile, of which there are few packs as yet.
         """
         known: set[str] | None = None
+        tip = self._repository.tip()  # before the packs are listed: they hold what it needs
+        reached = tip.hex() if tip else ""
         while True:
             begun = self._clock.monotonic()
             plan = Plan(Work.NOTHING)
@@ -150,7 +153,7 @@ class Maintainer:
                 plan = self._plan([pack for pack in free if pack.name in known])
                 if plan.work is Work.NOTHING:
                     return
-                known |= await self._do(plan)
+                known |= await self._do(plan, reached)
             except (OSError, ArchiveUnavailableError) as error:
                 failure = str(error)
                 log.warning("archive.maintenance_failed", work=plan.work, error=failure)
@@ -194,12 +197,12 @@ class Maintainer:
             if path.stem not in self.pending and not path.with_suffix(".keep").exists()
         ]
         return [
-            PackFile(path.stem, path.stat().st_size, path.stem in self._noted.compact)
+            PackFile(path.stem, path.stat().st_size, self._noted.generations.get(path.stem))
             for path in free
         ]
 
-    async def _do(self, plan: Plan) -> set[str]:
-        """Do it; the packs that were made."""
+    async def _do(self, plan: Plan, reached: str) -> set[str]:
+        """Do it; the packs that were made. What the commit `reached` needs was in packs before."""
         if plan.work is Work.VERIFY:
             await self._verify()
             return set()
@@ -207,7 +210,9 @@ class Maintainer:
         if plan.work is Work.JOIN:
             made = await self._programs.join(plan.packs)
         elif plan.work is Work.COMPACT:
-            made = await self._joining_meanwhile(self._programs.compact(packs))
+            made = await self._joining_meanwhile(
+                self._programs.compact(plan.packs, reached, plan.beyond)
+            )
         else:
             large = await self._large()
             await self._clock.sleep(_SETTLE_SECONDS)
@@ -216,7 +221,9 @@ class Maintainer:
         await asyncio.to_thread(self._replace, packs, made)
         now = self._clock.now()
         if plan.work is not Work.JOIN:
-            self._noted.compact = (self._noted.compact - {*plan.packs}) | made
+            for name in plan.packs:
+                self._noted.generations.pop(name, None)
+            self._noted.generations |= dict.fromkeys(made, reached)
             self._noted.compacted_at = now
             await self._programs.git(
                 "commit-graph", "write", "--reachable", "--split", "--no-progress"
@@ -255,7 +262,7 @@ class Maintainer:
             packs = [pack for pack in await self._free() if pack.name not in there]
             plan = plan_joining(packs)
             if plan.work is Work.JOIN:
-                await self._do(plan)
+                await self._do(plan, "")
         except (OSError, ArchiveUnavailableError) as error:
             log.warning("archive.maintenance_failed", work=Work.JOIN, error=str(error))
 
@@ -305,12 +312,15 @@ class Maintainer:
             self._files.replace(self._file, msgspec.json.encode(self._noted))
 
 
-def note_compacted(folder: Path, files: Files, packs: set[str], now: float) -> None:
+def note_compacted(folder: Path, files: Files, packs: set[str], tip: bytes, now: float) -> None:
     """Note for a repository made by other means that git looked for deltas in these packs.
+
+    They hold what the commit `tip` needs.
 
     Raises `OSError`.
     """
-    noted = _Noted(compact=packs, pruned_at=now, verified_at=now, compacted_at=now)
+    generations = dict.fromkeys(packs, tip.hex())
+    noted = _Noted(generations=generations, pruned_at=now, verified_at=now, compacted_at=now)
     files.replace(folder / FILE, msgspec.json.encode(noted))
 
 

@@ -1,8 +1,9 @@
 """Which packs are worth joining or compacting now. Pure: sizes and times in, names out."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -41,8 +42,8 @@ class PackFile(msgspec.Struct, frozen=True):
 
     name: str
     size: int
-    compact: bool
-    """Whether git looked for deltas in it."""
+    generation: str | None
+    """The commit that was the branch's tip when git looked for deltas in it; none: not yet."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -50,14 +51,16 @@ class Plan(msgspec.Struct, frozen=True):
 
     work: Work
     packs: Sequence[str] = ()
+    beyond: Sequence[str] = ()
+    """Of compacting: the generations that are left as they are."""
 
 
 def make_plan(
     packs: Sequence[PackFile], *, now: float, compacted_at: float, pruned_at: float
 ) -> Plan:
     """The next thing worth doing, the most urgent first."""
-    young = sorted((pack for pack in packs if not pack.compact), key=lambda pack: pack.size)
-    old = sorted((pack for pack in packs if pack.compact), key=lambda pack: pack.size)
+    young = sorted((pack for pack in packs if pack.generation is None), key=lambda pack: pack.size)
+    old = [pack for pack in packs if pack.generation is not None]
     size = _sum(young)
     since = now - compacted_at
     if now - pruned_at > _PRUNE_DAYS * _DAY and packs:
@@ -68,7 +71,7 @@ def make_plan(
         or (len(young) > 1 and since > _DAY)
     )
     if due:
-        return Plan(Work.COMPACT, [pack.name for pack in _to_compact(young, old)])
+        return _compacting(young, old)
     return plan_joining(young)
 
 
@@ -79,16 +82,21 @@ def plan_joining(packs: Sequence[PackFile]) -> Plan:
     return Plan(Work.JOIN if joined else Work.NOTHING, [pack.name for pack in joined])
 
 
-def _to_compact(young: Sequence[PackFile], old: Sequence[PackFile]) -> list[PackFile]:
-    """All young ones, and the compact ones that are not much larger than what they become."""
+def _compacting(young: Sequence[PackFile], old: Sequence[PackFile]) -> Plan:
+    """All young packs, and the generations that are not much larger than what they become."""
+    generations: defaultdict[str | None, list[PackFile]] = defaultdict(list)
+    for pack in old:
+        generations[pack.generation].append(pack)
     chosen = [*young]
     size = _sum(young) // _SHRINKS
-    for pack in old:
-        if pack.size > _GROWTH * size:
-            break
-        chosen.append(pack)
-        size += pack.size
-    return chosen
+    beyond: list[str] = []
+    for generation, packs in sorted(generations.items(), key=lambda item: _sum(item[1])):
+        if beyond or _sum(packs) > _GROWTH * size:
+            beyond.append(cast("str", generation))
+        else:
+            chosen += packs
+            size += _sum(packs)
+    return Plan(Work.COMPACT, [pack.name for pack in chosen], beyond)
 
 
 def _to_join(packs: Sequence[PackFile]) -> list[PackFile]:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from roundsman.archive.objects import OFFSET_DELTA, REFERENCE_DELTA
 
+_VERSION: Final = b"\xfftOc\0\0\0\2"
 _FAN_OUT: Final = 8
 _NAMES: Final = _FAN_OUT + 1024
 _LARGE: Final = 1 << 31
@@ -94,7 +95,7 @@ class PackReader:
         return self._data[:12] == start and self._data[-_TRAILER:] == index[-40:-20]
 
     def _read_index(self, index: bytes) -> list[Packed]:
-        if index[:8] != b"\xfftOc\0\0\0\2":
+        if index[:8] != _VERSION:
             raise PackDamagedError(f"{self.path}: its index is of no version that is known here")
         if hashlib.sha1(index[:-20], usedforsecurity=False).digest() != index[-20:]:
             raise PackDamagedError(f"{self.path}: its index is damaged")
@@ -123,6 +124,22 @@ class PackReader:
             Packed(object_id, at, end, crc)
             for (at, object_id, crc), end in zip(found, ends, strict=True)
         ]
+
+
+def ids_by_first_byte(pack: Path) -> Iterator[list[bytes]]:
+    """The ids of what a pack holds, as its index tells: 256 lists, some of them empty.
+
+    Raises `OSError`, `PackDamagedError`.
+    """
+    with pack.with_suffix(".idx").open("rb") as index:
+        head = index.read(_NAMES)
+        if head[:8] != _VERSION or len(head) < _NAMES:
+            raise PackDamagedError(f"{pack}: its index is of no version that is known here")
+        last = 0
+        for end in struct.unpack_from(">256L", head, _FAN_OUT):
+            names = index.read(20 * (end - last))
+            yield [names[at : at + 20] for at in range(0, len(names), 20)]
+            last = end
 
 
 def parse_header(raw: bytes) -> tuple[int, int, int]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final, cast
 
 from roundsman.archive.command import Git
-from roundsman.archive.pack_reading import packs_in
 
 _WINDOW: Final = 50
 """Objects that git compares each one with. It sorts the versions of a path by size, so of one with
@@ -38,18 +37,26 @@ class Programs:
         if status:
             raise self._git.failure("indexing", status, complaint)
 
-    async def compact(self, packs: Sequence[Path]) -> set[str]:
+    async def compact(self, names: Sequence[str], tip: str, beyond: Sequence[str]) -> set[str]:
         """Have git write all objects of these packs, as deltas where it can.
 
-        It believes of two objects of one pack that a delta was looked for; joining did not.
+        What the commit `tip` needs and those `beyond` do not is in these packs. In a process of its
+        own; the names of the packs made.
         """
-        others = {*packs_in(self._packs)}.difference(packs)
-        lines = [*(path.name for path in packs), *("^" + path.name for path in others), ""]
-        return await self._pack_objects("\n".join(lines), "--stdin-packs", "--no-reuse-delta")
+        status, printed, complaint = await self._run(
+            (*_ours("compacting"), str(self._git.folder), tip, *beyond), "\n".join(names).encode()
+        )
+        if status:
+            raise self._git.failure("compacting", status, complaint)
+        return {*printed.decode().split()}
 
     async def prune(self) -> set[str]:
         """Have git write all objects that any branch or tag needs, as deltas where it can."""
-        return await self._pack_objects("", "--revs", "--all", "--honor-pack-keep")
+        made = await self.git(
+            *("pack-objects", "--quiet", "--delta-base-offset", f"--window={_WINDOW}"),
+            *("--revs", "--all", "--honor-pack-keep", str(self._packs / "pack")),
+        )
+        return {f"pack-{checksum}" for checksum in made.decode().split()}
 
     async def verify(self) -> str | None:
         """Have git look at every byte; what it complains of."""
@@ -89,14 +96,6 @@ class Programs:
 
     def _beside(self, *arguments: str) -> tuple[str, ...]:
         return (*_ours("beside"), *self._git.arguments(*arguments))
-
-    async def _pack_objects(self, said: str, *options: str) -> set[str]:
-        made = await self.git(
-            *("pack-objects", "--quiet", "--delta-base-offset", f"--window={_WINDOW}", *options),
-            str(self._packs / "pack"),
-            said=said,
-        )
-        return {f"pack-{checksum}" for checksum in made.decode().split()}
 
     async def _run(
         self, arguments: Sequence[str], said: bytes, *, environment: dict[str, str] | None = None

@@ -199,7 +199,7 @@ def _finish(git: Git, files: Files, tip: bytes, packs: set[str], now: float) -> 
         history.rebuild(tip)
     finally:
         history.close()
-    note_compacted(own, files, packs, now)
+    note_compacted(own, files, packs, tip, now)
     git.run("commit-graph", "write", "--reachable", "--no-progress")
     for complaint in fsck(git):
         raise ArchiveUnavailableError(
