@@ -14,10 +14,10 @@ from typing import Final
 from roundsman import logs
 from roundsman.worker.runners.process_messages import (
     Configure,
+    Incoming,
     State,
     ToKeeper,
     ToRunner,
-    receive,
     send,
     socket_address,
     to_runner,
@@ -38,11 +38,11 @@ class KeeperLink:
     """An open connection; `state` is what the keeper said first."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, state: State
+        self, incoming: Incoming[ToRunner], writer: asyncio.StreamWriter, state: State
     ) -> None:
         """Made by `find` and `launch`."""
         self.state = state
-        self._reader = reader
+        self._incoming = incoming
         self._writer = writer
         self._receiving: asyncio.Task[None] | None = None
 
@@ -54,7 +54,7 @@ class KeeperLink:
         """Give each message to `take` from now on, and call `ended` when the keeper has gone."""
 
         async def run() -> None:
-            while (message := await receive(self._reader, to_runner)) is not None:
+            while (message := await self._incoming.next()) is not None:
                 take(message)
             self._writer.close()
             ended()
@@ -129,14 +129,15 @@ async def _connect(state: Path, name: str, configure: Configure) -> KeeperLink |
             reader, writer = await asyncio.open_unix_connection(socket_address(directory, name))
     except OSError:
         return None
+    incoming = Incoming(reader, to_runner)
     send(writer, configure)
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            said = await receive(reader, to_runner)
+            said = await incoming.next()
     except TimeoutError:
         said = None
     if isinstance(said, State):
-        return KeeperLink(reader, writer, said)
+        return KeeperLink(incoming, writer, said)
     writer.close()
     return None
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import struct
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -14,6 +14,7 @@ from roundsman.worker.policy import Policy
 
 _LENGTH: Final = struct.Struct("<I")
 _MAX_BYTES: Final = 8 << 20  # a start is at most one message of the control channel
+_READ_BYTES: Final = 1 << 16
 
 Message = TypeVar("Message")
 
@@ -119,17 +120,46 @@ def send(writer: asyncio.StreamWriter, message: ToKeeper | ToRunner) -> None:
         writer.write(_LENGTH.pack(len(body)) + body)
 
 
-async def receive(
-    reader: asyncio.StreamReader, decoder: "msgspec.msgpack.Decoder[Message]"
-) -> Message | None:
-    """The next message; none when the other side has gone."""
-    try:
-        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-        if length > _MAX_BYTES:
+class Incoming(Generic[Message]):
+    """The messages that come over a connection; what has come together is read at once."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, decoder: "msgspec.msgpack.Decoder[Message]"
+    ) -> None:
+        """Nothing is read yet."""
+        self._reader = reader
+        self._decoder = decoder
+        self._unread = bytearray()
+
+    async def next(self) -> Message | None:
+        """The next message; none when the other side has gone."""
+        while (body := self._whole()) is None:
+            if self._length() > _MAX_BYTES:
+                return None
+            try:
+                data = await self._reader.read(_READ_BYTES)
+            except ConnectionError:
+                return None
+            if not data:
+                return None
+            self._unread += data
+        return self._decoder.decode(body)
+
+    def _length(self) -> int:
+        """Of the next message; 0 while that is not known."""
+        if len(self._unread) < _LENGTH.size:
+            return 0
+        (length,) = _LENGTH.unpack_from(self._unread)
+        return int(length)
+
+    def _whole(self) -> bytes | None:
+        """The next message, taken out, if all of it is there."""
+        end = _LENGTH.size + self._length()
+        if end == _LENGTH.size or len(self._unread) < end:
             return None
-        return decoder.decode(await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
+        body = bytes(self._unread[_LENGTH.size : end])
+        del self._unread[:end]
+        return body
 
 
 def socket_address(folder: int, name: str) -> str:

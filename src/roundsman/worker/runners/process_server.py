@@ -27,6 +27,7 @@ from roundsman.worker.runners.process_messages import (
     Changed,
     Configure,
     Grew,
+    Incoming,
     Mask,
     Start,
     State,
@@ -35,7 +36,6 @@ from roundsman.worker.runners.process_messages import (
     ToKeeper,
     ToRunner,
     Watch,
-    receive,
     send,
     to_keeper,
 )
@@ -103,7 +103,8 @@ class KeeperServer:
             self._writer.transport.abort()  # of a worker that has gone without a word
         self._writer, self._left_alone = writer, False
         try:
-            while (message := await receive(reader, to_keeper)) is not None:
+            incoming = Incoming(reader, to_keeper)
+            while (message := await incoming.next()) is not None:
                 self._handle(message)
         finally:
             writer.close()
