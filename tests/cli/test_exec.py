@@ -130,6 +130,7 @@ async def test_what_had_ended_before_it_was_told_to_run_is_shown_too(site: Fleet
         await worker.say(Output(request_id=read.request_id, chunks=(said,), end=True))
         done = await running
         assert (done.status, done.out) == (0, "ams-1 │ quick\n")
+        assert done.err.splitlines()[-1] == "succeeded on 1 worker"
 
 
 async def test_control_c_ends_it_on_the_workers(site: FleetSite, tmp_path: Path) -> None:

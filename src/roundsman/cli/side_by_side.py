@@ -65,7 +65,8 @@ class SideBySide:
         self._err.print(self._results(report, names))
         succeeded = len(report.processes) - report.failed
         if report.succeeded:
-            self._err.print(Text(f"succeeded on all {succeeded} workers", "bold green"))
+            everywhere = "1 worker" if succeeded == 1 else f"all {succeeded} workers"
+            self._err.print(Text(f"succeeded on {everywhere}", "bold green"))
             return
         total = len(report.processes)
         text = Text(f"succeeded on {succeeded} of {total} workers", "bold red")

@@ -11,6 +11,7 @@ import random
 import re
 import signal
 import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import AsyncIterator
@@ -271,11 +272,13 @@ while True:
 
 @pytest.mark.skipif(not LONG, reason="it takes the whole machine: make torture has it")
 async def test_a_fork_bomb_of_sessions_is_bounded_and_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without a cgroup, as a user whose tasks the kernel counts."""
+    folder = tempfile.TemporaryDirectory()  # one that others may look into
+    Path(folder.name).chmod(0o755)
     monkeypatch.setattr(process_link, "SERVER", "tests.worker.runners.keeper_without_cgroups")
-    torture = Torture(tmp_path, tasks=20, user="nobody" if os.geteuid() == 0 else None)
+    torture = Torture(Path(folder.name), tasks=20, user="nobody" if os.geteuid() == 0 else None)
     await torture.runner.open()
     process_id = await torture.start("python3", SESSIONS)
     assert (await torture.ends[process_id]).cause == "became more than 20 tasks"
@@ -284,6 +287,7 @@ async def test_a_fork_bomb_of_sessions_is_bounded_and_ended(
     assert not any(left() for _ in range(20))
     await torture.runner.close()
     await torture.runner.detach()
+    folder.cleanup()
 
 
 async def test_a_fork_bomb_is_bounded(torture: Torture) -> None:
