@@ -298,14 +298,16 @@ def passing(trees: Iterable[ProcessTree]) -> list[Member]:
     by_id = {tree.process_id: tree for tree in trees if tree.cgroup is None}
     found: list[Member] = []
     looked_at: set[int] = set()
-    for _ in range(_QUICK_LOOKS if by_id else 0):
+    quick = Path(f"/proc/self/task/{_OWN}/children").exists()  # else it is a look at everybody
+    for _ in range(_QUICK_LOOKS if by_id and quick else 0):
         for pid in _children() - looked_at:
             looked_at.add(pid)
             tree = next((by_id[id_] for id_ in _borne_ids(pid) if id_ in by_id), None)
             if tree is None:
                 continue
             if tree.killed:
-                os.kill(pid, signal.SIGSTOP)  # a child's number is its own until it is reaped
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGSTOP)  # a child's number is its own until it is reaped
             if (member := member_of(pid)) is not None:
                 tree.note(member)
                 found.append(member)
