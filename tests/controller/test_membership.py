@@ -7,7 +7,7 @@ import pytest
 
 from roundsman.config.load import load
 from roundsman.config.records import Configuration
-from roundsman.controller import reloading
+from roundsman.controller import membership, reloading
 from roundsman.controller.access import Access
 from roundsman.controller.digests import digest_of
 from roundsman.controller.membership import LEAD_SECONDS, Membership
@@ -164,6 +164,35 @@ async def test_one_that_does_not_lead_waits_for_the_one_that_does(
     answer = await second.reloading.reload()
     assert (answer.added, answer.removed) == (1, 1)
     assert await second.says() == {"a": (True, True, True), "b": (True, False, True)}
+
+
+async def test_one_of_the_next_release_is_not_out_of_step(
+    two: tuple[One, One],
+    tmp_path: Path,
+    ledger: MemoryLedger,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It says the same configuration in other words: a reload of it was 409, and had been done."""
+    monkeypatch.setattr(membership, "__version__", "99.0.0")
+    monkeypatch.setattr(reloading, "digest_of", lambda *_: "other words")
+    later = One(tmp_path / "later", ledger, clock)
+    await later.open()
+    await later.round()
+    assert (await later.says())["later"] == (True, False, True)
+    first, _ = two
+
+    class Followed(ManualClock):
+        async def sleep(self, _: float) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(reloading, "digest_of", digest_of)
+                await first.round()
+
+    monkeypatch.setattr(later.reloading, "_clock", Followed(START))
+    for one in (first, later):
+        one.file.write_text(OTHER)
+    answer = await later.reloading.reload()
+    assert (answer.added, answer.removed) == (1, 1)
 
 
 async def test_one_whose_leader_does_not_follow_says_so(

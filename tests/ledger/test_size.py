@@ -58,6 +58,55 @@ async def test_a_batch_of_old_runs_costs_the_same_on_postgresql(postgresql_url: 
         await link.close()
 
 
+async def test_what_a_result_costs_does_not_grow_with_history_on_postgresql(
+    postgresql_url: str,
+) -> None:
+    """Claims touch no history at all; a result is looked for in it, and added."""
+    link = await asyncpg.connect(
+        postgresql_url, password=PASSWORD.reveal(), server_settings=_SETTINGS
+    )
+    try:
+        find, add = load("runs")["find_repeats"], load("runs")["add_runs"]
+        devices = [f"d{n}" for n in range(0, 1000, 20)]
+        found, added = [], []
+        first = 1
+        for last in (FEW, MANY):
+            numbers = f"generate_series({first}, {last}) AS n"
+            await link.execute(RUNS.format(no="false", numbers=numbers))
+            await link.execute("VACUUM ANALYZE runs")
+            asked = {
+                "devices": devices,
+                "jobs": ["show"] * len(devices),
+                "dues": [60 * last] * len(devices),
+                "digests": ["x"] * len(devices),
+            }
+            found.append(await pages_read(link, find, **asked))
+            runs = [
+                {
+                    "run_id": f"{device} {last}",
+                    "device": device,
+                    "job": "show",
+                    "due": 60 * last,
+                    "outcome": "succeeded",
+                    "recorded_at": 60.0 * last,
+                    "count": 1,
+                    "evidence": False,
+                    "on_demand": False,
+                    "attempt": 1,
+                }
+                for device in devices
+            ]
+            added.append(await pages_read(link, add, runs=msgspec.json.encode(runs).decode()))
+            first = last + 1
+        print(
+            f"pages read for {len(devices)} results: to look for them {found}, to add them {added}"
+        )
+        assert found[1] < 1.5 * found[0]  # indexes are a level deeper
+        assert added[1] < 1.5 * added[0]
+    finally:
+        await link.close()
+
+
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     with closing(connect(tmp_path / "ledger.sqlite3", cache_megabytes=8)) as connection:
@@ -67,12 +116,14 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 def test_a_batch_of_old_runs_costs_the_same_on_sqlite(connection: sqlite3.Connection) -> None:
     sql = load_sqlite("retention")
-    taken, looked = [], []
+    taken, looked, found = [], [], []
     first = 1
     for last in (FEW, MANY):
         text = RUNS.format(no=0, numbers="(SELECT value AS n FROM json_each(:numbers))")
         connection.execute(text, {"numbers": str(list(range(first, last + 1)))})
         looked.append(steps(connection, sql["newest_recorded"], {"most": 10 * MANY}))
+        asked = {"results": f'[["d7","show",{60 * last},"x"]]'}
+        found.append(steps(connection, load_sqlite("runs")["find_repeats"], asked))
         bound = {"before": last * 60.0, "limit": BATCH}
         taken.append(
             sum(
@@ -84,6 +135,7 @@ def test_a_batch_of_old_runs_costs_the_same_on_sqlite(connection: sqlite3.Connec
     print(f"instructions of a batch {taken}, of a look for what is beyond {looked}")
     assert taken[1] < 1.5 * taken[0]
     assert max(looked) < 100
+    assert found[1] <= found[0], "what a result repeats is looked for in its slot and due time"
 
 
 def steps(connection: sqlite3.Connection, sql: str, values: Mapping[str, object]) -> int:

@@ -187,7 +187,7 @@ class Membership:
         known = self._known = await self._ledger.controllers()
         leader = self.leadership.controller_id
         now = self._clock.now()
-        in_force = {each.controller_id: each.configuration for each in known}.get(leader)
+        leading = next((each for each in known if each.controller_id == leader), None)
         return Page(
             items=tuple(
                 Controller(
@@ -199,12 +199,16 @@ class Membership:
                     alive=_is_alive(each, now),
                     leading=each.controller_id == leader,
                     configuration=each.configuration,
-                    in_step=each.configuration == in_force,
+                    in_step=leading is not None and _agree(each, leading),
                     problem=each.problem,
                 )
                 for each in known
             )
         )
+
+    def agrees(self, other: RegisteredController) -> bool:
+        """Whether another one has the configuration in force that this one has."""
+        return _agree(other, self._me)
 
     def _compare(self) -> None:
         """Log when the leader's configuration becomes another than the one in force here."""
@@ -213,7 +217,7 @@ class Membership:
             # Between a call and its being followed everywhere they differ, and that is well.
             settled = each.calls == self._me.calls and self._me.configuration
             if each.controller_id == leader and settled:
-                in_step = each.configuration in ("", self._me.configuration)
+                in_step = not each.configuration or _agree(each, self._me)
                 if not in_step and self._in_step:
                     log.warning(
                         "controller.out_of_step",
@@ -226,6 +230,14 @@ class Membership:
         for each in self._known:
             if each.seen_at < now - FORGET_SECONDS:
                 await self._ledger.remove_controller(each.controller_id)
+
+
+def _agree(one: RegisteredController, other: RegisteredController) -> bool:
+    """Whether they have the same configuration in force, as far as can be told.
+
+    Another release says the same one in other words: it has settings that this one has not.
+    """
+    return one.version != other.version or one.configuration == other.configuration
 
 
 def _is_alive(controller: RegisteredController, now: float) -> bool:

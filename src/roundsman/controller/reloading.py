@@ -202,7 +202,7 @@ class Reloading:
                 return summary
             leader = await self._membership.leader()
             if leader is not None and leader.calls >= call:
-                return await self._judged(leader)
+                return self._judged(leader)
             await self._clock.sleep(LOOK_SECONDS)
         raise NotFollowedError(
             f"expected the controller that leads to read its configuration anew within"
@@ -210,8 +210,8 @@ class Reloading:
             remedy="see GET /api/v1/controllers",
         )
 
-    async def _judged(self, leader: RegisteredController) -> SyncSummary:
-        if leader.problem is None and leader.configuration == await self._digest():
+    def _judged(self, leader: RegisteredController) -> SyncSummary:
+        if leader.problem is None and self._membership.agrees(leader):
             return leader.synced or SyncSummary()
         reads = leader.problem or "its file says something else"
         raise OutOfStepError(

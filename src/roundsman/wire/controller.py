@@ -28,6 +28,7 @@ class Controller(msgspec.Struct, frozen=True, kw_only=True):
     configuration: str
     """Which configuration it has in force: equal ones are equal here."""
     in_step: bool
-    """Whether that is the one of the controller that leads."""
+    """Whether that is the one of the controller that leads; taken to be so of one of another
+    release, which says the same in other words."""
     problem: str | None
     """Why it could not take over the configuration that it was last told to read; none: it did."""
