@@ -5,6 +5,7 @@ twenty workers rage for ten minutes. The seed is printed with each run.
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import time
@@ -22,8 +23,10 @@ from tests.torture.fire.site import POLL_SECONDS, Site, Size
 
 TORTURE = bool(os.environ.get("ROUNDSMAN_TORTURE"))
 SECONDS = float(os.environ.get("ROUNDSMAN_FIRE_SECONDS", "600"))
-SMALL = Size(controllers=2, workers=2, slots=20, period=4, lease=2)
-LARGE = Size(controllers=3, workers=20, slots=2000, period=180, lease=20)
+ACKNOWLEDGE = os.environ.get("ROUNDSMAN_FIRE_ACKNOWLEDGE", "pushed")
+SMALL = Size(controllers=2, workers=2, slots=20, period=4, lease=2, acknowledge=ACKNOWLEDGE)
+LARGE = Size(controllers=3, workers=20, slots=2000, period=180, lease=20, acknowledge=ACKNOWLEDGE)
+AGREED_SECONDS = 120.0
 
 
 async def recovered(site: Site) -> None:
@@ -34,6 +37,17 @@ async def recovered(site: Site) -> None:
             await asyncio.sleep(POLL_SECONDS)
 
 
+async def agreed(site: Site, history: checker.History) -> None:
+    """Until what the controllers acknowledged before is pushed, and what they refused withdrawn.
+
+    What is not by then is for the checker to say.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(AGREED_SECONDS):
+            while not await asyncio.to_thread(checker.is_agreed, history, site.remote):  # noqa: ASYNC110 - other processes write it
+                await asyncio.sleep(POLL_SECONDS)
+
+
 async def judge(site: Site, faults: Faults) -> None:
     """End it in order, and hold everything against everything."""
     await recovered(site)
@@ -41,6 +55,9 @@ async def judge(site: Site, faults: Faults) -> None:
     findings = checker.Findings()
     findings.hold(set().union(*statuses) == {0}, f"workers ended with {statuses}")
     history = await checker.read_history(site.controllers[0].url)
+    if TORTURE or ACKNOWLEDGE == "kept":
+        await agreed(site, history)
+        findings.hold(checker.is_agreed(history, site.remote), "some of the archive has no run")
     for controller in site.controllers:
         findings.hold(await controller.stop() == 0, f"{controller.name} did not end well")
     checker.check_accounts(history, site.size.period, findings)

@@ -122,15 +122,16 @@ def _dues(run: Run, period: int, findings: Findings) -> Iterable[int]:
 def check_archive(history: History, remote: StockGit, findings: Findings) -> None:
     """Each success stands there once, as it was acknowledged, and the last is what stands now."""
     remote.fsck()
-    commits: defaultdict[str, list[str]] = defaultdict(list)
-    for commit, run_id in _trailers(remote):
-        commits[run_id].append(commit)
+    commits = _standing(remote)
+    written = Counter(run_id for _, run_id in _trailers(remote))
+    twice = {run_id for run_id, count in written.items() if count > 1}
     succeeded = history.succeeded
     wanted = []
     for run in succeeded:
         kept = commits.pop(run.run_id, [])
         findings.hold([run.version] == kept, f"expected its version alone, got {kept}: {run}")
         findings.counts["results that stand once"] += [run.version] == kept
+        findings.counts["of these written by two"] += run.run_id in twice
         if run.version in kept:
             wanted.append((f"{run.version}:by_device/{run.device}/{JOB}", run))
     findings.counts["archived, then refused"] = len(commits)
@@ -143,6 +144,23 @@ def check_archive(history: History, remote: StockGit, findings: Findings) -> Non
         assert run.epoch is not None
         expected = content(run.device, run.due, run.epoch)
         findings.hold(found == expected, f"{name} is {found!r}, and should be of {run}")
+
+
+def is_agreed(history: History, remote: StockGit) -> bool:
+    """Whether there is one commit for each success, and none for anything else."""
+    versions = {run.run_id: [run.version] for run in history.succeeded}
+    return dict(_standing(remote)) == versions
+
+
+def _standing(remote: StockGit) -> defaultdict[str, list[str]]:
+    """The commits of each run, but for those that others withdrew."""
+    withdrawn = remote.run("log", "--format=%(trailers:key=Roundsman-Withdrawn,valueonly)")
+    gone = set(withdrawn.decode().split())
+    commits: defaultdict[str, list[str]] = defaultdict(list)
+    for commit, run_id in _trailers(remote):
+        if commit not in gone:
+            commits[run_id].append(commit)
+    return commits
 
 
 def _trailers(remote: StockGit) -> Iterator[tuple[str, str]]:

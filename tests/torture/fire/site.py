@@ -40,6 +40,8 @@ class Size:
     """Seconds between two due times of a slot."""
     lease: int
     """Seconds."""
+    acknowledge: str
+    """When results are: `kept`, or `pushed`."""
 
 
 class Process:
@@ -272,7 +274,7 @@ class Site:
                 "ledger": {"url": url, "pass": f"file:{self.folder / 'password'}"},
                 "archive": {
                     "remotes": {"shared": {"url": str(self.remote.folder)}},
-                    "acknowledge": "pushed",
+                    "acknowledge": self.size.acknowledge,
                 },
             },
             "jobs": {
