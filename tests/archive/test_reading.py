@@ -165,3 +165,22 @@ async def test_no_question_grows_with_the_fleet_or_the_history(
             plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query}", asked)]
             assert not [step for step in plan if step in ("SCAN path", "SCAN version")], plan
             assert any(index in step for step in plan), plan
+
+
+async def test_the_list_of_the_release_before_goes_on(tmp_path: Path, spool: Spool) -> None:
+    folder = tmp_path / "archive.git"
+    archive = GitArchive(folder, SystemClock())
+    await archive.open()
+    await archive.store(spool.entry(b"one\n"))
+    await archive.close()
+    with closing(sqlite3.connect(folder / "roundsman" / "versions.sqlite")) as database:
+        database.executescript(
+            "DROP VIEW told; ALTER TABLE version DROP COLUMN withdrawn;"
+            "CREATE VIEW told AS SELECT path FROM version;"
+            "UPDATE version SET subject = 'not made anew'; PRAGMA user_version = 2"
+        )
+    await archive.open()
+    await archive.store(spool.entry(b"two\n"))
+    newest, oldest = await archive.versions("edge1", "show_run", limit=9)
+    assert (oldest.subject, oldest.withdrawn, newest.number) == ("not made anew", False, 2)
+    await archive.close()

@@ -478,6 +478,31 @@ async def test_a_hello_that_the_ledger_cannot_keep_is_told_without_a_trace(
     assert "exc_info" not in failed
 
 
+async def test_a_worker_that_is_gone_before_it_is_greeted_leaves_no_trace(
+    site: FleetSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, gone = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: object, **__: object) -> bool:
+        heard.set()
+        await gone.wait()
+        return True
+
+    worker_id, token = await site.enrol()
+    monkeypatch.setattr(site.controller.ledger, "touch_worker", slow)
+    with structlog.testing.capture_logs() as events:
+        async with site.served.http.ws_connect(
+            f"/api/v1/workers/{worker_id}/control",
+            headers={"Authorization": f"Bearer {token.reveal()}"},
+        ) as socket:
+            await FakeWorker(worker_id, socket).say(Hello(version="1", arrays=True))
+            await heard.wait()
+        gone.set()
+        while not any(event["event"] == "control.disconnected" for event in events):  # noqa: ASYNC110 - nothing else tells
+            await asyncio.sleep(0)
+    assert [event for event in events if event["event"] == "control.failed"] == []
+
+
 async def test_what_the_ledger_cannot_keep_is_neither_answered_nor_acknowledged(
     tmp_path: Path,
 ) -> None:

@@ -23,9 +23,9 @@ from tests.torture.fire.site import POLL_SECONDS, Site, Size
 
 TORTURE = bool(os.environ.get("ROUNDSMAN_TORTURE"))
 SECONDS = float(os.environ.get("ROUNDSMAN_FIRE_SECONDS", "600"))
-ACKNOWLEDGE = os.environ.get("ROUNDSMAN_FIRE_ACKNOWLEDGE", "pushed")
-SMALL = Size(controllers=2, workers=2, slots=20, period=4, lease=2, acknowledge=ACKNOWLEDGE)
-LARGE = Size(controllers=3, workers=20, slots=2000, period=180, lease=20, acknowledge=ACKNOWLEDGE)
+SMALL = Size(controllers=2, workers=2, slots=20, period=4, lease=2, acknowledge="pushed")
+KEPT = Size(controllers=3, workers=4, slots=40, period=6, lease=3, acknowledge="kept")
+LARGE = Size(controllers=3, workers=20, slots=2000, period=180, lease=20, acknowledge="pushed")
 AGREED_SECONDS = 120.0
 
 
@@ -55,7 +55,7 @@ async def judge(site: Site, faults: Faults) -> None:
     findings = checker.Findings()
     findings.hold(set().union(*statuses) == {0}, f"workers ended with {statuses}")
     history = await checker.read_history(site.controllers[0].url)
-    if TORTURE or ACKNOWLEDGE == "kept":
+    if site.size.acknowledge == "kept":
         await agreed(site, history)
         findings.hold(checker.is_agreed(history, site.remote), "some of the archive has no run")
     for controller in site.controllers:
@@ -78,6 +78,19 @@ async def test_a_small_site_is_put_through_each_fault(tmp_path: Path, rng: rando
         async with site.running("fire"):
             faults = Faults(site, rng, longest=1.25 * SMALL.lease)
             await faults.each_once()
+            await judge(site, faults)
+
+
+@pytest.mark.skipif(not TORTURE, reason="make torture: some minutes")
+@pytest.mark.timeout(1200)
+async def test_a_site_that_acknowledges_before_it_has_pushed_rages(
+    tmp_path: Path, rng: random.Random
+) -> None:
+    with PostgresqlServer() as server:
+        site = Site(tmp_path, KEPT, server, str(rng.random()))
+        async with site.running("fire"):
+            faults = Faults(site, rng, longest=2 * KEPT.lease)
+            await faults.rage(SECONDS * 0.15, pause=0.7)
             await judge(site, faults)
 
 

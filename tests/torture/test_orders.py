@@ -17,7 +17,7 @@ KILLS = int(os.environ.get("ROUNDSMAN_ORDERS_KILLS", "100"))
 
 
 @pytest.mark.skipif(not TORTURE, reason="make torture: some minutes")
-@pytest.mark.timeout(KILLS * 30 + 300)
+@pytest.mark.timeout(KILLS * 60 + 300)
 async def test_orders_across_kills(tmp_path: Path, postgresql_url: str, rng: random.Random) -> None:
     async with Site(tmp_path, postgresql_url, rng).running() as site:
         await site.rage(KILLS, pause=2)

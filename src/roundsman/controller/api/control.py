@@ -46,7 +46,8 @@ class _Socket:
             return None
 
     async def send(self, text: str) -> None:
-        with contextlib.suppress(WebSocketDisconnect):  # which `receive` tells
+        # Either says that nobody hears it any more, which `receive` tells.
+        with contextlib.suppress(WebSocketDisconnect, OSError):
             await self._socket.send_data(text)
 
 
