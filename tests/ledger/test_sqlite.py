@@ -222,6 +222,15 @@ async def test_nothing_is_written_when_nothing_changed(ledger: SqliteLedger) -> 
     assert ledger.commits == before
 
 
+async def test_the_first_claim_finds_the_queues_read(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it reads is as large as the fleet, and was gone through by Python's collector."""
+    await ledger.sync_slots([planned("d1")], NOW)
+    monkeypatch.setattr(Lanes, "_read", None)
+    assert names(await claim(ledger)) == ["d1"]
+
+
 async def test_a_full_disk_is_said_and_survived(tmp_path: Path) -> None:
     """In a process of its own, where no file may grow beyond a limit for a while."""
     told = subprocess.run(

@@ -73,6 +73,16 @@ class Lanes:
         """What is remembered may no longer be so."""
         self._known = False
 
+    def read(self, connection: sqlite3.Connection) -> None:
+        """Read what is not known, so that the next claim need not."""
+        if not self._known:
+            self._read(connection)
+
+    @property
+    def known(self) -> bool:
+        """Whether nothing has to be read."""
+        return self._known
+
     def tags_of(self, lane_id: int) -> Tags:
         """A distinct set of tags, by its number."""
         return self._tags[lane_id]
@@ -206,8 +216,7 @@ class Lanes:
 
     def matching(self, connection: sqlite3.Connection, tags: TagFilter) -> Sequence[Lane]:
         """The lanes that a filter matches, sorted by their tags."""
-        if not self._known:
-            self._read(connection)
+        self.read(connection)
         lanes = self._matching.get(tags)
         if lanes is None:
             if len(self._matching) >= REMEMBERED_FILTERS:
