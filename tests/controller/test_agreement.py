@@ -228,3 +228,20 @@ async def test_it_is_looked_at_every_few_seconds(two: Two) -> None:
     looking.cancel()
     assert not (await two.first.version("d", "backup", lost.version)).withdrawn
     assert await content_of(two.first, "d", "backup") == b"lost\n"
+
+
+async def test_a_result_that_others_were_joined_over_before_it_was_sent_again_stays(
+    two: Two,
+) -> None:
+    """A joining commit stands for the content then, and names no run."""
+    [leased] = await claim(two.ledger)
+    await two.second.store(entry_of(NOW - HOUR, b"theirs\n", run_id="theirs"))
+    first = await two.first.store(entry_of(NOW, b"ours\n"))
+    await two.meet()
+    again = await two.first.store(entry_of(NOW, b"ours\n"))
+    assert (again.version, again.changed) == (first.version, True)
+    joined = (await two.first.version("d", "backup")).version
+    assert joined != first.version
+    await ended(two, leased, Stored(version=joined, changed=False))  # as a release before had it
+    await agreement(two, two.first).run_once()
+    assert not (await two.first.version("d", "backup", first.version)).withdrawn

@@ -78,6 +78,10 @@ WHERE path = (SELECT id FROM path WHERE device = ? AND job = ?) AND commit_id = 
 _OF_COMMIT: Final = """
 SELECT blob_id FROM told WHERE device = ? AND job = ? AND commit_id = ? AND NOT withdrawn
 """
+_OF_RUN: Final = """
+SELECT commit_id FROM told WHERE device = ? AND job = ? AND run_id = ? AND blob_id = ?
+AND NOT withdrawn ORDER BY seq DESC LIMIT 1
+"""
 _BESIDE: Final = """
 SELECT blob_id, at, size, lines FROM told
 WHERE device = ? AND job = ? AND NOT withdrawn AND subject <> ? AND commit_id NOT IN ({})
@@ -254,6 +258,11 @@ class History:
         query = _BESIDE.format(", ".join(["?"] * len(commits)))
         row = self._database().execute(query, (device, job, JOINING, *commits)).fetchone()
         return None if row is None else Beside(*row)
+
+    def of_run(self, device: str, job: str, run_id: str, blob: bytes) -> bytes | None:
+        """The commit by which a run brought a content; none: it did not."""
+        row = self._database().execute(_OF_RUN, (device, job, run_id, blob)).fetchone()
+        return None if row is None else row[0]
 
     def changed_at(self, device: str, job: str) -> int | None:
         """When the newest version was committed, Unix seconds. For the writing thread."""

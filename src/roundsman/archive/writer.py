@@ -243,6 +243,11 @@ class Writer:
             )
         change = Change(item)
         change.commit = kept[0]
+        if kept[2] is None:  # what others pushed was joined meanwhile, or somebody put it back
+            own = self._history.of_run(device, job, item.entry.run_id, item.blob)
+            if own is not None:
+                change.commit = own
+                return change, item.entry.run_id
         return change, kept[2]
 
     def _flush(self, work: Batch) -> None:

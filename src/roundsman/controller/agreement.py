@@ -102,9 +102,11 @@ class Agreement:
         if end.version in (None, each.version):
             return True
         try:
-            await self._archive.version(each.device, each.job, end.version)
+            other = await self._archive.version(each.device, each.job, end.version)
         except VersionNotFoundError:
             return False  # it is on its way, or lost: then this one has its content
+        if other.run_id != each.run_id:
+            return True  # the run found it unchanged: this is the only commit that names the run
         await self._archive.withdraw([self._withdrawal(each, kept=end.version)])
         return True
 
