@@ -337,7 +337,7 @@ def key_of(leased: LeasedSlot) -> LeaseKey:
 
 TestLedgers = Ledgers.TestCase
 TestLedgers.settings = settings(
-    max_examples=2000 if TORTURE else 12,
+    max_examples=2000 if TORTURE else 30,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
