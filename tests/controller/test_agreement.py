@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from roundsman.archive.git import GitArchive
-from roundsman.archive.interface import Archive, Entry, Stored
+from roundsman.archive.interface import Archive, Entry, Stored, Withdrawal
 from roundsman.config.records import Acknowledge, ArchiveSettings, RemoteSettings
 from roundsman.controller.agreement import EVERY_SECONDS, Agreement
 from roundsman.controller.intake import Turns
@@ -245,3 +245,21 @@ async def test_a_result_that_others_were_joined_over_before_it_was_sent_again_st
     await ended(two, leased, Stored(version=joined, changed=False))  # as a release before had it
     await agreement(two, two.first).run_once()
     assert not (await two.first.version("d", "backup", first.version)).withdrawn
+
+
+async def test_what_is_put_back_gives_way_to_a_result_that_another_controller_has_kept(
+    two: Two,
+) -> None:
+    """Both had the version that one withdraws, when the lines of the two parted."""
+    await two.first.store(entry_of(NOW, b"before\n", run_id="run-1"))
+    refused = await two.first.store(entry_of(NOW + HOUR, b"refused\n", run_id="run-2"))
+    await two.meet()
+    await two.second.store(entry_of(NOW + HOUR, b"kept\n", run_id="run-3"))
+    while any(each.behind for each in await two.second.remotes()):
+        two.clock.advance(5)
+        await asyncio.sleep(0)
+    await two.first.withdraw([Withdrawal(device="d", job="backup", version=refused.version)])
+    await two.meet()
+    assert two.remote.run("show", "main:by_device/d/backup") == b"kept\n"
+    for archive in (two.first, two.second):
+        assert await content_of(archive, "d", "backup") == b"kept\n"

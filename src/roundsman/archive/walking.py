@@ -250,11 +250,13 @@ def dues(git: Git, reached: bytes | None, tip: bytes) -> dict[Pair, str]:
     As commits have it: by their order as texts they are ordered in time. What is withdrawn counts
     as `WITHDRAWN`, which is before all of them.
     """
-    withdrawn = {(each.version, (each.device, each.job)) for each in withdrawals(git, reached, tip)}
+    told = withdrawals(git, reached, tip)
+    withdrawn = {(each.version, (each.device, each.job)) for each in told}
     keys = ("Commit", "Roundsman-Device", "Roundsman-Job", "Roundsman-Due")
     asked = "".join(f"key={key}," for key in keys)
     span = tip.hex() if reached is None else f"{reached.hex()}..{tip.hex()}"
-    found: dict[Pair, str] = {}
+    # Also of what came before: what was put back instead gives way to any result.
+    found: dict[Pair, str] = dict.fromkeys(((each.device, each.job) for each in told), WITHDRAWN)
     said: dict[str, str] = {}
     for line in git.lines("log", f"--format=Commit: %H%n%(trailers:{asked}unfold)", span):
         key, _, value = line.decode(errors="replace").partition(": ")
