@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roundsman.archive.git import GitArchive
-from roundsman.archive.interface import ArchiveUnavailableError, OvertakenError, Search
+from roundsman.archive.interface import ArchiveUnavailableError, Entry, OvertakenError, Search
 from roundsman.clock import SystemClock
 from roundsman.config.records import Acknowledge, ArchiveSettings, RemoteSettings
 from roundsman.testing.archive_conformance import Spool, content_of
@@ -49,12 +49,12 @@ def runs_in(remote: StockGit) -> Counter[str]:
     return Counter(told.decode().split())
 
 
-async def left(archive: GitArchive, remote: StockGit, *entries: object) -> None:
+async def left(archive: GitArchive, remote: StockGit, *entries: Entry) -> None:
     """Have an archive keep what it cannot push, and end."""
     away = remote.folder.rename(remote.folder.with_name("away"))
     for entry in entries:
         with pytest.raises(ArchiveUnavailableError):
-            await archive.store(entry)  # type: ignore[arg-type]
+            await archive.store(entry)
     await archive.close()
     away.rename(remote.folder)
 

@@ -30,7 +30,7 @@ class One:
         folder.mkdir(exist_ok=True)
         self.file = folder / "roundsman.yaml"
         self.file.write_text(CONFIGURATION)
-        read: Callable[[], Configuration] = lambda: load(self.file, environ={})  # noqa: E731
+        read: Callable[[], Configuration] = lambda: load(self.file, environ={})  # noqa: E731 - with its type
         self.planner = Planner(read())
         self.membership = Membership(ledger=ledger, clock=clock, data=folder / "data")
         self.reloading = Reloading(

@@ -77,7 +77,7 @@ def scans(node: dict[str, Any]) -> Iterator[Scan]:
 
 
 async def walks(link: asyncpg.Connection) -> list[tuple[str, Scan]]:
-    """The statements that go through a table, or through an index by another than its first column."""  # noqa: E501
+    """The statements that go through a table, or an index by another than its first column."""
     first = dict(
         await link.fetch(
             "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid, 1, true) FROM pg_index"
