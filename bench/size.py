@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -116,6 +117,8 @@ class Building(msgspec.Struct, frozen=True):
     commit_per: CommitPer = CommitPer.RESULT
     seconds: float = float("inf")
     """After which it ends, whatever is missing."""
+    first: int = 0
+    """The version it begins with: those before it are there."""
 
 
 async def build(folder: Path, fleet: Fleet, plan: Building) -> float:
@@ -137,7 +140,7 @@ async def build(folder: Path, fleet: Fleet, plan: Building) -> float:
 async def _fill(archive: GitArchive, fleet: Fleet, plan: Building) -> float:
     begun = time.monotonic()
     done = 0
-    for version in range(plan.versions):
+    for version in range(plan.first, plan.versions):
         results = fleet.round()
         while entries := [_entry(*result, version) for result in islice(results, plan.at_once)]:
             await asyncio.gather(*map(archive.store, entries))
@@ -290,14 +293,20 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="configurations of 1 to 3 KB")
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="results in a batch")
     parser.add_argument("--commit-per", type=CommitPer, default=CommitPer.RESULT)
+    parser.add_argument("--first", type=int, default=0, help="go on in FOLDER with this version")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="end then")
     parser.add_argument("--no-gc", action="store_true", help="leave git gc --aggressive out")
     given = parser.parse_args()
     logs.configure(level="warning")
     if given.what == "build":
-        given.folder.mkdir(parents=True)
-        plan = Building(given.versions, given.at_once, given.commit_per, given.seconds)
-        asyncio.run(build(given.folder, Fleet(given.devices, small=given.small), plan))
+        given.folder.mkdir(parents=True, exist_ok=given.first > 0)
+        plan = Building(
+            given.versions, given.at_once, given.commit_per, given.seconds, given.first
+        )
+        fleet = Fleet(given.devices, small=given.small)
+        for _ in range(given.first):
+            deque(fleet.round(), maxlen=0)  # made again, for the next one to differ from
+        asyncio.run(build(given.folder, fleet, plan))
         return
     repository = given.folder / "archive.git"
     rows = (
