@@ -413,19 +413,25 @@ async def test_results_come_and_go_while_packs_are_replaced(
     monkeypatch.setattr(maintenance, "PACKS_ADDED", 8)
     monkeypatch.setattr(maintenance_plan, "_FEW", 4)
     monkeypatch.setattr(maintenance_plan, "_YOUNG_BYTES", 200_000)
-    archive = GitArchive(folder, SystemClock())
+    archive, replaced = GitArchive(folder, SystemClock()), asyncio.Event()
+    look = archive._maintainer.look
+
+    async def and_tell() -> None:
+        await look()
+        if archive._maintainer.last is not None:
+            replaced.set()
+
+    monkeypatch.setattr(archive._maintainer, "look", and_tell)
     await archive.open()
     filling = asyncio.create_task(fill(archive, spool, rng, devices=4, versions=40))
     # Maintenance runs beside it, and what it does first may end after the last result was kept.
-    while not filling.done() or archive._maintainer.last is None:
-        await asyncio.sleep(0.01)
+    while not (filling.done() and replaced.is_set()):
         for number in range(4):
             for item in (await archive.versions(f"d{number}", "show_run", limit=9))[-1:]:
                 assert await content_of(archive, f"d{number}", version=item.version)
     stored = await filling
     await archive._maintainer.stop()
     await expect_all(archive, stock, stored)
-    assert archive._maintainer.last is not None
     await archive.close()
     leftovers = [*(folder / "objects" / "pack").glob("tmp_*")]
     assert not leftovers

@@ -44,10 +44,14 @@ class Two(NamedTuple):
         for archive in (self.first, self.second, self.first):
             await archive.catch_up()
             await archive.store(entry_of(NOW, b"%d" % id(archive), "other", f"of {id(archive)}"))
-            while any(each.behind for each in await archive.remotes()):
-                self.clock.advance(5)
-                await asyncio.sleep(0)
+            await self.pushed(archive)
         await self.second.catch_up()
+
+    async def pushed(self, archive: GitArchive) -> None:
+        """Wait until the remote has all; after each push, and each that failed, there is a rest."""
+        while any(each.behind for each in await archive.remotes()):
+            await self.clock.sleepers()
+            self.clock.advance(5)
 
     async def agree(self) -> None:
         for archive in (self.first, self.second):
@@ -222,10 +226,12 @@ async def test_it_is_looked_at_every_few_seconds(two: Two) -> None:
     await two.ledger.record_stale(run_of(leased, "run-2", outcome=Outcome.STALE))
     stale = await two.first.store(entry_of(NOW, b"stale\n", run_id="run-2"))
     looking = asyncio.create_task(agreement(two, two.first).run())
-    while not (await two.first.version("d", "backup", stale.version)).withdrawn:
-        two.clock.advance(EVERY_SECONDS)
-        await asyncio.sleep(0)
+    await two.clock.sleeper(EVERY_SECONDS)
+    assert not (await two.first.version("d", "backup", stale.version)).withdrawn
+    two.clock.advance(EVERY_SECONDS)
+    await two.clock.sleeper(EVERY_SECONDS)  # it has looked
     looking.cancel()
+    assert (await two.first.version("d", "backup", stale.version)).withdrawn
     assert not (await two.first.version("d", "backup", lost.version)).withdrawn
     assert await content_of(two.first, "d", "backup") == b"lost\n"
 
@@ -255,9 +261,7 @@ async def test_what_is_put_back_gives_way_to_a_result_that_another_controller_ha
     refused = await two.first.store(entry_of(NOW + HOUR, b"refused\n", run_id="run-2"))
     await two.meet()
     await two.second.store(entry_of(NOW + HOUR, b"kept\n", run_id="run-3"))
-    while any(each.behind for each in await two.second.remotes()):
-        two.clock.advance(5)
-        await asyncio.sleep(0)
+    await two.pushed(two.second)
     await two.first.withdraw([Withdrawal(device="d", job="backup", version=refused.version)])
     await two.meet()
     assert two.remote.run("show", "main:by_device/d/backup") == b"kept\n"

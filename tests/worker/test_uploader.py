@@ -8,6 +8,7 @@ from roundsman.client.worker import Completion
 from roundsman.testing.clock import ManualClock
 from roundsman.wire.execution import LeaseKey
 from roundsman.wire.run import FailureClass
+from roundsman.worker.uploader import UPLOADS
 from tests.worker.conftest import MakeBench
 from tests.worker.fake_controller import FakeController, drop, error, proxy_error
 from tests.worker.helpers import Bench
@@ -95,9 +96,8 @@ async def test_what_may_succeed_later_is_tried_until_it_does(
     await finish(bench)
     uploading = asyncio.create_task(bench.uploader.run())
     while not controller.completed:
-        await clock.sleepers(8)
+        await clock.sleepers(UPLOADS)  # all rest: nothing is under way
         clock.advance(5)
-        await asyncio.sleep(0.001)
     await bench.outbox.empty.wait()
     uploading.cancel()
     assert controller.completed[0].content == b"hostname edge1\n"
@@ -130,15 +130,13 @@ async def test_a_controller_that_vanished_for_an_hour_costs_no_result(
     await controller.vanish()
     uploading = asyncio.create_task(bench.uploader.run())
     for _ in range(60):
-        await clock.sleepers(8)
+        await clock.sleepers(UPLOADS)
         clock.advance(60)
-        await asyncio.sleep(0)
     assert len(bench.outbox.entries) == 20
     await controller.appear()
     while not bench.outbox.empty.is_set():
-        await clock.sleepers(1)
+        await clock.sleepers(UPLOADS)
         clock.advance(5)
-        await asyncio.sleep(0.001)
     uploading.cancel()
     assert {done.fields["device"] for done in controller.completed} == {
         f"edge{number}" for number in range(20)
@@ -222,9 +220,8 @@ async def test_one_that_always_fails_does_not_hold_up_the_others(
         await finish(bench, device=f"edge{number}", now=float(number))
     uploading = asyncio.create_task(bench.uploader.run())
     while len(bench.outbox.entries) > 1:
-        await clock.sleepers()
+        await clock.sleepers(UPLOADS)
         clock.advance(0.5)
-        await asyncio.sleep(0.001)
     uploading.cancel()
     assert [entry.record.completion.device for entry in bench.outbox.entries] == ["edge0"]
 
