@@ -300,9 +300,7 @@ def main() -> None:
     logs.configure(level="warning")
     if given.what == "build":
         given.folder.mkdir(parents=True, exist_ok=given.first > 0)
-        plan = Building(
-            given.versions, given.at_once, given.commit_per, given.seconds, given.first
-        )
+        plan = Building(given.versions, given.at_once, given.commit_per, given.seconds, given.first)
         fleet = Fleet(given.devices, small=given.small)
         for _ in range(given.first):
             deque(fleet.round(), maxlen=0)  # made again, for the next one to differ from
