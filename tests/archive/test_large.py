@@ -2,10 +2,12 @@
 
 import asyncio
 import hashlib
+import io
 import os
 import random
 import shutil
 import subprocess
+import tarfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -68,6 +70,18 @@ async def test_in_git_stands_a_pointer_and_the_content_beside_it(
     again = await archive.store(spool.entry(LARGE))
     assert (again.changed, again.version) == (False, stored.version)
     stock.fsck()
+
+
+async def test_the_fleet_is_packed_with_the_contents(archive: GitArchive, spool: Spool) -> None:
+    contents = {"a": LARGE, "b": BINARY, "c": b"text\n", "d": bytes(1024)}
+    for device, content in contents.items():
+        await archive.store(spool.entry(content, device=device))
+    now = (await archive.version("d", "show_run")).at
+    pieces = [piece async for piece in archive.snapshot(now, chosen=lambda *_: True)]
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
+        files = {entry.name: tar.extractfile(entry) for entry in tar}
+        read = {name: file.read() for name, file in files.items() if file is not None}
+    assert read == {f"{device}/show_run": content for device, content in contents.items()}
 
 
 async def test_the_same_content_is_kept_once(

@@ -15,6 +15,8 @@ from roundsman.archive.interface import Archive, Search, SearchPatternError, Sea
 from roundsman.clock import SystemClock
 from roundsman.testing.archive_conformance import Spool
 from roundsman.testing.memory_archive import MemoryArchive
+from roundsman.wire.difference import Span
+from roundsman.wire.search import FoundLine
 
 
 def everything(*_: str) -> bool:
@@ -132,6 +134,15 @@ async def test_lines_are_shown_with_where_they_match(archive: GitArchive, spool:
     ]
     assert [(span.start, span.end) for span in item.lines[1].matches] == [(0, 6), (11, 17)]
     assert len([line for line in item.lines if line.matches]) == matching.MOST_LINES
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+async def test_a_line_ends_before_its_line_end(
+    archive: GitArchive, spool: Spool, end: bytes
+) -> None:
+    await archive.store(spool.entry(end.join([b"one", b" mtu 9000", b" mtu 1500", b""])))
+    [item] = (await archive.search(asked(r"^ mtu 9\d+$", is_pattern=True))).items
+    assert item.lines == (FoundLine(number=2, text=" mtu 9000", matches=(Span(start=0, end=9),)),)
 
 
 async def test_what_is_no_pattern_or_takes_too_long_is_refused(

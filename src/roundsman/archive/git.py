@@ -283,7 +283,7 @@ class GitArchive(Archive):
         pieces = self._snapshots.pieces(at, chosen)
         try:
             with self._asking():
-                while piece := await asyncio.to_thread(next, pieces, b""):
+                while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
                     yield piece
         finally:
             await asyncio.to_thread(pieces.close)

@@ -46,6 +46,7 @@ class Matcher:
 
         Raises `SearchPatternError` when the pattern takes too long.
         """
+        content = content.replace("\r\n", "\n")  # `$` is where a line ends, whatever ends it
         spans: dict[int, list[Span]] = {}
         lines: Sequence[str] = ()
         starts: Sequence[int] = ()
@@ -80,7 +81,7 @@ class Matcher:
             tuple(
                 FoundLine(
                     number=line + 1,
-                    text=lines[line].removesuffix("\r")[:LONGEST_LINE],
+                    text=lines[line][:LONGEST_LINE],
                     matches=tuple(spans.get(line, ())),
                 )
                 for line in shown

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Final
 
+import msgspec
+
 from roundsman.archive.interface import Difference
 from roundsman.wire.difference import DiffLine, Hunk, LineKind, Span, WordDifference
 
@@ -18,6 +20,7 @@ _ALIKE: Final = 0.3
 """Lines that have less in common are not told to be one another's."""
 
 _HEAD: Final = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+_NO_LINE_END: Final = b"\\ "
 _WORD: Final = re.compile(r"\w+|\s+|.")
 _KINDS: Final = {b" ": LineKind.CONTEXT, b"-": LineKind.REMOVED, b"+": LineKind.ADDED}
 
@@ -77,6 +80,8 @@ def _hunks(lines: Sequence[bytes]) -> Iterator[tuple[list[int], list[DiffLine]]]
             )
             old += kind is not LineKind.ADDED
             new += kind is not LineKind.REMOVED
+        elif line.startswith(_NO_LINE_END):
+            found[-1] = msgspec.structs.replace(found[-1], has_line_end=False)
     if head:
         yield head, found
 
@@ -92,7 +97,7 @@ def _marked(lines: Sequence[DiffLine], pairs: int) -> tuple[list[DiffLine], int]
             first, second = position + offset, position + removed + offset
             spans = _changed(lines[first].text, lines[second].text)
             for place, changed in zip((first, second), spans, strict=True):
-                marked[place] = _with(lines[place], changed)
+                marked[place] = msgspec.structs.replace(lines[place], changed=changed)
             pairs -= 1
         position += max(1, removed + added)
     return marked, pairs
@@ -104,10 +109,6 @@ def _run(lines: Sequence[DiffLine], start: int, kind: LineKind) -> int:
     while end < len(lines) and lines[end].kind is kind:
         end += 1
     return end - start
-
-
-def _with(line: DiffLine, changed: _Spans) -> DiffLine:
-    return DiffLine(kind=line.kind, old=line.old, new=line.new, text=line.text, changed=changed)
 
 
 def _changed(old: str, new: str) -> tuple[_Spans, _Spans]:

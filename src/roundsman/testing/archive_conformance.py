@@ -253,10 +253,11 @@ class ArchiveConformance:
         assert await pairs(("c", "one"), 9) == []
 
     async def test_the_fleet_is_packed(self, archive: Archive, spool: Spool) -> None:
-        contents = {"a": b"", "b": b"x" * 512, "c": CONTENTS["300 KB that do not deflate"] * 4}
+        large = (CONTENTS["300 KB that do not deflate"] * 4)[: 2200 * tarfile.BLOCKSIZE]
+        contents = {"a": b"", "b": b"x" * 512, "c": large, "d": b"behind it\n"}
         for device, content in contents.items():
             await archive.store(spool.entry(content, device=device))
-        now = (await archive.version("c", "show_run")).at
+        now = (await archive.version("d", "show_run")).at
         pieces = [piece async for piece in archive.snapshot(now, chosen=lambda *_: True)]
         with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
             files = {entry.name: tar.extractfile(entry) for entry in tar}

@@ -41,6 +41,8 @@ class DiffLine(msgspec.Struct, frozen=True, kw_only=True):
     changed: tuple[Span, ...] = ()
     """Where in the text it differs from the line that it replaces or that replaces it. None: it has
     no counterpart."""
+    has_line_end: bool = True
+    """Whether a line end follows it: the last line of a content may be without."""
 
 
 class Hunk(msgspec.Struct, frozen=True, kw_only=True):
