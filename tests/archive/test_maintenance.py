@@ -259,6 +259,26 @@ async def test_compacted_packs_hold_every_object_once(
         beyond = [reached]
 
 
+async def test_paths_of_others_that_are_no_text_do_not_hold_up_compacting(
+    archive: GitArchive, folder: Path, stock: StockGit, spool: Spool, rng: random.Random
+) -> None:
+    stored = await fill(archive, spool, rng, devices=2, versions=2)
+    names = [rb"caf\351/show_run", rb"Icon\r", rb"new\nline", rb"tab\t\"quoted\""]
+    feed = [b"commit refs/heads/main", b"committer Other <o@example.org> 1700000000 +0000"]
+    feed += [b"data 0", b"from refs/heads/main^0"]
+    feed += [b'M 100644 inline "%s"\ndata 1\n%d' % (name, at) for at, name in enumerate(names)]
+    stock.run("fast-import", "--quiet", stdin=b"\n".join(feed) + b"\n")
+    for device, versions in (await fill(archive, spool, rng, devices=2, versions=2)).items():
+        stored[device] += versions
+    archive._maintainer._noted.compacted_at = 0
+    await archive._maintainer.look()
+    done = (await archive.state()).maintenance
+    assert done is not None
+    assert (done.work, done.failure) == ("compact", None)
+    await expect_all(archive, stock, stored)
+    stock.fsck()
+
+
 async def test_a_look_joins_and_another_day_compacts(
     *,
     archive: GitArchive,

@@ -37,7 +37,7 @@ _WINDOW: Final = 24
 _WINDOW_UNNAMED: Final = 50
 """And where it has to find by size which are alike."""
 _DIGITS: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
-_TREE: Final = "tree"
+_TREE: Final = b"tree"
 
 
 def compact(git: Git, packs: Sequence[Path], tip: str, beyond: Sequence[str]) -> list[str]:
@@ -54,29 +54,28 @@ def compact(git: Git, packs: Sequence[Path], tip: str, beyond: Sequence[str]) ->
         ):
             for kind, name, path in _needed(git, tip, beyond):
                 if kind == _TREE:
-                    trees.add(f"{name} {called(path + '/')}")
+                    trees.add(b"%s %s" % (name, called(path + b"/")))
                 else:
-                    rest.add(f"{name} {called(path)}")
+                    rest.add(b"%s %s" % (name, called(path)))
             made += [*trees.finish(), *rest.finish()]
     with _Packing(git, folder, f"--window={_WINDOW_UNNAMED}", "--no-reuse-delta") as unnamed:
         for missing in _missing(packs, [folder / f"{name}.pack" for name in made]):
-            unnamed.add(missing.hex())
+            unnamed.add(missing.hex().encode())
         made += unnamed.finish()
     return made
 
 
-def called(path: str) -> str:
+def called(path: bytes) -> bytes:
     """The name of a path for git: the number that it makes of it is the path's own.
 
     It adds up the last sixteen bytes, each two bits further right than the next, so every fourth
     stands for eight bits.
 
-    >>> called("by_device/core-1/show_run")
-    '...S...V...8...g'
+    >>> called(b"by_device/core-1/show_run")
+    b'...S...V...8...g'
     """
-    number = zlib.crc32(path.encode())
-    digits = (_DIGITS[number >> shift & 63] for shift in (18, 12, 6, 0))
-    return "".join(f"...{digit:c}" for digit in digits)
+    number = zlib.crc32(path)
+    return b"".join(b"...%c" % _DIGITS[number >> shift & 63] for shift in (18, 12, 6, 0))
 
 
 class _Packing:
@@ -93,7 +92,6 @@ class _Packing:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=git.environment,
-            text=True,
             preexec_fn=partial(beside.end_with, os.getpid()),  # noqa: PLW1509 - no threads here
         )
 
@@ -105,20 +103,23 @@ class _Packing:
             self._process.kill()
             self._process.communicate()
 
-    def add(self, line: str) -> None:
+    def add(self, line: bytes) -> None:
         """Have it pack an object, too."""
-        cast("IO[str]", self._process.stdin).write(line + "\n")
+        cast("IO[bytes]", self._process.stdin).write(line + b"\n")
 
     def finish(self) -> list[str]:
         """The names of the packs that it made."""
         made, complaint = self._process.communicate()
         if self._process.returncode:
-            raise self._git.failure("pack-objects", self._process.returncode, complaint.encode())
-        return [f"pack-{checksum}" for checksum in made.split()]
+            raise self._git.failure("pack-objects", self._process.returncode, complaint)
+        return [f"pack-{checksum}" for checksum in made.decode().split()]
 
 
-def _needed(git: Git, tip: str, beyond: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Kind, id and path of what a commit needs and others do not."""
+def _needed(git: Git, tip: str, beyond: Sequence[str]) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Kind, id and path of what a commit needs and others do not.
+
+    A path is bytes: others may have pushed names that are no text, or that hold a carriage return.
+    """
     with (
         _reading(
             git,
@@ -131,8 +132,8 @@ def _needed(git: Git, tip: str, beyond: Sequence[str]) -> Iterator[tuple[str, st
             stdin=walk.stdout,
         ) as kinds,
     ):
-        for line in cast("IO[str]", kinds.stdout):
-            kind, name, path = line.rstrip("\n").split(" ", 2)
+        for line in cast("IO[bytes]", kinds.stdout):
+            kind, name, path = line.rstrip(b"\n").split(b" ", 2)
             yield kind, name, path
     for process, command in ((walk, "rev-list"), (kinds, "cat-file")):
         if process.returncode:
@@ -140,16 +141,14 @@ def _needed(git: Git, tip: str, beyond: Sequence[str]) -> Iterator[tuple[str, st
 
 
 def _reading(
-    git: Git, *arguments: str, stdin: IO[str] | int | None = subprocess.DEVNULL
-) -> "subprocess.Popen[str]":
+    git: Git, *arguments: str, stdin: IO[bytes] | int | None = subprocess.DEVNULL
+) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         git.arguments(*arguments),
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=git.environment,
-        encoding="utf-8",
-        errors="surrogateescape",
         preexec_fn=partial(beside.end_with, os.getpid()),  # noqa: PLW1509 - no threads here
     )
 
