@@ -45,9 +45,7 @@ async def answer(scope: dict[str, Any], receive: Any, send: Any) -> None:
 def serve(listening: socket.socket) -> None:
     import uvicorn
 
-    config = uvicorn.Config(
-        answer, http="httptools", loop="uvloop", lifespan="off", log_level="warning"
-    )
+    config = uvicorn.Config(answer, http="httptools", lifespan="off", log_level="warning")
     asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
 
 

@@ -124,10 +124,10 @@ def serve(framework: str, server: str, port: int) -> None:
     """Serve one candidate until killed, in this process."""
     app = globals()[f"{framework}_app"]()
     if framework == "aiohttp":
-        import uvloop
         from aiohttp import web
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        new_loop = import_module("uvloop").new_event_loop
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             web.run_app(app, host="127.0.0.1", port=port, access_log=None, loop=runner.get_loop())
     elif server == "uvicorn":
         import uvicorn
