@@ -15,6 +15,7 @@ from roundsman.config.records import ArchiveSettings, CommitPer, PointerSettings
 from roundsman.testing.archive_conformance import DUE, Spool, content_of, store_all
 from roundsman.testing.clock import ManualClock
 from roundsman.testing.memory_archive import MemoryArchive
+from tests.archive.git_servers import commit
 from tests.archive.stock_git import StockGit
 
 
@@ -90,6 +91,23 @@ async def test_the_fleet_as_it_was(folder: Path, spool: Spool) -> None:
     await git.close()
 
 
+async def test_what_came_late_with_an_earlier_time_was_there_then(
+    folder: Path, stock: StockGit, spool: Spool
+) -> None:
+    clock = ManualClock(DUE - 100)
+    archive = GitArchive(folder, clock)
+    await archive.open()
+    for device, seconds in (("a", 200), ("b", 0)):
+        await archive.store(spool.entry(b"x\n", device=device))
+        clock.advance(seconds)
+    commit(stock, {"by_device/c/show_run": "of another line\n"})  # at DUE, and on top of b
+    await archive.store(spool.entry(b"x\n", device="d"))
+    for at, wanted in ((DUE - 100, "a"), (DUE + 99, "ac"), (DUE + 100, "abcd")):
+        found = await archive.as_of(at, after=("", ""), limit=9, chosen=lambda *_: True)
+        assert "".join(each.device for each in found) == wanted
+    await archive.close()
+
+
 async def test_what_others_committed_is_told_too(
     archive: GitArchive, folder: Path, stock: StockGit, spool: Spool, tmp_path: Path
 ) -> None:
@@ -161,7 +179,7 @@ async def test_no_question_grows_with_the_fleet_or_the_history(
     wanted |= {timeline._AS_OF: "path=? AND seq=?", timeline._BEFORE: "path=? AND seq<?"}
     with closing(sqlite3.connect(folder / "roundsman" / "versions.sqlite")) as database:
         for query, index in wanted.items():
-            asked = [1] * (3 if "?3" in query else 4)
+            asked = [1] * (3 if "?3" in query and "?4" not in query else 4)
             plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query}", asked)]
             assert not [step for step in plan if step in ("SCAN path", "SCAN version")], plan
             assert any(index in step for step in plan), plan
@@ -177,10 +195,13 @@ async def test_the_list_of_the_release_before_goes_on(tmp_path: Path, spool: Spo
         database.executescript(
             "DROP VIEW told; ALTER TABLE version DROP COLUMN withdrawn;"
             "CREATE VIEW told AS SELECT path FROM version;"
-            "UPDATE version SET subject = 'not made anew'; PRAGMA user_version = 2"
+            "UPDATE version SET subject = 'not made anew'; PRAGMA user_version = 2;"
+            "INSERT INTO moment VALUES (9000000000, 0);"  # less than was reached before
         )
     await archive.open()
     await archive.store(spool.entry(b"two\n"))
     newest, oldest = await archive.versions("edge1", "show_run", limit=9)
     assert (oldest.subject, oldest.withdrawn, newest.number) == ("not made anew", False, 2)
+    [found] = await archive.as_of(9e9, after=("", ""), limit=9, chosen=lambda *_: True)
+    assert found.version == newest
     await archive.close()

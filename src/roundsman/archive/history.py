@@ -5,12 +5,14 @@ history. Whatever becomes of it, it is brought up to date from git, and made ane
 fit. `timeline` reads it.
 
 Versions are numbered twice: by their path, from 1 on, and by `seq` across all paths, in the order
-in which they were written. `moment` says which `seq` was reached when.
+in which they were written. `moment` says which `seq` was reached when: the greatest of all that
+were committed by then, also of those that came later, with the line of another controller.
 """
 
 import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -46,7 +48,13 @@ _FROM_2: Final = """
 ALTER TABLE version ADD COLUMN withdrawn INTEGER NOT NULL DEFAULT 0;
 DROP VIEW told;
 """
-_SCHEMA_VERSION: Final = 3
+_FROM_3: Final = """
+DELETE FROM moment WHERE (at, seq) IN
+(SELECT at, seq FROM (SELECT at, seq, max(seq) OVER (ORDER BY at, seq) AS greatest FROM moment)
+ WHERE seq < greatest);
+"""
+_FROM: Final = {2: f"{_FROM_2} {_VIEW} {_FROM_3}", 3: _FROM_3}
+_SCHEMA_VERSION: Final = 4
 _COLUMNS: Final = (
     "path, seq, number, commit_id, blob_id, at, ended_at, size, lines, run_id, subject"
 )
@@ -61,6 +69,7 @@ SET seq = excluded.seq, number = excluded.number, blob_id = excluded.blob_id
 """
 _ADD: Final = f"INSERT INTO version ({_COLUMNS}) VALUES "  # noqa: S608 - names of ours
 _REACH: Final = "INSERT INTO moment VALUES "
+_OUTLIVED: Final = "DELETE FROM moment WHERE at >= ?"
 _LATEST: Final = """
 SELECT commit_id, blob_id, run_id FROM told WHERE device = ? AND job = ? AND NOT withdrawn
 ORDER BY seq DESC LIMIT 1
@@ -70,6 +79,7 @@ SELECT device, job, at FROM path JOIN version ON version.path = path.id AND vers
 """
 _OF_PAIR: Final = "SELECT id FROM path WHERE device = ? AND job = ?"
 _TAKE_BACK: Final = "DELETE FROM version WHERE path = ? AND commit_id = ?"
+_TELL_AGAIN: Final = "UPDATE version SET seq = ? WHERE path = ? AND seq = ?"
 _NEWEST: Final = f"SELECT {_COLUMNS} FROM version WHERE path = ? ORDER BY seq DESC LIMIT 1"  # noqa: S608 - likewise
 _WITHDRAW: Final = """
 UPDATE version SET withdrawn = 1
@@ -192,8 +202,7 @@ class History:
         moved = [value for pair, item in paths.items() for value in (item.id, *pair, *item[1:])]
         database.execute(_MOVE.format(rows=_values(6, len(paths))), moved)
         database.execute(_ADD + _values(11, len(rows) // 11), rows)
-        reached = [value for moment in moments.items() for value in moment]
-        database.execute(_REACH + _values(2, len(moments)), reached)
+        _reach(database, moments)
         return seq, path
 
     def take_back(self, overtaken: Overtaken) -> None:
@@ -223,10 +232,11 @@ class History:
         if newest is None:
             database.execute(_STANDS, (0, 0, b"", path))
             return
-        _, seq, number, commit, blob, *rest = newest
+        _, seq, number, _, blob, at, *_ = newest
         if again:
-            seq, number = self._last[0] + 1, number + 1
-            database.execute(f"{_ADD}{_values(11, 1)}", (path, seq, number, commit, blob, *rest))
+            before, seq = seq, self._last[0] + 1
+            database.execute(_TELL_AGAIN, (seq, path, before))
+            _reach(database, {at: seq})
             self._last = (seq, self._last[1])
         database.execute(_STANDS, (seq, number, blob, path))
 
@@ -330,8 +340,8 @@ class History:
             # Batches touch the same pages again and again: carry 32 MB over at once, not 4.
             self._writer.execute("PRAGMA wal_autocheckpoint = 8000")
             version = self._writer.execute("PRAGMA user_version").fetchone()[0]
-            if version == 2:
-                script = f"{_FROM_2} {_VIEW} PRAGMA user_version = {_SCHEMA_VERSION};"
+            if version in _FROM:
+                script = f"{_FROM[version]} PRAGMA user_version = {_SCHEMA_VERSION};"
                 self._writer.executescript(f"BEGIN; {script} COMMIT;")
             elif version != _SCHEMA_VERSION:
                 self._make_tables(self._writer)
@@ -357,6 +367,17 @@ def _paths_of(
     asked = _FIND.format(rows=_values(2, len(pairs)))
     rows = database.execute(asked, [name for pair in pairs for name in pair])
     return {(row[0], row[1]): _Path(*row[2:]) for row in rows}
+
+
+def _reach(database: sqlite3.Connection, moments: Mapping[int, int]) -> None:
+    """Note which `seq` was reached when; what was noted of later instants is less, and goes."""
+    reached: list[tuple[int, int]] = []
+    for at, seq in sorted(moments.items(), key=itemgetter(1), reverse=True):
+        if not reached or at < reached[-1][0]:
+            reached.append((at, seq))
+    database.execute(_OUTLIVED, (reached[-1][0],))
+    values = [value for moment in reached for value in moment]
+    database.execute(_REACH + _values(2, len(reached)), values)
 
 
 def _values(columns: int, rows: int) -> str:

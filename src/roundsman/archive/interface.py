@@ -303,7 +303,7 @@ class Archive(ABC):
 
     @abstractmethod
     async def version(self, device: str, job: str, version: str | None = None) -> Version:
-        """One version, or the latest. Raises `VersionNotFoundError`."""
+        """One version, or the latest that was not withdrawn. Raises `VersionNotFoundError`."""
 
     @abstractmethod
     async def sizes(self, paths: Sequence[tuple[str, str]]) -> list[int | None]:
@@ -326,8 +326,8 @@ class Archive(ABC):
     ) -> Difference:
         """How a version (default: the one before `new`) became another (default: the latest).
 
-        With so many lines around each change. Raises `VersionNotFoundError`,
-        `TooLargeToCompareError`.
+        By default neither is one that was withdrawn. With so many lines around each change.
+        Raises `VersionNotFoundError`, `TooLargeToCompareError`.
         """
 
     @abstractmethod
@@ -343,7 +343,10 @@ class Archive(ABC):
     async def as_of(
         self, at: float, *, after: Pair, limit: int, chosen: Chosen
     ) -> list[FleetVersion]:
-        """The version that each chosen pair beyond `after` had at an instant, in their order."""
+        """The version that each chosen pair beyond `after` had at an instant, in their order.
+
+        What was withdrawn is none.
+        """
 
     @abstractmethod
     async def search(self, search: Search) -> SearchPage:

@@ -109,7 +109,7 @@ class Reading:
         if old is not None:
             before = await self.find(device, job, old)
         else:
-            earlier = await asyncio.to_thread(self._timeline.before, after, 1)
+            earlier = await asyncio.to_thread(self._timeline.stood_before, after, 1)
             if not earlier:
                 raise VersionNotFoundError(
                     f"{job} on {device}: version {after.version.version} is the first"
@@ -164,7 +164,7 @@ class Reading:
             )
 
     def _older(self, found: Found) -> Iterator[Found]:
-        """The versions before one, newest first, some at a time."""
-        while page := self._timeline.before(found, _PAGE):
+        """The versions that stood before one, newest first, some at a time."""
+        while page := self._timeline.stood_before(found, _PAGE):
             yield from page
             found = page[-1]

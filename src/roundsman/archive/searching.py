@@ -34,7 +34,9 @@ _MATCHING: Final = "SELECT rowid FROM search.text WHERE text MATCH ? AND rowid >
 _NOT_INDEXED: Final = "SELECT id FROM path WHERE seq > ? AND id > ? ORDER BY id"
 _NEWEST: Final = """
 SELECT told.* FROM json_each(?) CROSS JOIN path ON path.id = value
-CROSS JOIN told ON told.path = path.id AND told.seq = path.seq ORDER BY path.id
+CROSS JOIN told ON told.path = path.id
+AND told.seq = (SELECT max(v.seq) FROM version v WHERE v.path = path.id AND NOT v.withdrawn)
+ORDER BY path.id
 """
 _VERSIONS: Final = "SELECT * FROM told WHERE (path, seq) > (?, ?) ORDER BY path, seq"
 

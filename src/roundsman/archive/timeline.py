@@ -16,17 +16,21 @@ from roundsman.wire.version import Version
 _COMMIT_ID: Final = re.compile(r"[0-9a-f]{40}")
 _OF_PATH: Final = "SELECT * FROM told WHERE device = ? AND job = ? "
 _LATEST: Final = _OF_PATH + "ORDER BY seq DESC LIMIT ?"
+_NOT_WITHDRAWN: Final = "AND NOT withdrawn "
+_STANDING: Final = _OF_PATH + _NOT_WITHDRAWN + "ORDER BY seq DESC LIMIT 1"
 _ONE: Final = """
 SELECT * FROM told WHERE path = (SELECT id FROM path WHERE device = ?1 AND job = ?2)
 AND seq = (SELECT max(v.seq) FROM version v INDEXED BY version_commit
            WHERE v.path = (SELECT id FROM path WHERE device = ?1 AND job = ?2) AND v.commit_id = ?3)
 """
 _BEFORE: Final = _OF_PATH + "AND seq < ? ORDER BY seq DESC LIMIT ?"
+_STOOD_BEFORE: Final = _OF_PATH + _NOT_WITHDRAWN + "AND seq < ? ORDER BY seq DESC LIMIT ?"
 _SIZES: Final = """
 SELECT asked.key, version.size FROM json_each(?) AS asked
 CROSS JOIN path ON path.device = json_extract(asked.value, '$[0]')
 AND path.job = json_extract(asked.value, '$[1]')
-JOIN version ON version.path = path.id AND version.seq = path.seq
+JOIN version ON version.path = path.id
+AND version.seq = (SELECT max(v.seq) FROM version v WHERE v.path = path.id AND NOT v.withdrawn)
 """
 _GENERATION: Final = "SELECT generation FROM reached"
 _NEWEST_SECONDS: Final = 3600
@@ -45,7 +49,8 @@ _AS_OF: Final = """
 SELECT device, job, v.path, v.seq, v.commit_id, v.blob_id, v.number, at, ended_at, size, lines,
 run_id, subject, withdrawn
 FROM path CROSS JOIN version v ON v.path = path.id
-AND v.seq = (SELECT max(o.seq) FROM version o WHERE o.path = path.id AND o.seq <= ?3)
+AND v.seq = (SELECT max(o.seq) FROM version o
+             WHERE o.path = path.id AND o.seq <= ?3 AND o.at <= ?4 AND NOT o.withdrawn)
 WHERE (device, job) > (?1, ?2) ORDER BY device, job
 """
 
@@ -69,7 +74,7 @@ class Timeline:
         """Nothing is opened before it is asked."""
         self._file = file
 
-    def latest(self, device: str, job: str, limit: int = 1) -> list[Found]:
+    def latest(self, device: str, job: str, limit: int) -> list[Found]:
         """The newest versions of a path, newest first."""
         return self._ask(_LATEST, device, job, limit)
 
@@ -77,10 +82,14 @@ class Timeline:
         """Those before a version, newest first."""
         return self._ask(_BEFORE, found.device, found.job, found.seq, limit)
 
+    def stood_before(self, found: Found, limit: int) -> list[Found]:
+        """The same without those that were withdrawn."""
+        return self._ask(_STOOD_BEFORE, found.device, found.job, found.seq, limit)
+
     def find(self, device: str, job: str, version: str | None) -> Found | None:
-        """One version, or the newest; none when there is no such version."""
+        """One version, or the newest that was not withdrawn; none when there is no such version."""
         if version is None:
-            found = self.latest(device, job)
+            found = self._ask(_STANDING, device, job)
         elif _COMMIT_ID.fullmatch(version):
             found = self._ask(_ONE, device, job, bytes.fromhex(version))
         else:
@@ -116,7 +125,7 @@ class Timeline:
             seq = database.execute(_SEQ_AT, (at,)).fetchone()
             if seq is None:
                 return []
-            rows = database.execute(_AS_OF, (*after, *seq))
+            rows = database.execute(_AS_OF, (*after, *seq, at))
             return [*islice((found_in(row) for row in rows if chosen(row[0], row[1])), limit)]
 
     def _ask(self, query: str, *values: object) -> list[Found]:

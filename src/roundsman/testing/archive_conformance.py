@@ -30,6 +30,7 @@ from roundsman.archive.interface import (
     Difference,
     Entry,
     Execution,
+    Search,
     Stored,
     VersionNotFoundError,
     Withdrawal,
@@ -309,6 +310,20 @@ class ArchiveConformance:
         assert await content_of(archive, version=refused.version) == b"refused\n"
         runs = [each.run_id for each in (await archive.brought(None, limit=9)).items]
         assert runs == ["run-1"]
+        with pytest.raises(VersionNotFoundError):
+            await content_of(archive, "edge2")
+        assert await archive.sizes([("edge1", "show_run"), ("edge2", "show_run")]) == [7, None]
+        now = told[0].at
+        fleet = await archive.as_of(now, after=("", ""), limit=9, chosen=lambda *_: True)
+        assert [(each.device, each.version) for each in fleet] == [("edge1", told[0])]
+        for history, number in ((False, []), (True, [("edge1", 2), ("edge2", 1)])):
+            search = Search(text="refused", history=history, chosen=lambda *_: True)
+            found = (await archive.search(search)).items
+            assert [(each.device, each.number) for each in found] == number
+        change = await archive.diff("edge1", "show_run", None, None, context=3)
+        assert (change.old, change.new, change.unified) == (told[2], told[0], b"")
+        lines = (await archive.origins("edge1", "show_run", None, limit=9)).lines
+        assert [(line.text, line.number) for line in lines] == [("before", 1)]
         for device in ("edge1", "edge2"):
             again = await archive.store(spool.entry(b"refused\n", device=device))
             assert again.changed

@@ -77,10 +77,10 @@ class MemoryArchive(Archive):
             content = entry.read()
         except OSError as error:
             raise ArchiveUnavailableError(f"{entry.content!r}: {error}") from error
-        versions = self.kept.setdefault((entry.device, entry.job), [])
-        standing = [item for item in versions if not item.version.withdrawn][-1:]
-        if standing and standing[0].content == content:
-            kept = standing[0].version
+        self.kept.setdefault((entry.device, entry.job), [])
+        standing = self._standing((entry.device, entry.job))
+        if standing and standing[-1].content == content:
+            kept = standing[-1].version
             return Stored(version=kept.version, changed=kept.run_id == entry.run_id)
         return Stored(version=self._keep(entry, content, entry.run_id), changed=True)
 
@@ -148,8 +148,8 @@ class MemoryArchive(Archive):
         return [item.version for item in reversed(kept)][:limit]
 
     async def sizes(self, paths: Sequence[tuple[str, str]]) -> list[int | None]:
-        kept = [self.kept.get(path) for path in paths]
-        return [None if item is None else item[-1].version.size for item in kept]
+        kept = [self._standing(path) for path in paths]
+        return [item[-1].version.size if item else None for item in kept]
 
     async def version(self, device: str, job: str, version: str | None = None) -> Version:
         return self._find(device, job, version).version
@@ -161,13 +161,10 @@ class MemoryArchive(Archive):
         self, device: str, job: str, old: str | None, new: str | None, *, context: int
     ) -> Difference:
         after = self._find(device, job, new)
-        if old is None and after.version.number == 1:
+        earlier = self._standing((device, job), before=after)
+        if old is None and not earlier:
             raise VersionNotFoundError.of(device, job, "before the first")
-        before = (
-            self.kept[device, job][after.version.number - 2]
-            if old is None
-            else self._find(device, job, old)
-        )
+        before = earlier[-1] if old is None else self._find(device, job, old)
         binary = before.version.lines is None or after.version.lines is None
         contents = (before.content.splitlines(True), after.content.splitlines(True))
         lines = difflib.diff_bytes(difflib.unified_diff, *contents, n=context)
@@ -182,7 +179,7 @@ class MemoryArchive(Archive):
         self, device: str, job: str, version: str | None, *, first: int = 0, limit: int
     ) -> Origins:
         found = self._find(device, job, version)
-        older = self.kept[device, job][: found.version.number]
+        older = [*self._standing((device, job), before=found), found]
         lines = []
         texts = found.content.splitlines()
         for text in texts[first : first + limit]:
@@ -205,7 +202,7 @@ class MemoryArchive(Archive):
     ) -> list[FleetVersion]:
         found = []
         for pair in sorted(pair for pair in self.kept if pair > after and chosen(*pair)):
-            then = [item.version for item in self.kept[pair] if item.version.at <= at]
+            then = [item.version for item in self._standing(pair) if item.version.at <= at]
             if then:
                 found.append(FleetVersion(device=pair[0], job=pair[1], version=then[-1]))
         return found[:limit]
@@ -225,7 +222,7 @@ class MemoryArchive(Archive):
         every = [
             (pair, item)
             for pair in self.kept
-            for item in self.kept[pair][0 if search.history else -1 :]
+            for item in (self.kept[pair] if search.history else self._standing(pair)[-1:])
             if search.chosen(*pair) and item.version.lines is not None
         ]
         start = 0 if search.after is None else int(search.after)
@@ -250,9 +247,14 @@ class MemoryArchive(Archive):
 
     def _find(self, device: str, job: str, version: str | None) -> KeptVersion:
         for item in reversed(self.kept.get((device, job), [])):
-            if version in (None, item.version.version):
+            if version == item.version.version or (version is None and not item.version.withdrawn):
                 return item
         raise VersionNotFoundError.of(device, job, version)
+
+    def _standing(self, pair: Pair, *, before: KeptVersion | None = None) -> list[KeptVersion]:
+        """The versions that were not withdrawn, oldest first; those before one."""
+        end = None if before is None else before.version.number - 1
+        return [item for item in self.kept.get(pair, [])[:end] if not item.version.withdrawn]
 
     async def large(self, digest: str) -> LargeContent | None:
         """Nothing is too large for memory."""

@@ -20,7 +20,10 @@ from roundsman.wire.version import Origins, Version
 VersionId = Annotated[str, PathParameter(description="A version: the full id of its commit.")]
 From = Annotated[
     str | None,
-    QueryParameter(name="from", description="The old version; absent: the one before the new one."),
+    QueryParameter(
+        name="from",
+        description="The old version; absent: the one before, of those that were not withdrawn.",
+    ),
 ]
 To = Annotated[
     str | None, QueryParameter(name="to", description="The new version; absent: the latest.")
