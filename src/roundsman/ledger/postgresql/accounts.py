@@ -6,50 +6,27 @@ import msgspec
 from asyncpg import Record
 
 from roundsman.ledger import cursors
-from roundsman.ledger.fairness import Tags
-from roundsman.ledger.interface import (
-    AccountQuery,
-    Page,
-    PlanEpoch,
-    Presence,
-    SlotAccount,
-    Span,
-    TagFilter,
-    Tally,
-)
+from roundsman.ledger.accounts import Account, filter_of, filter_text, page
+from roundsman.ledger.interface import AccountQuery, Page, PlanEpoch, Presence, SlotAccount
 from roundsman.ledger.postgresql.statements import Link, load
-from roundsman.ledger.spans import in_order
 from roundsman.ledger.sql_files import all_of
-from roundsman.wire.run import Cause, Outcome, SlotState
+from roundsman.wire.run import SlotState
 
 SQL = load("accounts")
-
-
-class _Found:
-    """One pair, as it is put together."""
-
-    def __init__(self) -> None:
-        self.tags: Tags = ()
-        self.plans: list[PlanEpoch] = []
-        self.tallies: list[Tally] = []
-        self.cut: list[Span] = []
-        self.open_due: int | None = None
-        self.state: SlotState | None = None
-        self.attempts = 0
 
 
 async def accounts(link: Link, query: AccountQuery, now: float) -> Page[SlotAccount]:
     """The accounts of a page of pairs: five statements, however many there are."""
     pairs = await _pairs(link, query)
-    page = pairs[: query.limit]
+    wanted = pairs[: query.limit]
     asked = {
-        "devices": [device for device, _ in page],
-        "jobs": [job for _, job in page],
+        "devices": [device for device, _ in wanted],
+        "jobs": [job for _, job in wanted],
         "since": query.since,
         "until": query.until,
         "now": now,
     }
-    found = [_Found() for _ in page]
+    found = [Account() for _ in wanted]
     for row in await SQL["accounted_plans"].rows(link, **asked):
         each = found[row["place"] - 1]
         each.tags = tuple(row["tags"])
@@ -57,42 +34,19 @@ async def accounts(link: Link, query: AccountQuery, now: float) -> Page[SlotAcco
     for row in await SQL["accounted_now"].rows(link, **asked):
         _stand(found[row["place"] - 1], row, query)
     for row in await SQL["accounted_runs"].rows(link, **asked):
-        found[row["place"] - 1].tallies.append(
-            Tally(
-                outcome=Outcome(row["outcome"]),
-                cause=_cause(row["cause"]),
-                on_demand=row["on_demand"],
-                count=row["count"],
-            )
+        found[row["place"] - 1].add_tally(
+            row["outcome"], row["cause"], on_demand=row["on_demand"], count=row["count"]
         )
     for row in await SQL["accounted_spans"].rows(link, **asked):
-        found[row["place"] - 1].cut.append(
-            Span(
-                outcome=Outcome(row["outcome"]),
-                first_due=row["due"],
-                last_due=row["last_due"],
-                count=row["count"],
-                reason=row["failure"],
-                cause=_cause(row["cause"]),
-            )
+        found[row["place"] - 1].add_span(
+            row["outcome"],
+            row["due"],
+            row["last_due"],
+            count=row["count"],
+            reason=row["failure"],
+            cause=row["cause"],
         )
-    return Page(
-        items=tuple(
-            SlotAccount(
-                device=device,
-                job=job,
-                tags=each.tags,
-                plans=tuple(each.plans),
-                tallies=in_order(each.tallies),
-                cut=tuple(each.cut),
-                open_due=each.open_due,
-                state=each.state,
-                attempts=each.attempts,
-            )
-            for (device, job), each in zip(page, found, strict=True)
-        ),
-        next=cursors.encode(page[-1]) if len(pairs) > query.limit else None,
-    )
+    return page(wanted, found, more=len(pairs) > query.limit)
 
 
 async def _pairs(link: Link, query: AccountQuery) -> list[cursors.SlotPlace]:
@@ -112,7 +66,7 @@ async def _pairs(link: Link, query: AccountQuery) -> list[cursors.SlotPlace]:
     return [(row["device"], row["job"]) for row in rows]
 
 
-def _stand(each: _Found, row: Record, query: AccountQuery) -> None:
+def _stand(each: Account, row: Record, query: AccountQuery) -> None:
     each.tags = tuple(row["tags"])
     if row["planned_since"] < query.until:
         each.plans.append(PlanEpoch(plan=row["plan"], since=row["planned_since"], until=None))
@@ -123,7 +77,7 @@ def _stand(each: _Found, row: Record, query: AccountQuery) -> None:
 
 async def note_presences(link: Link, presences: Sequence[Presence]) -> None:
     """Write them, or how long they have lasted by now."""
-    latest = {(each.since, each.session, _encoded(each.asked)): each.until for each in presences}
+    latest = {(each.since, each.session, filter_text(each.asked)): each.until for each in presences}
     await SQL["note_presences"].rows(
         link,
         sessions=[session for _, session, _ in latest],
@@ -139,30 +93,9 @@ async def presences(link: Link, since: float, until: float) -> list[Presence]:
     return [
         Presence(
             session=row["session"],
-            asked=_filter(row["asked"]),
+            asked=filter_of(row["asked"]),
             since=row["since"],
             until=row["until"],
         )
         for row in rows
     ]
-
-
-def _cause(column: str | None) -> Cause | None:
-    return None if column is None else Cause(column)
-
-
-def _encoded(tags: TagFilter | None) -> str:
-    """A filter as a text, equal ones alike."""
-    if tags is None:
-        return ""
-    parts = [None if part is None else sorted(part) for part in (tags.any_of, tags.within)]
-    return msgspec.json.encode(parts).decode()
-
-
-def _filter(column: str) -> TagFilter | None:
-    if not column:
-        return None
-    any_of, within = msgspec.json.decode(
-        column, type=tuple[frozenset[str] | None, frozenset[str] | None]
-    )
-    return TagFilter(any_of=any_of, within=within)
