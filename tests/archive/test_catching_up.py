@@ -1,5 +1,6 @@
 """Archives that push to one remote, and tell the same of each other's results."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,7 +12,8 @@ from roundsman.archive.interface import ArchiveUnavailableError, OvertakenError,
 from roundsman.clock import SystemClock
 from roundsman.config.records import Acknowledge, ArchiveSettings, PointerSettings, RemoteSettings
 from roundsman.testing.archive_conformance import Spool, content_of
-from tests.archive.git_servers import bare
+from roundsman.testing.clock import ManualClock
+from tests.archive.git_servers import bare, commit
 from tests.archive.stock_git import StockGit
 
 LARGE = 2048
@@ -112,6 +114,29 @@ async def test_contents_beside_git_come_along_from_a_folder(
     await first.store(spool.entry(content, device="a", job="show"))
     await second.catch_up()
     assert [found for _, found in await told(second, "a")] == [content]
+
+
+async def test_what_others_pushed_to_one_remote_comes_to_one_that_was_away_meanwhile(
+    tmp_path: Path, spool: Spool
+) -> None:
+    one, other = bare(tmp_path / "one.git"), bare(tmp_path / "other.git")
+    settings = ArchiveSettings(
+        remotes={each.folder.stem: RemoteSettings(url=str(each.folder)) for each in (one, other)},
+        acknowledge=Acknowledge.PUSHED,
+    )
+    clock = ManualClock()
+    archive = GitArchive(tmp_path / "archive.git", clock, settings)
+    await archive.open()
+    await archive.store(spool.entry(b"ours\n", device="a", job="show"))
+    away = other.folder.rename(other.folder.with_name("away"))
+    theirs = commit(one, {"notes": "by hand"})
+    with pytest.raises(ArchiveUnavailableError):
+        await archive.catch_up()
+    away.rename(other.folder)
+    while other.run("rev-parse", "main").decode().strip() != theirs:
+        clock.advance(60)
+        await asyncio.sleep(0)
+    await archive.close()
 
 
 async def test_a_remote_that_is_away_is_an_error(three: list[GitArchive], remote: StockGit) -> None:

@@ -135,6 +135,7 @@ async def test_a_result_that_two_controllers_kept_stands_once(two: Two) -> None:
     assert standing(two.remote)["run-1"] == 1
     for archive in (two.first, two.second):
         assert not (await archive.version("d", "backup", stored.version)).withdrawn
+        assert (await archive.version("d", "backup")).version == stored.version
         told = await archive.versions("d", "backup", limit=9)
         assert {each.version for each in told if not each.withdrawn} == {stored.version}
         again = await archive.store(entry_of(NOW + HOUR, b"one\n", run_id="run-2"))

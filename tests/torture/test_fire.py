@@ -6,6 +6,7 @@ twenty workers rage for ten minutes. The seed is printed with each run.
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import random
 import time
@@ -44,7 +45,7 @@ async def agreed(site: Site, history: checker.History) -> None:
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(AGREED_SECONDS):
-            while not await asyncio.to_thread(checker.is_agreed, history, site.remote):  # noqa: ASYNC110 - other processes write it
+            while not await asyncio.to_thread(checker.is_agreed, history, site.repositories):  # noqa: ASYNC110 - other processes write it
                 await asyncio.sleep(POLL_SECONDS)
 
 
@@ -55,13 +56,17 @@ async def judge(site: Site, faults: Faults) -> None:
     findings = checker.Findings()
     findings.hold(set().union(*statuses) == {0}, f"workers ended with {statuses}")
     history = await checker.read_history(site.controllers[0].url)
-    if site.size.acknowledge == "kept":
+    if site.size.is_settled_later:
         await agreed(site, history)
-        findings.hold(checker.is_agreed(history, site.remote), "some of the archive has no run")
+        findings.hold(checker.is_agreed(history, site.repositories), "archives do not agree")
     for controller in site.controllers:
         findings.hold(await controller.stop() == 0, f"{controller.name} did not end well")
     checker.check_accounts(history, site.size.period, findings)
-    checker.check_archive(history, site.remote, findings)
+    for remote in site.remotes:
+        checker.check_archive(history, remote, findings)
+    if site.size.is_settled_later:
+        for controller in site.controllers:
+            checker.check_versions(history, controller.archive, findings)
     checker.check_devices(history, touches(site.trace), findings)
     checker.check_left_over(history, [worker.state for worker in site.workers], findings)
     checker.check_logs([process.log for process in site.processes], findings)
@@ -81,17 +86,31 @@ async def test_a_small_site_is_put_through_each_fault(tmp_path: Path, rng: rando
             await judge(site, faults)
 
 
+async def rage_and_judge(folder: Path, rng: random.Random, size: Size) -> None:
+    with PostgresqlServer() as server:
+        site = Site(folder, size, server, str(rng.random()))
+        async with site.running("fire"):
+            faults = Faults(site, rng, longest=2 * size.lease)
+            await faults.rage(SECONDS * 0.15, pause=0.7)
+            await judge(site, faults)
+
+
 @pytest.mark.skipif(not TORTURE, reason="make torture: some minutes")
 @pytest.mark.timeout(1200)
 async def test_a_site_that_acknowledges_before_it_has_pushed_rages(
     tmp_path: Path, rng: random.Random
 ) -> None:
-    with PostgresqlServer() as server:
-        site = Site(tmp_path, KEPT, server, str(rng.random()))
-        async with site.running("fire"):
-            faults = Faults(site, rng, longest=2 * KEPT.lease)
-            await faults.rage(SECONDS * 0.15, pause=0.7)
-            await judge(site, faults)
+    await rage_and_judge(tmp_path, rng, KEPT)
+
+
+@pytest.mark.skipif(not TORTURE, reason="make torture: some minutes")
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("acknowledge", ["kept", "pushed"])
+async def test_a_site_with_two_remotes_rages(
+    tmp_path: Path, rng: random.Random, acknowledge: str
+) -> None:
+    size = dataclasses.replace(KEPT, remotes=2, acknowledge=acknowledge)
+    await rage_and_judge(tmp_path, rng, size)
 
 
 @pytest.mark.skipif(not TORTURE, reason="make torture: ten minutes")

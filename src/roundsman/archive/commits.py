@@ -8,6 +8,8 @@ from typing import Final
 from roundsman.archive.interface import Entry, Withdrawal
 
 JOINING: Final = "Join what others pushed"
+WITHDRAWING: Final = "Withdraw "
+"""So begins the first line of a commit that withdraws."""
 OVERVIEWS: Final = "Bring overviews up to date"
 _IDENTITY: Final = "Roundsman <roundsman@localhost>"
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999, the last that a date can say
@@ -50,8 +52,8 @@ def joining_commit(tree: bytes, ours: bytes, theirs: bytes, now: float) -> bytes
 def withdrawing_subject(withdrawn: Sequence[Withdrawal]) -> str:
     """First line of the message of the commit that withdraws these."""
     if len(withdrawn) == 1:
-        return f"Withdraw {withdrawn[0].device} {withdrawn[0].job}"
-    return f"Withdraw {len(withdrawn)} results"
+        return f"{WITHDRAWING}{withdrawn[0].device} {withdrawn[0].job}"
+    return f"{WITHDRAWING}{len(withdrawn)} results"
 
 
 def withdrawing_commit(

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from roundsman.archive.command import Git
-from roundsman.archive.commits import JOINING
+from roundsman.archive.commits import JOINING, WITHDRAWING
 from roundsman.archive.drafts import Overtaken
 from roundsman.archive.interface import Pair, Withdrawal
 from roundsman.archive.layouts import Layouts
@@ -70,10 +70,12 @@ SET seq = excluded.seq, number = excluded.number, blob_id = excluded.blob_id
 _ADD: Final = f"INSERT INTO version ({_COLUMNS}) VALUES "  # noqa: S608 - names of ours
 _REACH: Final = "INSERT INTO moment VALUES "
 _OUTLIVED: Final = "DELETE FROM moment WHERE at >= ?"
-_LATEST: Final = """
-SELECT commit_id, blob_id, run_id FROM told WHERE device = ? AND job = ? AND NOT withdrawn
-ORDER BY seq DESC LIMIT 1
-"""
+_OURS: Final = f"(run_id IS NULL AND (subject = '{JOINING}' OR subject GLOB '{WITHDRAWING}*'))"
+"""Whether a version only says again what another one brought."""
+_LATEST: Final = f"""
+SELECT commit_id, blob_id, run_id, {_OURS} FROM told
+WHERE device = ? AND job = ? AND NOT withdrawn ORDER BY seq DESC LIMIT 1
+"""  # noqa: S608 - names of ours
 _CHANGED: Final = """
 SELECT device, job, at FROM path JOIN version ON version.path = path.id AND version.seq = path.seq
 """
@@ -88,15 +90,19 @@ WHERE path = (SELECT id FROM path WHERE device = ? AND job = ?) AND commit_id = 
 _OF_COMMIT: Final = """
 SELECT blob_id FROM told WHERE device = ? AND job = ? AND commit_id = ? AND NOT withdrawn
 """
-_OF_RUN: Final = """
-SELECT commit_id FROM told WHERE device = ? AND job = ? AND run_id = ? AND blob_id = ?
-AND NOT withdrawn ORDER BY seq DESC LIMIT 1
+_BROUGHT: Final = """
+SELECT commit_id, run_id FROM told WHERE device = ? AND job = ? AND blob_id = ?
+AND run_id IS NOT NULL AND NOT withdrawn ORDER BY run_id = ? DESC, seq DESC LIMIT 1
 """
-_BESIDE: Final = """
+_SAID_AGAIN: Final = f"""
+SELECT commit_id FROM told
+WHERE device = ? AND job = ? AND blob_id = ? AND NOT withdrawn AND {_OURS}
+"""  # noqa: S608 - names of ours
+_BESIDE: Final = f"""
 SELECT blob_id, at, size, lines FROM told
-WHERE device = ? AND job = ? AND NOT withdrawn AND subject <> ? AND commit_id NOT IN ({})
+WHERE device = ? AND job = ? AND NOT withdrawn AND NOT {_OURS} AND commit_id NOT IN ({{}})
 ORDER BY at DESC, seq DESC LIMIT 1
-"""
+"""  # noqa: S608 - names of ours
 _STANDS: Final = "UPDATE path SET seq = ?, number = ?, blob_id = ? WHERE id = ?"
 _AT_ONCE: Final = 100
 """Versions that are added together: the library lets go of the interpreter for each statement."""
@@ -110,6 +116,16 @@ class _Path(NamedTuple):
     seq: int
     number: int
     blob: bytes
+
+
+class Latest(NamedTuple):
+    """The newest version of a path that was not withdrawn."""
+
+    commit: bytes
+    blob: bytes
+    run_id: str | None
+    says_again: bool
+    """Whether another one brought its content: lines were joined, or it was put back."""
 
 
 class Beside(NamedTuple):
@@ -251,12 +267,10 @@ class History:
         tip: bytes | None = row[0]
         return tip
 
-    def latest(self, device: str, job: str) -> tuple[bytes, bytes, str | None] | None:
-        """Commit, blob and run of the newest version. For the writing thread."""
-        row: tuple[bytes, bytes, str | None] | None = (
-            self._database().execute(_LATEST, (device, job)).fetchone()
-        )
-        return row
+    def latest(self, device: str, job: str) -> Latest | None:
+        """The newest version that was not withdrawn. For the writing thread."""
+        row = self._database().execute(_LATEST, (device, job)).fetchone()
+        return None if row is None else Latest(*row)
 
     def blob_of(self, device: str, job: str, commit: bytes) -> bytes | None:
         """What a version brought; none where there is none, or it was withdrawn."""
@@ -266,13 +280,20 @@ class History:
     def beside(self, device: str, job: str, commits: Sequence[bytes]) -> Beside | None:
         """The version that came last beside these and what was withdrawn; none: no other did."""
         query = _BESIDE.format(", ".join(["?"] * len(commits)))
-        row = self._database().execute(query, (device, job, JOINING, *commits)).fetchone()
+        row = self._database().execute(query, (device, job, *commits)).fetchone()
         return None if row is None else Beside(*row)
 
-    def of_run(self, device: str, job: str, run_id: str, blob: bytes) -> bytes | None:
-        """The commit by which a run brought a content; none: it did not."""
-        row = self._database().execute(_OF_RUN, (device, job, run_id, blob)).fetchone()
-        return None if row is None else row[0]
+    def brought(self, device: str, job: str, blob: bytes, run_id: str) -> tuple[bytes, str] | None:
+        """The commit by which a run brought a content, and that run: this one, or else any."""
+        row: tuple[bytes, str] | None = (
+            self._database().execute(_BROUGHT, (device, job, blob, run_id)).fetchone()
+        )
+        return row
+
+    def said_again(self, device: str, job: str, blob: bytes) -> list[bytes]:
+        """The commits that say again what another one brought, of this content."""
+        rows = self._database().execute(_SAID_AGAIN, (device, job, blob)).fetchall()
+        return [row[0] for row in rows]
 
     def changed_at(self, device: str, job: str) -> int | None:
         """When the newest version was committed, Unix seconds. For the writing thread."""
@@ -304,17 +325,26 @@ class History:
     def _walk(self, reached: bytes | None, tip: bytes) -> None:
         """Add every change of a path between two commits.
 
-        First parents only, but for other histories that the repository began with. Among those no
-        one commit says how far it came, so none is noted before the end.
+        First parents only, but for other histories that the repository began with, and lines that
+        were joined. From there on no one commit says how far it came, so none is noted before the
+        end.
         """
         rows: list[Kept] = []
         joined = [] if reached is not None else self._joined(tip)
+        one_line = not joined
+        since = reached
         for item in changes(self._git, self._layouts.pair, reached, tip, joined):
+            one_line = one_line and not item.joined
             if len(rows) >= _REBUILD_ROWS and item.commit != rows[-1].commit:
-                self._add_measured(rows, None if joined else rows[-1].commit)
+                if one_line:
+                    until = rows[-1].commit
+                    self._add_measured(rows, until, withdrawals(self._git, since, until))
+                    since = until
+                else:
+                    self._add_measured(rows, None)
                 rows = []
             rows.append(item)
-        self._add_measured(rows, tip, withdrawals(self._git, reached, tip))
+        self._add_measured(rows, tip, withdrawals(self._git, since, tip))
 
     def _joined(self, tip: bytes) -> list[bytes]:
         """The histories that the repository began with, as far as they are still part of it."""

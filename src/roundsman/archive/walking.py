@@ -4,6 +4,7 @@ import heapq
 import re
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from operator import attrgetter
 from typing import IO, Final, NamedTuple, cast
@@ -47,6 +48,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """Its bytes; of a pointer, those of the content it stands for."""
     lines: int | None = None
     """Its line ends; none: it is no text, or is kept beside the repository."""
+    joined: bool = False
+    """Whether it came by a line of others that was joined."""
 
 
 def extent(content: bytes) -> tuple[int, int | None]:
@@ -84,6 +87,8 @@ class Commit(msgspec.Struct, frozen=True):
     trailers: str
     """Those of ours."""
     changes: list[Change]
+    joined: bool = False
+    """Whether it is of a line that was joined."""
 
 
 def commits(
@@ -126,7 +131,8 @@ def _with_joined(
     for commit in commits(git, reached, tip, beside):
         if _is_joining(commit):
             ours, theirs = commit.parents
-            yield from _with_joined(git, ours, theirs, known)
+            for other in _with_joined(git, ours, theirs, known):
+                yield msgspec.structs.replace(other, joined=True)
         yield commit
 
 
@@ -238,9 +244,10 @@ def execution(git: Git, commit: str, pair: Pair) -> Execution | None:
         if results:
             results[-1][key] = value
     for result in results:
-        if (result.get(keys[1]), result.get(keys[2])) == pair and keys[3] in result:
-            due = datetime.fromisoformat(result[keys[3]])
-            return Execution(due=int(due.timestamp()), worker_id=result.get(keys[4]))
+        if (result.get(keys[1]), result.get(keys[2])) == pair:
+            with suppress(KeyError, ValueError, OverflowError):  # others may push what they like
+                due = datetime.fromisoformat(result[keys[3]])
+                return Execution(due=int(due.timestamp()), worker_id=result.get(keys[4]))
     return None
 
 
@@ -262,7 +269,7 @@ def dues(git: Git, reached: bytes | None, tip: bytes) -> dict[Pair, str]:
         key, _, value = line.decode(errors="replace").partition(": ")
         said[key] = value
         if key == keys[3]:
-            commit, *pair = (said[each] for each in keys[:3])
+            commit, *pair = (said.get(each, "") for each in keys[:3])
             about = (pair[0], pair[1])
             due = WITHDRAWN if (commit, about) in withdrawn else value
             found[about] = max(found.get(about, ""), due)
@@ -287,6 +294,7 @@ def _kept(
                 ended_at=commit.authored_at,
                 subject=commit.subject,
                 run_id=runs.get(owner),
+                joined=commit.joined,
             )
             yield kept, change.path
 

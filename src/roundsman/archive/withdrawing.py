@@ -14,6 +14,8 @@ commit puts back the version that came last beside it, or removes it where there
 
 from collections.abc import Mapping
 
+import msgspec
+
 from roundsman.archive.batch import Batch
 from roundsman.archive.command import Git, ObjectReader
 from roundsman.archive.commits import withdrawing_subject
@@ -40,17 +42,28 @@ class Withdrawing:
     def fill(
         self, work: Batch, wanted: Mapping[Withdrawal, bytes], places: Mapping[Withdrawal, Places]
     ) -> None:
-        """Withdraw these, of which is known what they brought and where they stand."""
+        """Withdraw these, of which is known what they brought and where they stand.
+
+        What says again what one that is refused had brought is withdrawn with it.
+        """
         commits = [bytes.fromhex(each.version) for each in wanted]
-        put_back = []
+        withdrawn = [*wanted]
+        standing: list[tuple[Withdrawal, Beside]] = []
         for each, blob in wanted.items():
             before = self._history.beside(each.device, each.job, commits)
-            if each.kept is None and (before is None or before.blob != blob):
-                stood = work.blob(places[each].path) == blob
-                self._put_back(work, places[each], blob, before)
-                if stood and before is not None:
-                    put_back.append((each, before))
-        commit = work.seal_withdrawal([*wanted])
+            if each.kept is not None or (before is not None and before.blob == blob):
+                continue
+            withdrawn += [
+                msgspec.structs.replace(each, version=commit.hex())
+                for commit in self._history.said_again(each.device, each.job, blob)
+            ]
+            if work.blob(places[each].path) == blob and before is not None:
+                standing.append((each, before))
+            for path in places[each].all:
+                if work.blob(path) == blob:
+                    self._put_back(work, path, before)
+        commit = work.seal_withdrawal(withdrawn)
+        subject = withdrawing_subject(withdrawn)
         work.versions += [
             Kept(
                 device=each.device,
@@ -59,21 +72,19 @@ class Withdrawing:
                 blob=before.blob,
                 at=int(work.now),
                 ended_at=int(work.now),
-                subject=withdrawing_subject([*wanted]),
+                subject=subject,
                 size=before.size,
                 lines=before.lines,
             )
-            for each, before in put_back
+            for each, before in standing
         ]
 
-    def _put_back(self, work: Batch, places: Places, blob: bytes, before: Beside | None) -> None:
-        for path in places.all:
-            if work.blob(path) == blob:
-                if before is None:
-                    work.take_away(path)
-                else:
-                    pointer = self._is_pointer(before)
-                    work.put_back(path, before.blob, pointer=pointer, changed_at=before.at)
+    def _put_back(self, work: Batch, path: bytes, before: Beside | None) -> None:
+        if before is None:
+            work.take_away(path)
+        else:
+            pointer = self._is_pointer(before)
+            work.put_back(path, before.blob, pointer=pointer, changed_at=before.at)
 
     def _is_pointer(self, before: Beside) -> bool:
         """Whether it stands for a content beside the repository."""

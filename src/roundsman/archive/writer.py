@@ -232,7 +232,7 @@ class Writer:
         """The change by which a path came to its content before, and of which run that was."""
         device, job = item.entry.device, item.entry.job
         kept = self._history.latest(device, job)
-        if kept is None or kept[1] != item.blob:
+        if kept is None or kept.blob != item.blob:
             log.warning("archive.history_rebuilt", device=device, job=job)
             self._history.rebuild(self._tip)
             kept = self._history.latest(device, job)
@@ -242,13 +242,14 @@ class Writer:
                 remedy="run git fsck --strict on the repository",
             )
         change = Change(item)
-        change.commit = kept[0]
-        if kept[2] is None:  # what others pushed was joined meanwhile, or somebody put it back
-            own = self._history.of_run(device, job, item.entry.run_id, item.blob)
-            if own is not None:
-                change.commit = own
-                return change, item.entry.run_id
-        return change, kept[2]
+        change.commit = kept.commit
+        if kept.run_id is None:  # what others pushed was joined meanwhile, or it was put back
+            run_id = item.entry.run_id
+            brought = self._history.brought(device, job, item.blob, run_id)
+            if brought is not None and (kept.says_again or brought[1] == run_id):
+                change.commit, run_id = brought
+                return change, run_id
+        return change, kept.run_id
 
     def _flush(self, work: Batch) -> None:
         """Pack first, then the branch; only then is it so."""
@@ -319,10 +320,10 @@ class Writer:
         try:
             for _ in range(_ATTEMPTS):
                 self._follow()
-                self._settle_paths()
-                blobs = {each: self._withdrawing.brought_by(each) for each in withdrawals}
-                wanted = {each: blob for each, blob in blobs.items() if blob is not None}
                 try:
+                    self._settle_paths()
+                    blobs = {each: self._withdrawing.brought_by(each) for each in withdrawals}
+                    wanted = {each: blob for each, blob in blobs.items() if blob is not None}
                     if wanted:
                         self._withdraw(wanted)
                 except BranchMovedError:

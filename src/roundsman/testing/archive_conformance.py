@@ -324,6 +324,8 @@ class ArchiveConformance:
         assert (change.old, change.new, change.unified) == (told[2], told[0], b"")
         lines = (await archive.origins("edge1", "show_run", None, limit=9)).lines
         assert [(line.text, line.number) for line in lines] == [("before", 1)]
+        unchanged = await archive.store(spool.entry(b"before\n"))
+        assert unchanged == Stored(version=before.version, changed=False)
         for device in ("edge1", "edge2"):
             again = await archive.store(spool.entry(b"refused\n", device=device))
             assert again.changed

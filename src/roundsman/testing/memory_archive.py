@@ -80,7 +80,8 @@ class MemoryArchive(Archive):
         self.kept.setdefault((entry.device, entry.job), [])
         standing = self._standing((entry.device, entry.job))
         if standing and standing[-1].content == content:
-            kept = standing[-1].version
+            brought = [item.version for item in standing if item.content == content]
+            kept = [each for each in brought if each.run_id is not None][-1]
             return Stored(version=kept.version, changed=kept.run_id == entry.run_id)
         return Stored(version=self._keep(entry, content, entry.run_id), changed=True)
 

@@ -1,9 +1,11 @@
 """Holds what was planned against what came of it, by what the parts say that know nothing of each
 other: the ledger's history, the git repository, and the devices."""
 
+import sqlite3
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -146,10 +148,23 @@ def check_archive(history: History, remote: StockGit, findings: Findings) -> Non
         findings.hold(found == expected, f"{name} is {found!r}, and should be of {run}")
 
 
-def is_agreed(history: History, remote: StockGit) -> bool:
-    """Whether there is one commit for each success, and none for anything else."""
+def is_agreed(history: History, repositories: Sequence[StockGit]) -> bool:
+    """Whether all are one line, with one commit for each success, and none for anything else."""
     versions = {run.run_id: [run.version] for run in history.succeeded}
-    return dict(_standing(remote)) == versions
+    tips = {each.run("rev-parse", "main") for each in repositories}
+    return len(tips) == 1 and dict(_standing(repositories[0])) == versions
+
+
+def check_versions(history: History, archive: StockGit, findings: Findings) -> None:
+    """Its list of versions says what the commits say: each success once."""
+    told: defaultdict[str, list[str]] = defaultdict(list)
+    query = "SELECT run_id, hex(commit_id) FROM told WHERE run_id IS NOT NULL AND NOT withdrawn"
+    with closing(sqlite3.connect(archive.folder / "roundsman" / "versions.sqlite")) as database:
+        for run_id, commit in database.execute(query):
+            told[run_id].append(commit.lower())
+    wanted = {run.run_id: [run.version] for run in history.succeeded}
+    wrong = {run_id for run_id in told | wanted if told.get(run_id) != wanted.get(run_id)}
+    findings.hold(not wrong, f"{archive.folder} lists otherwise {sorted(wrong)}")
 
 
 def _standing(remote: StockGit) -> defaultdict[str, list[str]]:

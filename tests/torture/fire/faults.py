@@ -1,6 +1,7 @@
 """What is done to a site. Which, in which order and to whom follows from the seed alone."""
 
 import asyncio
+import contextlib
 import random
 import shutil
 import signal
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from tests.archive.git_servers import commit
 from tests.torture.fire.site import AGAIN_SECONDS, Controller, Process, Site, Worker
 
 AT_ONCE = 3
@@ -45,6 +47,7 @@ class Faults:
             (2, self.slow_database_down),
             (3, self.set_clock),
             (1, self.take_remote_away),
+            (1, self.push_to_remote),
         ]
 
     async def each_once(self) -> None:
@@ -170,10 +173,20 @@ class Faults:
 
     async def take_remote_away(self) -> None:
         seconds = self._while()
-        folder: Path = self._site.remote.folder
+        folder: Path = self._rng.choice(self._site.remotes).folder
         away = folder.with_suffix(".away")
         async with self._remote:
             shutil.move(folder, away)
             await asyncio.sleep(seconds)
             shutil.rmtree(folder, ignore_errors=True)
             shutil.move(away, folder)
+
+    async def push_to_remote(self) -> None:
+        """Somebody else does, to one of them, as soon as no controller is faster."""
+        async with self._remote:
+            remote = self._rng.choice(self._site.remotes)
+            files = {f"notes/{self._rng.random()}": "by hand"}
+            while remote.run("for-each-ref"):
+                with contextlib.suppress(AssertionError):
+                    await asyncio.to_thread(commit, remote, files)
+                    return

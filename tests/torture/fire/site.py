@@ -42,6 +42,12 @@ class Size:
     """Seconds."""
     acknowledge: str
     """When results are: `kept`, or `pushed`."""
+    remotes: int = 1
+
+    @property
+    def is_settled_later(self) -> bool:
+        """Whether a result may be written twice, and one of them is withdrawn later."""
+        return self.acknowledge == "kept" or self.remotes > 1
 
 
 class Process:
@@ -103,6 +109,10 @@ class Controller(Process):
     @property
     def log(self) -> Path:
         return self.folder / "roundsman.log"
+
+    @property
+    def archive(self) -> StockGit:
+        return StockGit(self.folder / "data" / "archive.git")
 
     def configure(self, document: dict[str, object]) -> None:
         file = self.folder / "roundsman.json"
@@ -206,7 +216,7 @@ class Site:
         self.size = size
         self.database = database
         self.trace = folder / "devices.trace"
-        self.remote: StockGit = bare(folder / "remote.git")
+        self.remotes = [bare(folder / f"remote-{number}.git") for number in range(size.remotes)]
         self.front = Proxy(self._any_controller)
         self._chance = random.Random(f"{seed} network")
         self._seed = seed
@@ -216,6 +226,11 @@ class Site:
     @property
     def processes(self) -> list[Process]:
         return [*self.controllers, *self.workers]
+
+    @property
+    def repositories(self) -> list[StockGit]:
+        """All that hold the results."""
+        return [*self.remotes, *(each.archive for each in self.controllers)]
 
     def _any_controller(self) -> int:
         ports = [each.port for each in self.controllers if each.port is not None]
@@ -273,7 +288,9 @@ class Site:
                 "breaker": {"enabled": False},
                 "ledger": {"url": url, "pass": f"file:{self.folder / 'password'}"},
                 "archive": {
-                    "remotes": {"shared": {"url": str(self.remote.folder)}},
+                    "remotes": {
+                        remote.folder.stem: {"url": str(remote.folder)} for remote in self.remotes
+                    },
                     "acknowledge": self.size.acknowledge,
                 },
             },

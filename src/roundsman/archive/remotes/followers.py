@@ -136,10 +136,14 @@ class Followers:
         `ArchiveUnavailableError`, `OSError`.
         """
         found = await asyncio.gather(
-            *(self._by_thread(remote, remote.fetch) for remote in self.remotes)
+            *(self._by_thread(remote, remote.fetch) for remote in self.remotes),
+            return_exceptions=True,
         )
-        if any(found):
+        if True in found:  # whoever is away now has to get it as well
             self.note_batch()
+        for each in found:
+            if isinstance(each, BaseException):
+                raise each
 
     async def _bring_up(self, remote: Remote) -> bytes | None:
         return await self._by_thread(remote, remote.bring_up)
