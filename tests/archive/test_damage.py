@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from roundsman.archive.git import GitArchive
-from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.interface import ArchiveUnavailableError, Withdrawal
 from roundsman.archive.pack_reading import PackReader
 from roundsman.clock import SystemClock
 from roundsman.config.records import ArchiveSettings, PointerSettings
@@ -171,6 +171,10 @@ async def test_a_lost_result_is_named_and_all_others_are_there(
     folder: Path, spool: Spool, model: Model
 ) -> None:
     version, content = model["d2"][1]
+    archive = await opened(folder)
+    refused = Withdrawal(device="d3", job="show_run", version=model["d3"][2][0])
+    await archive.withdraw([refused])
+    await archive.close()
     stock = StockGit(folder)
     blob = stock.run("rev-parse", f"{version}:by_device/d2/show_run").strip()
     for index in packs(folder, ".idx"):
@@ -198,6 +202,8 @@ async def test_a_lost_result_is_named_and_all_others_are_there(
         ]
         expected = [kept for _, kept in versions if kept != content]
         assert found == expected
+        withdrawn = [item.number for item in listed if item.withdrawn]
+        assert withdrawn == ([3] if device == "d3" else [])  # by the id that it has now
     await archive.close()
     stock.fsck()
 

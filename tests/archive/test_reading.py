@@ -9,7 +9,7 @@ import pytest
 
 from roundsman.archive import history, origins, timeline
 from roundsman.archive.git import GitArchive
-from roundsman.archive.interface import TooLargeToCompareError
+from roundsman.archive.interface import TooLargeToCompareError, Withdrawal
 from roundsman.clock import SystemClock
 from roundsman.config.records import ArchiveSettings, CommitPer, PointerSettings
 from roundsman.testing.archive_conformance import DUE, Spool, content_of, store_all
@@ -89,6 +89,18 @@ async def test_the_fleet_as_it_was(folder: Path, spool: Spool) -> None:
         ]
         assert found == wanted
     await git.close()
+
+
+async def test_a_version_stands_where_what_was_kept_instead_is_not_here(
+    archive: GitArchive, spool: Spool
+) -> None:
+    """It is the only one of its run, as in a thinned repository that left the other line out."""
+    stored = await archive.store(spool.entry(b"one\n"))
+    kept = "ab" * 20
+    await archive.withdraw(
+        [Withdrawal(device="edge1", job="show_run", version=stored.version, kept=kept)]
+    )
+    assert not (await archive.version("edge1", "show_run")).withdrawn
 
 
 async def test_what_came_late_with_an_earlier_time_was_there_then(

@@ -19,7 +19,7 @@ from roundsman.archive import damage
 from roundsman.archive.command import Git
 from roundsman.archive.files import Files
 from roundsman.archive.git import GitArchive
-from roundsman.archive.interface import ArchiveUnavailableError, VersionNotFoundError
+from roundsman.archive.interface import ArchiveUnavailableError, VersionNotFoundError, Withdrawal
 from roundsman.archive.remotes.follower import Follower
 from roundsman.archive.thinning import Thinned, ThinningRefusedError, thin, thin_and_replace
 from roundsman.archive.thinning_line import Fate
@@ -339,6 +339,43 @@ async def test_contents_beside_git_come_along_while_they_are_named(
     contents = [await content_of(second, version=version.version) for version in versions]
     assert contents == [LARGE + b"2\n", LARGE + b"0\n"]
     await second.close()
+
+
+async def test_what_was_refused_is_no_last_of_a_day_and_stays_withdrawn(
+    folder: Path, spool: Spool
+) -> None:
+    clock = clock_at(100)
+    archive = await opened(folder, clock)
+
+    async def store(*contents: bytes) -> None:
+        for content in contents:
+            stored = await archive.store(spool.entry(content))
+            clock.step(60)
+            if content.startswith(b"refused"):
+                clock.step(DAY)
+                refused = Withdrawal(device="edge1", job="show_run", version=stored.version)
+                await archive.withdraw([refused])
+                clock.step(60)
+
+    await store(b"first", b"second", b"refused", b"third")
+    clock.step(90 * DAY)  # all of these stay
+    await store(b"refused again", b"fourth")
+    await archive.close()
+    thinned(folder, folder.with_name("new.git"))
+    again = await opened(folder.with_name("new.git"), clock)
+    told = [
+        (await content_of(again, version=each.version), each.withdrawn)
+        for each in await again.versions("edge1", "show_run", limit=9)
+    ]
+    await again.close()
+    assert told == [
+        (b"fourth", False),
+        (b"third", False),
+        (b"refused again", True),
+        (b"third", False),
+        (b"second", False),
+        (b"first", False),
+    ]
 
 
 async def test_an_archive_goes_on_in_it(folder: Path, spool: Spool, stock: StockGit) -> None:

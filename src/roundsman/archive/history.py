@@ -85,7 +85,9 @@ _TELL_AGAIN: Final = "UPDATE version SET seq = ? WHERE path = ? AND seq = ?"
 _NEWEST: Final = f"SELECT {_COLUMNS} FROM version WHERE path = ? ORDER BY seq DESC LIMIT 1"  # noqa: S608 - likewise
 _WITHDRAW: Final = """
 UPDATE version SET withdrawn = 1
-WHERE path = (SELECT id FROM path WHERE device = ? AND job = ?) AND commit_id = ?
+WHERE path = (SELECT id FROM path WHERE device = ?1 AND job = ?2) AND commit_id = ?3
+AND (?4 IS NULL
+     OR EXISTS (SELECT 1 FROM version v WHERE v.path = version.path AND v.commit_id = ?4))
 """
 _OF_COMMIT: Final = """
 SELECT blob_id FROM told WHERE device = ? AND job = ? AND commit_id = ? AND NOT withdrawn
@@ -186,7 +188,8 @@ class History:
             for start in range(0, len(versions), _AT_ONCE):
                 last = self._add(database, versions[start : start + _AT_ONCE], last)
             for each in withdrawn:
-                named = (each.device, each.job, bytes.fromhex(each.version))
+                kept = None if each.kept is None else bytes.fromhex(each.kept)
+                named = (each.device, each.job, bytes.fromhex(each.version), kept)
                 database.execute(_WITHDRAW, named)
             database.execute("UPDATE reached SET tip = ?", (tip,))
         self._last = last

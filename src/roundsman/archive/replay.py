@@ -5,7 +5,8 @@ was in the commit before, or not there. Commits after it differ in their ids, si
 that came before.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ from roundsman.archive.trees import TREE_MODE, Tree, encode_tree
 
 _OBJECTS_AT_ONCE: Final = 20_000
 _LINK_MODE: Final = b"160000"
+_NAMED: Final = re.compile(rb"^(Roundsman-(?:Withdrawn|Kept): )([0-9a-f]{40})$", re.MULTILINE)
 
 
 class _Commit(msgspec.Struct, frozen=True):
@@ -86,13 +88,16 @@ class _Replay:
                 f"commit {candidates[0].hex()}, the newest, and maybe others before it"
             )
         tip, root = None, None
+        now: dict[bytes, bytes] = {}
         for commit in line:
             found = self._mend(commit.tree, root, b"", commit)
             root = found if found is not None else self._add(TREE, b"")
             if root == commit.tree and tip == commit.parent and commit.raw.count(b"\nparent ") <= 1:
                 tip = commit.id
             else:
-                tip = self._add(COMMIT, rewritten(commit.raw, root, [] if tip is None else [tip]))
+                parents = [] if tip is None else [tip]
+                tip = self._add(COMMIT, rewritten(commit.raw, root, parents, now))
+                now[commit.id.hex().encode()] = tip.hex().encode()
         self._flush()
         return tip
 
@@ -205,11 +210,17 @@ def _parsed(found: bytes, raw: bytes) -> _Commit:
     )
 
 
-def rewritten(raw: bytes, tree: bytes, parents: Sequence[bytes]) -> bytes:
-    """The commit with another tree and parents; a signature would not be right any more."""
+def rewritten(
+    raw: bytes, tree: bytes, parents: Sequence[bytes], now: Mapping[bytes, bytes]
+) -> bytes:
+    """The commit with another tree and parents; a signature would not be right any more.
+
+    Where it withdraws another, it names the commit that this is `now`, in hexadecimal.
+    """
     head, _, message = raw.partition(b"\n\n")
     lines = head.split(b"\n")
     kept = [line for line in lines if line.startswith((b"author ", b"committer ", b"encoding "))]
     first = [b"tree " + tree.hex().encode()]
     first += [b"parent " + parent.hex().encode() for parent in parents]
-    return b"\n".join([*first, *kept]) + b"\n\n" + message
+    told = _NAMED.sub(lambda said: said[1] + now.get(said[2], said[2]), message)
+    return b"\n".join([*first, *kept]) + b"\n\n" + told

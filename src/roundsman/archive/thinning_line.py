@@ -2,7 +2,8 @@
 
 A commit stays if it brings a version that stays, or changes anything that is no result. Its
 message, its author and its dates stay; in its tree each result is as of its last version that
-stays. As long as nothing went, commits keep their ids too.
+stays. As long as nothing went, commits keep their ids too. Where a message names a version that
+is withdrawn, or was kept instead, it names the commit that this is now.
 
 Histories that an adopted repository began with are lines of their own, made before the one that
 they were joined to: the commit that joined one stands on what became of it.
@@ -27,7 +28,7 @@ from roundsman.archive.replay import rewritten
 from roundsman.archive.small_files import SmallFiles
 from roundsman.archive.thinning_plan import Plan, Slots, is_file
 from roundsman.archive.trees import Tree, TreeEntry
-from roundsman.archive.walking import Change, Commit, commits
+from roundsman.archive.walking import Change, Commit, commits, withdrawals
 
 _COMMITS_AT_ONCE: Final = 2000
 _CHANGES_AT_ONCE: Final = 20_000
@@ -74,6 +75,10 @@ class Line:
         self._folders = Folders(Tree(), self._made)
         self._slots = Slots(layouts.pair)
         self._versions = 0
+        self._named: set[str] = set()
+        """Commits that others withdraw, or say that were kept instead."""
+        self._now: dict[bytes, bytes] = {}
+        """Those to the commits that have their places, in hexadecimal."""
         self.joined: dict[bytes, bytes] = {}
         """The newest commits of the lines that were joined, to those in the places of them."""
         self.tip: bytes | None = None
@@ -99,6 +104,8 @@ class Line:
         each old commit with the one that has its place now, `note_other` the contents that are no
         result's with their paths. Raises `ArchiveUnavailableError`, `OSError`.
         """
+        for each in withdrawals(self._source, None, ends[-1]):
+            self._named |= {each.version, each.kept or each.version}
         for end in ends:
             self._begin_line()
             yield from self._write_line(end, named, note_other)
@@ -130,6 +137,8 @@ class Line:
                     self.first_left = step.commit.id
                 if batch.tip is not None:
                     named(step.commit.id, batch.tip)
+                    if (name := step.commit.id.hex()) in self._named:
+                        self._now[name.encode()] = batch.tip.hex().encode()
                 for pair, stays in step.versions:
                     new = batch.tip if stays else None
                     yield Fate(pair, step.commit.at, step.commit.id, new)
@@ -148,7 +157,7 @@ class Line:
 
         def content(tree: bytes) -> bytes:
             same = parents == olds and lines[0] == b"tree " + tree.hex().encode()
-            return raw if same else rewritten(raw, tree, parents)
+            return raw if same else rewritten(raw, tree, parents, self._now)
 
         batch.replay(changes, content)
         self.commits += 1

@@ -6,7 +6,7 @@ versions.
 """
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -16,20 +16,20 @@ import msgspec
 from roundsman.archive.command import Git
 from roundsman.archive.interface import Pair
 from roundsman.archive.thinning_policy import Policy
-from roundsman.archive.walking import Change, Commit, commits
+from roundsman.archive.walking import Change, Commit, commits, withdrawals
 
 _SCHEMA: Final = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE version (seq INTEGER PRIMARY KEY, slot INTEGER NOT NULL, at INTEGER NOT NULL,
-                      blob BLOB NOT NULL);
+                      blob BLOB NOT NULL, refused INTEGER NOT NULL);
 CREATE TABLE other (blob BLOB PRIMARY KEY, path BLOB NOT NULL) WITHOUT ROWID;
 """
-_BY_SLOT: Final = "SELECT slot, seq, at, blob FROM version ORDER BY slot, seq"
+_BY_SLOT: Final = "SELECT slot, seq, at, blob, refused FROM version ORDER BY slot, seq"
 _AT_ONCE: Final = 10_000
 _DIGITS: Final = "@ABC"
 
-_Row: TypeAlias = tuple[int, int, int, bytes]
+_Row: TypeAlias = tuple[int, int, int, bytes, int]
 
 
 class Slot:
@@ -122,6 +122,11 @@ def decide(
     joined to. Raises `ArchiveUnavailableError`, `sqlite3.Error`.
     """
     slots = Slots(pair)
+    refused = {
+        (bytes.fromhex(each.version), (each.device, each.job))
+        for each in withdrawals(git, None, ends[-1])
+        if each.kept is None
+    }
     count = seen = 0
     with closing(sqlite3.connect(file)) as database:
         database.executescript(_SCHEMA)
@@ -130,8 +135,9 @@ def decide(
             slots.begin_line()
             for commit in commits(git, None, end):
                 seen += 1
-                for _, slot in slots.versions(commit):
-                    rows.append((count, slot.number, commit.at, slot.blob))
+                for owner, slot in slots.versions(commit):
+                    is_refused = (commit.id, owner) in refused
+                    rows.append((slot.number, count, commit.at, slot.blob, is_refused))
                     count += 1
                 if len(rows) >= _AT_ONCE:
                     _insert(database, rows)
@@ -140,7 +146,7 @@ def decide(
         database.commit()
         stays = bytearray(count + 7 >> 3)
         kept = 0
-        for _, seq, _, _ in _staying(database, policy):
+        for _, seq, *_ in _staying(database, policy):
             stays[seq >> 3] |= 1 << (seq & 7)
             kept += 1
     return Plan(stays, count, kept, len(slots), seen)
@@ -155,7 +161,7 @@ def note_other(file: Path, blobs: dict[bytes, bytes]) -> None:
 def contents(file: Path, plan: Plan) -> Generator[tuple[bytes, str], None, None]:
     """Every content that stays, each result's together, and a name that such have in common."""
     with closing(sqlite3.connect(file)) as database:
-        for slot, seq, _, blob in database.execute(_BY_SLOT):
+        for slot, seq, _, blob, _ in database.execute(_BY_SLOT):
             if plan.keeps(seq):
                 yield blob, _name(slot)
         for blob, path in database.execute("SELECT blob, path FROM other ORDER BY path"):
@@ -163,7 +169,8 @@ def contents(file: Path, plan: Plan) -> Generator[tuple[bytes, str], None, None]
 
 
 def _insert(database: sqlite3.Connection, rows: list[_Row]) -> None:
-    database.executemany("INSERT INTO version (slot, seq, at, blob) VALUES (?2, ?1, ?3, ?4)", rows)
+    insert = "INSERT INTO version (slot, seq, at, blob, refused) VALUES (?, ?, ?, ?, ?)"
+    database.executemany(insert, rows)
 
 
 def _staying(database: sqlite3.Connection, policy: Policy) -> Iterator[_Row]:
@@ -171,8 +178,8 @@ def _staying(database: sqlite3.Connection, policy: Policy) -> Iterator[_Row]:
 
     What would follow an equal content, now that those between are gone, is no version any more.
     """
-    database.execute("CREATE INDEX by_slot ON version (slot, seq, at, blob)")
-    rows: Iterator[_Row] = iter(database.execute(_BY_SLOT))
+    database.execute("CREATE INDEX by_slot ON version (slot, seq, at, blob, refused)")
+    rows = _counting(database.execute(_BY_SLOT), policy)
     row = next(rows, None)
     before: _Row | None = None
     while row is not None:
@@ -184,6 +191,15 @@ def _staying(database: sqlite3.Connection, policy: Policy) -> Iterator[_Row]:
             yield row
             before = row
         row = following
+
+
+def _counting(rows: Iterable[_Row], policy: Policy) -> Iterator[_Row]:
+    """Those that may stay: what was refused is the last of no stretch of time."""
+    slot = None
+    for row in rows:
+        if not row[4] or row[0] != slot or policy.bucket(row[2]) == ():
+            yield row
+        slot = row[0]
 
 
 def _is_last(policy: Policy, at: int, following: _Row | None) -> bool:

@@ -227,7 +227,9 @@ def withdrawals(git: Git, reached: bytes | None, tip: bytes) -> list[Withdrawal]
             kept=each.get("Kept"),
         )
         for each in found
-        if _COMMIT_ID.fullmatch(each["Withdrawn"]) and {"Device", "Job"} <= each.keys()
+        if {"Device", "Job"} <= each.keys()
+        and _COMMIT_ID.fullmatch(each["Withdrawn"])
+        and _COMMIT_ID.fullmatch(each.get("Kept", each["Withdrawn"]))
     ]
 
 
