@@ -24,6 +24,7 @@ from roundsman.clock import SystemClock
 from roundsman.config.records import ArchiveSettings, PointerSettings
 from roundsman.testing.archive_conformance import Spool, content_of, store_all
 from roundsman.testing.clock import ManualClock
+from tests.archive.git_servers import commit
 from tests.archive.stock_git import StockGit
 
 NOW = 1_700_000_000.0
@@ -172,6 +173,52 @@ async def test_batches_of_pointers_and_texts_leave_the_attributes_right(
         said = stock.run("cat-file", "blob", "main:by_device/edge1/.gitattributes").decode()
         expected = {f'"/job-{number}"' for number in range(6) if (number + turn) % 2}
         assert {line.split()[0] for line in said.splitlines()} == expected
+
+
+async def test_attributes_go_with_the_results_that_they_are_of(
+    folder: Path, stock: StockGit, spool: Spool
+) -> None:
+    """Into other paths, in the commit that moves the results; and what others wrote there stays."""
+
+    async def opened(*paths: str) -> GitArchive:
+        archive = GitArchive(folder, SystemClock(), msgspec.structs.replace(SETTINGS, paths=paths))
+        await archive.open()
+        return archive
+
+    def told() -> dict[str, str]:
+        """What attributes say, by path."""
+        names = stock.run("ls-tree", "-r", "--name-only", "main").decode().splitlines()
+        found = [name for name in names if name.endswith(".gitattributes")]
+        return {name: stock.run("cat-file", "blob", f"main:{name}").decode() for name in found}
+
+    filters = "filter=lfs diff=lfs merge=lfs -text"
+    archive = await opened()
+    for job, content in {"image": LARGE, "show_run": b"text\n"}.items():
+        await archive.store(spool.entry(content, job=job))
+        await archive.store(spool.entry(content, job=job, device="edge2"))
+    await archive.close()
+    of_others = f'*.md text\n"/image" {filters}\n'
+    commit(stock, {"by_device/edge2/.gitattributes": of_others})
+    archive = await opened("by_job/{job}/{device}", "{device}/{job}.bin")
+    assert told() == {
+        "by_device/edge2/.gitattributes": "*.md text\n",
+        "by_job/image/.gitattributes": f'"/edge1" {filters}\n"/edge2" {filters}\n',
+        "edge1/.gitattributes": f'"/image.bin" {filters}\n',
+        "edge2/.gitattributes": f'"/image.bin" {filters}\n',
+    }
+    commits = stock.commits()
+    assert not (await archive.store(spool.entry(LARGE, job="image"))).changed
+    await archive.store(spool.entry(LARGE, job="show_run"))
+    await archive.store(spool.entry(b"text\n", job="image"))
+    assert len(stock.commits()) == len(commits) + 2
+    await archive.close()
+    archive = await opened()
+    await archive.close()
+    assert told() == {
+        "by_device/edge1/.gitattributes": f'"/show_run" {filters}\n',
+        "by_device/edge2/.gitattributes": f'*.md text\n"/image" {filters}\n',
+    }
+    stock.fsck()
 
 
 @pytest.mark.skipif(

@@ -280,6 +280,26 @@ async def test_contents_beside_git_are_copied_to_a_folder(
     assert copy.read_bytes() == content
 
 
+async def test_attributes_of_two_archives_name_the_pointers_of_both(
+    opened: Opening, remote: StockGit, spool: Spool
+) -> None:
+    def named() -> list[str]:
+        said = remote.run("cat-file", "blob", "main:by_device/edge1/.gitattributes").decode()
+        return sorted(line.split(" filter")[0] for line in said.splitlines())
+
+    pointers = PointerSettings(above_bytes=1024)
+    left, right = [
+        await opened(at(remote), name=f"{name}.git", pointers=pointers)
+        for name in ("left", "right")
+    ]
+    await left.store(spool.entry(b"large\n" * 1000, job="image"))
+    await right.store(spool.entry(b"large\n" * 2000, job="other image"))
+    assert named() == ['"/image"', '"/other image"']
+    await left.store(spool.entry(b"text\n", job="image"))
+    assert named() == ['"/other image"']
+    remote.fsck()
+
+
 async def test_what_others_push_is_content_and_nothing_else(
     opened: Opening, remote: StockGit, stock: StockGit, spool: Spool, tmp_path: Path
 ) -> None:

@@ -3,13 +3,15 @@
 Three trees are compared, folder by folder, and only where they differ: what one side changed since
 the lines parted is as that side has it. Of a result that both brought the one stands that was due
 later, and of anything else that both changed ours; the other stays in its history. Of overviews
-that both changed the rows are put together, and what a person wrote in place of one stands.
+that both changed the rows are put together, and what a person wrote in place of one stands. What
+attributes say of a result comes from the side that it comes from.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Final
 
+from roundsman.archive import attributes
 from roundsman.archive.command import Git, ObjectReader
 from roundsman.archive.commits import joining_commit
 from roundsman.archive.interface import ArchiveUnavailableError, Pair
@@ -89,14 +91,15 @@ class _Merge:
             return theirs
         mine, other = self._entries(ours), self._entries(theirs)
         before = {} if base is None else self._entries(base)
-        entries = []
+        entries: dict[bytes, TreeEntry] = {}
         for name in mine | other:
             sides = before.get(name), mine.get(name), other.get(name)
             entry = self._overview(*sides) if name == NAME else None
             entry = entry or self._entry(*sides, folder + name, depth)
             if entry is not None:
-                entries.append((name, *entry))
-        raw = encode_tree(entries)
+                entries[name] = entry
+        self._mark(mine, other, entries)
+        raw = encode_tree((name, *entry) for name, entry in entries.items())
         made = object_id(TREE, raw)
         self._pack.add(made, whole(TREE, raw))
         return made
@@ -117,6 +120,38 @@ class _Merge:
             return theirs if self._is_later(path) else ours
         below = base.id if base is not None and base.mode == TREE_MODE else None
         return TreeEntry(TREE_MODE, self.tree(below, ours.id, theirs.id, path + b"/", depth + 1))
+
+    def _mark(
+        self,
+        mine: Mapping[bytes, TreeEntry],
+        other: Mapping[bytes, TreeEntry],
+        entries: dict[bytes, TreeEntry],
+    ) -> None:
+        """Have the attributes say of each file what those of the side said that it is from."""
+        sides = [(side, side.get(attributes.NAME)) for side in (mine, other)]
+        if sides[0][1] == sides[1][1]:
+            return
+        marks = [(side, frozenset(attributes.lines(self._plain(said)))) for side, said in sides]
+        pointers = {
+            name: any(
+                side.get(name) == entries.get(name) and attributes.line(name) in lines
+                for side, lines in marks
+            )
+            for name in (*mine, *other)
+        }
+        content = attributes.all_marked(self._plain(entries.get(attributes.NAME)), pointers)
+        if content:
+            blob = object_id(BLOB, content)
+            self._pack.add(blob, whole(BLOB, content))
+            entries[attributes.NAME] = TreeEntry(FILE_MODE, blob)
+        else:
+            entries.pop(attributes.NAME, None)
+
+    def _plain(self, entry: TreeEntry | None) -> bytes:
+        """What a file says; nothing where there is none, or it is no plain one."""
+        if entry is None or entry.mode != FILE_MODE:
+            return b""
+        return self._reader.read(BLOB, [entry.id])[0]
 
     def _overview(
         self, base: TreeEntry | None, ours: TreeEntry | None, theirs: TreeEntry | None

@@ -1,33 +1,39 @@
 """Moving all results to where the paths say, in one commit.
 
 Files keep their content, so `git log --follow` goes on through it. What is not a result stays where
-it is. Paths by tag are not known here: they come with the next result of each device.
+it is, but for what attributes say of a result: that goes with it. Paths by tag are not known here:
+they come with the next result of each device.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from roundsman.archive.command import Git
+from roundsman.archive import attributes
+from roundsman.archive.command import Git, ObjectReader
 from roundsman.archive.commits import moving_commit
 from roundsman.archive.layouts import Layouts
-from roundsman.archive.objects import COMMIT, TREE, object_id, whole
+from roundsman.archive.objects import BLOB, COMMIT, TREE, object_id, whole
 from roundsman.archive.packs import Pack
-from roundsman.archive.trees import TREE_MODE, encode_tree
+from roundsman.archive.trees import FILE_MODE, TREE_MODE, encode_tree
 
 Leaf: TypeAlias = tuple[bytes, bytes]
 """Mode and id."""
 _Folder: TypeAlias = "dict[bytes, _Folder | Leaf]"
 
 
-def moved(git: Git, tip: bytes, layouts: Layouts, pack: Pack, *, now: float) -> bytes:
+def moved(
+    git: Git, reader: ObjectReader, tip: bytes, layouts: Layouts, pack: Pack, *, now: float
+) -> bytes:
     """Add the commit that moves what stands elsewhere; the new tip, or `tip` if nothing does.
 
     Raises `ArchiveUnavailableError` when git cannot read the branch.
     """
     old = dict(files_of(git, tip))
-    new = _moved(old, layouts)
+    new, origins = _moved(old, layouts)
     if new == old:
         return tip
+    _move_marks(reader, pack, old, new, origins)
     root = write_tree(pack, new.items())
     content = moving_commit(root, tip, layouts.current.texts, now)
     moved = object_id(COMMIT, content)
@@ -61,9 +67,12 @@ def _write(pack: Pack, folder: _Folder) -> bytes:
     return tree_id
 
 
-def _moved(old: Mapping[bytes, Leaf], layouts: Layouts) -> dict[bytes, Leaf]:
-    """The files by path, with results where they belong."""
+def _moved(
+    old: Mapping[bytes, Leaf], layouts: Layouts
+) -> tuple[dict[bytes, Leaf], Mapping[bytes, bytes]]:
+    """The files by path, with results where they belong; of each result also where it stood."""
     results: dict[bytes, Leaf] = {}
+    origins: dict[bytes, bytes] = {}
     others: dict[bytes, Leaf] = {}
     for path, (mode, blob) in old.items():
         pair = layouts.pair(path) if mode.startswith(b"100") else None
@@ -71,9 +80,57 @@ def _moved(old: Mapping[bytes, Leaf], layouts: Layouts) -> dict[bytes, Leaf]:
             for place in (layouts.current.path(*pair), *layouts.current.copies(*pair, ())):
                 if path == layouts.current.path(*pair) or place not in results:
                     results[place] = (mode, blob)
+                    origins[place] = path
         elif layouts.owner(path) is None or layouts.current.owner(path) is not None:
             others[path] = (mode, blob)
-    return {**others, **results}
+    return {**others, **results}, origins
+
+
+def _move_marks(
+    reader: ObjectReader,
+    pack: Pack,
+    old: Mapping[bytes, Leaf],
+    new: dict[bytes, Leaf],
+    origins: Mapping[bytes, bytes],
+) -> None:
+    """Have the attributes of folders say which results are pointers where these stand now."""
+    files = {
+        folder: blob
+        for path, (mode, blob) in old.items()
+        for folder, name in (_split(path),)
+        if name == attributes.NAME and mode == FILE_MODE
+    }
+    blobs = [*set(files.values())]
+    contents = dict(zip(blobs, reader.read(BLOB, blobs), strict=True))
+    marks = {folder: frozenset(attributes.lines(contents[blob])) for folder, blob in files.items()}
+
+    def is_marked(path: bytes) -> bool:
+        folder, name = _split(path)
+        return folder in marks and attributes.line(name) in marks[folder]
+
+    wanted: defaultdict[bytes, dict[bytes, bool]] = defaultdict(dict)
+    for path in filter(is_marked, old.keys() - new.keys()):
+        folder, name = _split(path)
+        wanted[folder][name] = False
+    for place, origin in origins.items():
+        if is_marked(place) != is_marked(origin):
+            folder, name = _split(place)
+            wanted[folder][name] = is_marked(origin)
+    for folder, pointers in wanted.items():
+        path = folder + b"/" + attributes.NAME if folder else attributes.NAME
+        content = attributes.all_marked(contents.get(files.get(folder, b""), b""), pointers)
+        if content:
+            blob = object_id(BLOB, content)
+            pack.add(blob, whole(BLOB, content))
+            new[path] = (FILE_MODE, blob)
+        else:
+            new.pop(path, None)
+
+
+def _split(path: bytes) -> tuple[bytes, bytes]:
+    """Folder and name."""
+    folder, _, name = path.rpartition(b"/")
+    return folder, name
 
 
 def files_of(git: Git, commit: bytes) -> Iterable[tuple[bytes, Leaf]]:

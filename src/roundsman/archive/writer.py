@@ -369,7 +369,8 @@ class Writer:
             return
         if self._tip is not None:
             pack = Pack()
-            tip = moved(self._repository.git, self._tip, self._layouts, pack, now=self._clock.now())
+            git, now = self._repository.git, self._clock.now()
+            tip = moved(git, self._reader, self._tip, self._layouts, pack, now=now)
             if tip != self._tip:
                 write_pack(self._files, self._repository.packs, pack)
                 self._repository.advance(self._tip, tip)
