@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,32 @@ async def test_oxidized_with_a_repository_for_each_group(
         stock.fsck()
         if not again:
             (folder / "roundsman" / "versions.sqlite").unlink()
+
+
+def test_the_files_of_a_time_are_those_of_every_group(tmp_path: Path, folder: Path) -> None:
+    core, access = tmp_path / "core", tmp_path / "access"
+    for place, days in ((core, (2, 4)), (access, (1, 3))):
+        subprocess.run(["git", "init", "--quiet", "--bare", place], check=True)
+        for day in days:
+            told = f"commit HEAD\ncommitter o <o@o> {day}00 +0200\ndata 1\nx\n"
+            told += "from HEAD^0\n" if day != days[0] else ""
+            told += f"M 100644 inline {place.name}1\ndata 1\n{day}\n"
+            StockGit(place).run("fast-import", "--quiet", stdin=told.encode())
+    assert not asked(core, access, folder, "--layout", "{device}", "--job", "x").exit_code
+    for seconds, wanted in (
+        (100, {"access1": "1"}),
+        (250, {"core1": "2", "access1": "1"}),
+        (399, {"core1": "2", "access1": "3"}),
+        (400, {"core1": "4", "access1": "3"}),
+    ):
+        place = tmp_path / str(seconds)
+        at = datetime.fromtimestamp(seconds, UTC).isoformat()
+        done = CliRunner().invoke(command, ["export", str(folder), str(place), "--at", at])
+        assert not done.exit_code, done.output
+        found = {file.name: file.read_text() for file in place.iterdir()}
+        assert found == wanted
+    done = CliRunner().invoke(command, ["export", str(folder), str(tmp_path / "now")])
+    assert {file.name for file in (tmp_path / "now").iterdir()} == {"core1", "access1"}
 
 
 @pytest.mark.parametrize("goes", [False, True])

@@ -1,4 +1,4 @@
-"""The files of one commit as a plain folder, wherever others may have put what in the repository.
+"""The files of a commit as a plain folder, wherever others may have put what in the repository.
 
 Everything is made anew inside of a new folder, so no link leads out of it; links and submodules are
 left out, and said to be.
@@ -8,10 +8,12 @@ import errno
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO, Final, cast
 
+from roundsman.archive.adopted import load_adopted
 from roundsman.archive.command import Git
 from roundsman.archive.interface import ArchiveUnavailableError
 from roundsman.archive.large import parse_pointer
@@ -34,19 +36,32 @@ class ExportRefusedError(ConflictError):
     code = "archive.export_refused"
 
 
-def commit_at(git: Git, at: float | None) -> bytes:
-    """The newest commit on the branch, as of a time. Raises `NoSuchCommitError`."""
+def commits_at(git: Git, at: float | None) -> list[bytes]:
+    """The newest commit on the branch, as of a time. Raises `NoSuchCommitError`.
+
+    And those of other histories that the repository began with, which had not been joined by then.
+    """
     tip = git.tip_of("HEAD")
-    found = b""
-    if tip is not None and at is not None:
-        found = git.run(
-            "rev-list", "--first-parent", "--max-count=1", f"--before=@{int(at)}", tip.hex()
-        ).strip()
-    elif tip is not None:
-        found = tip.hex().encode()
+    found: list[bytes] = []
+    for line in () if tip is None else (tip, *_joined(git, tip)):
+        commit = line if at is None else _newest(git, line, at)
+        if commit is not None and not any(git.is_ancestor(commit, each) for each in found):
+            found.append(commit)
     if not found:
         raise NoSuchCommitError("expected a commit of that time, found none so old")
-    return bytes.fromhex(found.decode())
+    return found
+
+
+def _joined(git: Git, tip: bytes) -> list[bytes]:
+    names = load_adopted(git.folder / "roundsman").joined
+    return [other for other in map(bytes.fromhex, names) if git.is_ancestor(other, tip)]
+
+
+def _newest(git: Git, tip: bytes, at: float) -> bytes | None:
+    said = git.run(
+        "rev-list", "--first-parent", "--max-count=1", f"--before=@{int(at)} +0000", tip.hex()
+    )
+    return bytes.fromhex(said.decode().strip()) or None
 
 
 def commit_named(git: Git, name: str) -> bytes:
@@ -57,21 +72,21 @@ def commit_named(git: Git, name: str) -> bytes:
     return found
 
 
-def export(git: Git, commit: bytes, folder: Path) -> Iterator[str]:
-    """Write the files of a commit into a new folder; yield what was left out, and why.
+def export(git: Git, commits: Sequence[bytes], folder: Path) -> Iterator[str]:
+    """Write the files of some commits into a new folder; yield what was left out, and why.
 
     What stands for a content beside git is that content. Raises `ExportRefusedError`,
     `ArchiveUnavailableError`.
     """
     try:
-        yield from _export(git, commit, folder)
+        yield from _export(git, commits, folder)
     except OSError as error:
         raise ArchiveUnavailableError(
             f"{folder}: expected to write it, got: {error}", remedy="free or mend the disk"
         ) from error
 
 
-def _export(git: Git, commit: bytes, folder: Path) -> Iterator[str]:
+def _export(git: Git, commits: Sequence[bytes], folder: Path) -> Iterator[str]:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -86,7 +101,7 @@ def _export(git: Git, commit: bytes, folder: Path) -> Iterator[str]:
         env=git.environment,
     ) as reading:
         try:
-            for mode, blob, path in _files(git, commit):
+            for mode, blob, path in chain.from_iterable(_files(git, each) for each in commits):
                 parts = path.split(b"/")
                 shown = path.decode(errors="replace")
                 if not mode.startswith(b"100"):

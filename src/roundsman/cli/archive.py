@@ -104,12 +104,12 @@ def export(repository: Path, folder: Path, at: str | None, commit: str | None) -
     if commit is not None:
         if not _COMMIT.fullmatch(commit):
             raise click.BadParameter("expected 7 to 40 hexadecimal digits", param_hint="--commit")
-        chosen = exporting.commit_named(git, commit)
+        chosen = [exporting.commit_named(git, commit)]
     else:
-        chosen = exporting.commit_at(git, None if at is None else _seconds(at))
+        chosen = exporting.commits_at(git, None if at is None else _seconds(at))
     for omission in exporting.export(git, chosen, folder):
         click.echo(f"left out: {omission}", err=True)
-    click.echo(f"{folder}: the files of {chosen.hex()}")
+    click.echo(f"{folder}: the files of {', '.join(each.hex() for each in chosen)}")
 
 
 @command.command()
