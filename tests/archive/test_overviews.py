@@ -404,6 +404,27 @@ async def test_others_who_change_results_do_not_make_them_wrong(
     stock.fsck()
 
 
+async def test_a_device_that_a_person_removes_is_shown_no_more(
+    opened: Opening, stock: StockGit, spool: Spool, clock: SetClock
+) -> None:
+    archive = await opened(*MANY)
+    for device in ("edge1", "edge2"):
+        entry = spool.entry(b"1\n", device=device)
+        await archive.store(msgspec.structs.replace(entry, tags=("core",)))
+    removed = "".join(
+        f"D {folder}/edge2\n" for folder in ("by_device", "by_job/show_run", "tags/core")
+    )
+    told = "commit refs/heads/main\ncommitter A <a@b> 1700000000 +0000\ndata 3\nus\n"
+    told += f"from refs/heads/main^0\n{removed}\n"
+    stock.run("fast-import", "--quiet", stdin=told.encode())
+    clock.time += MINUTE
+    entry = spool.entry(b"2\n", device="edge1")
+    await archive.store(msgspec.structs.replace(entry, tags=("core",)))
+    results = ("by_device/edge1/show_run", "by_job/show_run/edge1", "tags/core/edge1/show_run")
+    assert pages(stock) == expected(dict.fromkeys(results, clock.time))
+    stock.fsck()
+
+
 async def test_what_a_person_adds_to_one_stays(
     opened: Opening, stock: StockGit, spool: Spool, clock: SetClock
 ) -> None:

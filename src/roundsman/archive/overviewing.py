@@ -99,6 +99,8 @@ class Overviewing:
             if _is_page(path):
                 if is_gone and not overviews.is_alone(folder):
                     return False
+                if is_gone and folder and folder.rpartition(b"/")[0] not in told:
+                    work.hide(folder)  # all of it is gone
             elif pair is not None and folder not in told:
                 at = None if is_gone else self._history.changed_at(*pair)
                 if is_gone:
