@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shlex
+import signal
 import stat
 import subprocess
 import tracemalloc
@@ -490,6 +491,21 @@ def test_contents_are_streamed_to_a_server(remote: StockGit, folder: Path, tmp_p
     assert peak < 4 << 20
     kept = remote.folder / "lfs" / "objects" / name[:2] / name[2:4] / name
     assert kept.stat().st_size == 24 << 20
+
+
+def test_an_ssh_that_was_killed_is_no_server_without_lfs(
+    folder: Path, tmp_path: Path, logged: Logged
+) -> None:
+    """No pointer is pushed then."""
+    digest = hashlib.sha256(b"large").hexdigest()
+    path = folder / "lfs" / "objects" / digest[:2] / digest[2:4] / digest
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"large")
+    access = Access(RemoteSettings(url="ssh://git@192.0.2.1/r.git"), tmp_path / "own")
+    uploads = ContentUploads("r", folder, access, lambda *_: (-signal.SIGKILL, b"", b""))
+    with pytest.raises(ArchiveUnavailableError, match="ended with status -9"):
+        uploads.bring_up("refs/heads/main")
+    assert logged == []
 
 
 async def test_over_ssh_with_a_key_and_a_checked_host(

@@ -167,7 +167,7 @@ class ContentUploads:
     def _by_ssh(self) -> _Action | None:
         """Where a server of SSH says that the API is; none where it has none that may be used."""
         status, printed, complaint = self._ask_by_ssh("git-lfs-authenticate", "upload")
-        if status == _SSH_FAILED:
+        if status == _SSH_FAILED or status < 0:  # by itself, or by a signal: it was not heard
             said = self._access.scrubbed(complaint) or "nothing"
             raise self._failure(f"ssh ended with status {status} and said: {said}")
         if status:
