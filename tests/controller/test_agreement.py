@@ -254,6 +254,29 @@ async def test_a_result_that_others_were_joined_over_before_it_was_sent_again_st
     assert not (await two.first.version("d", "backup", first.version)).withdrawn
 
 
+async def test_what_a_run_found_unchanged_before_it_heard_that_it_is_withdrawn_is_kept_again(
+    two: Two,
+) -> None:
+    await two.first.store(entry_of(NOW - HOUR, b"before\n", run_id="before"))
+    [lost] = await claim(two.ledger)
+    await two.first.store(entry_of(NOW, b"found\n", run_id="lost"))
+    await two.meet()
+    [leased] = await claim(two.ledger, now=NOW + LEASE + 1)
+    await two.ledger.record_stale(run_of(lost, "lost", outcome=Outcome.STALE))
+    seen = agreement(two, two.first)
+    await seen.run_once()
+    found = await two.second.store(entry_of(NOW, b"found\n", run_id="found"))
+    assert not found.changed
+    await ended(two, leased, found, "found")
+    for _ in range(2):
+        await seen.run_once()
+    await two.agree()
+    assert two.remote.run("show", "main:by_device/d/backup") == b"found\n"
+    assert (standing(two.remote)["lost"], standing(two.remote)["found"]) == (0, 1)
+    for archive in (two.first, two.second):
+        assert await content_of(archive, "d", "backup") == b"found\n"
+
+
 async def test_what_is_put_back_gives_way_to_a_result_that_another_controller_has_kept(
     two: Two,
 ) -> None:

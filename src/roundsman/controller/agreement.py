@@ -11,13 +11,17 @@ failover or with the ledger: that stays as it is, unless another run ended its d
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Final
 
 from roundsman import logs
 from roundsman.archive.interface import (
     Archive,
     Brought,
+    Entry,
     VersionNotFoundError,
     Withdrawal,
 )
@@ -37,6 +41,8 @@ _AGAIN: Final = 100
 """Versions whose runs have not ended that are looked for once more in one round."""
 _SECONDS: Final = 3600.0
 """How long a version is asked about whose run does not end."""
+_AFTER_SECONDS: Final = 120.0
+"""How long one that was refused is asked about after it was withdrawn."""
 _RUNS: Final = 50
 """Runs of a device and job looked through, newest first."""
 _NO_OUTCOME: Final = (Outcome.RETRIED, Outcome.STALE)
@@ -57,6 +63,8 @@ class Agreement:
         self._reached: str | None = None
         self._waiting: dict[Brought, float] = {}
         """Versions whose runs have not ended, and since when; those asked about last come last."""
+        self._withdrawn: dict[Brought, float] = {}
+        """Those refused that this controller withdrew, and when; they are among `_waiting`."""
 
     async def run(self) -> None:
         """Look every few seconds, until cancelled."""
@@ -64,11 +72,11 @@ class Agreement:
             await self._clock.sleep(EVERY_SECONDS)
             try:
                 await self.run_once()
-            except UnavailableError as error:
-                log.warning("archive.not_compared", reason=error.text)
+            except (UnavailableError, OSError) as error:
+                log.warning("archive.not_compared", reason=str(error))
 
     async def run_once(self) -> None:
-        """Look at what came since the last time. Raises `UnavailableError`."""
+        """Look at what came since the last time. Raises `UnavailableError`, `OSError`."""
         await self._compare([*islice(self._waiting, _AGAIN)])
         while True:
             page = await self._archive.brought(self._reached, limit=_AT_ONCE)
@@ -84,10 +92,11 @@ class Agreement:
             settled = await self._is_settled(each, end)
             since = self._waiting.pop(each, self._clock.monotonic())
             if settled:
+                self._withdrawn.pop(each, None)
                 continue
             if self._clock.monotonic() < since + _SECONDS:
                 self._waiting[each] = since
-            else:
+            elif self._withdrawn.pop(each, None) is None:
                 log.warning(
                     "archive.run_unknown", device=each.device, job=each.job, version=each.version
                 )
@@ -97,8 +106,7 @@ class Agreement:
         if end is None:
             return not await self._may_end(each)
         if end.outcome is Outcome.STALE:
-            await self._refused(each)
-            return True
+            return await self._refused(each)
         if end.version in (None, each.version):
             return True
         try:
@@ -149,14 +157,50 @@ class Agreement:
             )
         return True
 
-    async def _refused(self, each: Brought) -> None:
-        """Withdraw the result of a run that was refused, unless a later run found it unchanged."""
+    async def _refused(self, each: Brought) -> bool:
+        """Withdraw the result of a run that was refused, unless a later run found it unchanged.
+
+        Another controller may end such a run before it hears of that; the result is kept once more
+        then, as that run's. Whether no more is to be done.
+        """
         async with self._turns.of(each.device, each.job):
             query = RunQuery(
                 device=each.device, job=each.job, outcome=Outcome.SUCCEEDED, limit=_RUNS
             )
-            if all(run.version != each.version for run in (await self._ledger.runs(query)).items):
-                await self._archive.withdraw([self._withdrawal(each)])
+            runs = (await self._ledger.runs(query)).items
+            named = any(run.version == each.version for run in runs)
+            withdrawn_at = self._withdrawn.get(each)
+            if withdrawn_at is not None:
+                if named and runs[0].version == each.version:
+                    await self._keep_again(each, runs[0])
+                return named or self._clock.monotonic() >= withdrawn_at + _AFTER_SECONDS
+            if named:
+                return True
+            await self._archive.withdraw([self._withdrawal(each)])
+            self._withdrawn[each] = self._clock.monotonic()
+            return False
+
+    async def _keep_again(self, each: Brought, run: Run) -> None:
+        """Store what a run found unchanged, and what was withdrawn meanwhile."""
+        slot = self._planner.find(each.device, each.job)
+        log.warning("archive.kept_again", device=each.device, job=each.job, run_id=run.run_id)
+        with NamedTemporaryFile() as file, suppress(VersionNotFoundError):  # lost with its disk
+            async for piece in self._archive.read(each.device, each.job, each.version):
+                file.write(piece)
+            file.flush()
+            await self._archive.store(
+                Entry(
+                    device=each.device,
+                    job=each.job,
+                    content=Path(file.name),
+                    due=run.due,
+                    started_at=run.recorded_at if run.started_at is None else run.started_at,
+                    ended_at=run.recorded_at if run.ended_at is None else run.ended_at,
+                    worker_id=run.worker_id,
+                    run_id=run.run_id,
+                    tags=() if slot is None else slot.device.tags,
+                )
+            )
 
     def _withdrawal(self, each: Brought, *, kept: str | None = None) -> Withdrawal:
         slot = self._planner.find(each.device, each.job)
