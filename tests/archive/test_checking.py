@@ -40,7 +40,7 @@ def test_stats(folder: Path, filled: list[str]) -> None:
     said = asked("stats", folder).output
     lines = {line[:12].strip(): line[13:] for line in said.splitlines()}
     assert lines["branch"] == f"main at {filled[-1]}"
-    assert (lines["commits"], lines["files"], lines["versions"]) == ("4", "3", "5")
+    assert (lines["commits"], lines["files"], lines["versions"]) == ("4", "3", "4")
     assert lines["beside git"] == "1 of 6,000 bytes"
 
 

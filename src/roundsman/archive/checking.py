@@ -12,10 +12,12 @@ import msgspec
 from roundsman.archive.command import Git, ObjectReader
 from roundsman.archive.damage import findings
 from roundsman.archive.files import Files, sync_folder
-from roundsman.archive.interface import ArchiveUnavailableError
+from roundsman.archive.interface import ArchiveUnavailableError, Pair
 from roundsman.archive.large import LargeContents, Pointer, parse_pointer
+from roundsman.archive.layouts import Layouts
 from roundsman.archive.locks import WriterLock
 from roundsman.archive.objects import BLOB
+from roundsman.archive.walking import changes
 from roundsman.config.records import PointerSettings
 from roundsman.wire.paths import OVERVIEW
 
@@ -37,7 +39,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     commits: int
     """On the branch."""
     versions: int
-    """Contents that any path ever had, overviews apart."""
+    """Of all results, wherever they stand; as the list of versions has them."""
     files: int
     """On the branch now, overviews apart."""
     large: int
@@ -77,7 +79,7 @@ def statistics(git: Git) -> Statistics:
         packs=int(counted["packs"]),
         loose=int(counted["count"]),
         commits=0 if tip is None else int(git.run("rev-list", "--count", tip.hex())),
-        versions=0 if tip is None else sum(not _is_overview(path) for path in _changes(git, tip)),
+        versions=0 if tip is None else _count_versions(git, tip),
         files=0 if tip is None else sum(not _is_overview(path) for path, *_ in _blobs(git, tip)),
         large=len(large),
         large_bytes=sum(large),
@@ -171,17 +173,16 @@ def _blobs(git: Git, commit: bytes) -> Iterator[tuple[str, str, int]]:
                 yield path.decode(errors="replace"), blob, int(size)
 
 
-def _changes(git: Git, tip: bytes) -> Iterator[str]:
-    """The path, each time that one came to a content."""
-    fields = git.records(
-        *("log", "-z", "--raw", "--root", "--no-renames", "--no-abbrev", "--format=", tip.hex()),
-        "--",
-    )
-    for said in fields:
-        if said.lstrip(b"\n").startswith(b":"):
-            path = next(fields).decode(errors="replace")
-            if not said.endswith(b"D"):
-                yield path
+def _count_versions(git: Git, tip: bytes) -> int:
+    layouts = Layouts.as_noted(git.folder / "roundsman", Files())
+    joined = [other for other in layouts.joined if git.is_ancestor(other, tip)]
+    count = 0
+    last: dict[Pair, bytes] = {}
+    for kept in changes(git, layouts.pair, None, tip, joined):
+        pair = (kept.device, kept.job)
+        count += kept.run_id is not None or last.get(pair) != kept.blob
+        last[pair] = kept.blob
+    return count
 
 
 def _is_overview(path: str) -> bool:
