@@ -158,4 +158,5 @@ def _match(found: Found, lines: tuple[Any, ...], more: bool) -> Match:
         at=found.version.at,
         lines=lines,
         more=more,
+        withdrawn=found.version.withdrawn,
     )

@@ -320,6 +320,7 @@ class ArchiveConformance:
             search = Search(text="refused", history=history, chosen=lambda *_: True)
             found = (await archive.search(search)).items
             assert [(each.device, each.number) for each in found] == number
+            assert all(each.withdrawn for each in found)
         change = await archive.diff("edge1", "show_run", None, None, context=3)
         assert (change.old, change.new, change.unified) == (told[2], told[0], b"")
         lines = (await archive.origins("edge1", "show_run", None, limit=9)).lines

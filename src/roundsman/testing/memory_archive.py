@@ -242,6 +242,7 @@ class MemoryArchive(Archive):
                         at=item.version.at,
                         lines=found[0],
                         more=found[1],
+                        withdrawn=item.version.withdrawn,
                     )
                 )
         return SearchPage(items=tuple(items), next=None, read=len(every) - start)

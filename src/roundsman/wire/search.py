@@ -33,6 +33,8 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
     """The lines that match, and those around them, in order."""
     more: bool
     """Whether more lines match than are shown."""
+    withdrawn: bool = False
+    """Whether the version was withdrawn: only searches of all versions find such."""
 
 
 class SearchPage(msgspec.Struct, frozen=True, kw_only=True):
