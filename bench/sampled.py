@@ -132,7 +132,7 @@ def estimate(folder: Path, rng: random.Random) -> list[Row]:
     """How the repository stands beside what `gc --aggressive` would make of it."""
     repository = _Repository(folder, rng)
     rows = []
-    total = 0.0
+    total = float(_beside_packs(folder))  # the graph of commits: git writes the same
     for sample in repository.samples():
         begun = time.monotonic()
         aggressive, stands = repository.aggressively(sample), repository.stands(sample)
@@ -157,6 +157,13 @@ def estimate(folder: Path, rng: random.Random) -> list[Row]:
         ratio=size / total,
     )
     return [*rows, estimated, as_it_is]
+
+
+def _beside_packs(folder: Path) -> int:
+    files = (folder / "objects" / "pack").iterdir()
+    return packed(folder) - sum(
+        path.stat().st_size for path in files if path.suffix in (".pack", ".idx")
+    )
 
 
 def main() -> None:
