@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Iterable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
@@ -18,6 +19,7 @@ from roundsman.archive.command import Git
 from roundsman.archive.compacting import compact
 from roundsman.archive.files import Files
 from roundsman.archive.git import GitArchive
+from roundsman.archive.interface import ArchiveUnavailableError
 from roundsman.archive.joining import join
 from roundsman.archive.maintenance_plan import PackFile, Work, make_plan
 from roundsman.archive.objects import BLOB, entry_header, object_id, stored
@@ -381,6 +383,22 @@ async def test_pruning_forgets_what_nothing_refers_to(
     assert first.version in listed
     assert lost.version not in listed
     stock.fsck()
+
+
+async def test_pruning_that_fails_holds_up_nothing_else(
+    archive: GitArchive, spool: Spool, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where git needs more memory for the whole of it than there is."""
+    await fill(archive, spool, rng, devices=2, versions=20)
+    prune = AsyncMock(side_effect=ArchiveUnavailableError("git pack-objects: killed"))
+    monkeypatch.setattr(archive._maintainer._programs, "prune", prune)
+    archive._maintainer._noted.pruned_at = archive._maintainer._noted.compacted_at = 0
+    await archive._maintainer.look()
+    assert archive._maintainer.last is not None
+    assert "killed" in str(archive._maintainer.last.failure)
+    await archive._maintainer.look()
+    assert (archive._maintainer.last.work, archive._maintainer.last.failure) == ("compact", None)
+    assert prune.await_count == 1
 
 
 async def test_a_pack_whose_result_is_not_stored_yet_is_left_alone(

@@ -26,7 +26,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Final, Self, cast
+from tempfile import TemporaryFile
+from typing import IO, Final, cast
 
 from roundsman.archive import beside
 from roundsman.archive.command import Git
@@ -48,20 +49,19 @@ def compact(git: Git, packs: Sequence[Path], tip: str, beyond: Sequence[str]) ->
     folder = packs[0].parent
     made: list[str] = []
     if tip:
-        with (
-            _Packing(git, folder, f"--window={_WINDOW}") as trees,
-            _Packing(git, folder, f"--window={_WINDOW}", "--no-reuse-delta") as rest,
-        ):
+        with TemporaryFile(dir=folder) as trees, TemporaryFile(dir=folder) as rest:
             for kind, name, path in _needed(git, tip, beyond):
                 if kind == _TREE:
-                    trees.add(b"%s %s" % (name, called(path + b"/")))
+                    trees.write(b"%s %s\n" % (name, called(path + b"/")))
                 else:
-                    rest.add(b"%s %s" % (name, called(path)))
-            made += [*trees.finish(), *rest.finish()]
-    with _Packing(git, folder, f"--window={_WINDOW_UNNAMED}", "--no-reuse-delta") as unnamed:
+                    rest.write(b"%s %s\n" % (name, called(path)))
+            # One after the other: git keeps in memory each object that it is told, near 200 bytes.
+            made += _packed(git, folder, trees, f"--window={_WINDOW}")
+            made += _packed(git, folder, rest, f"--window={_WINDOW}", "--no-reuse-delta")
+    with TemporaryFile(dir=folder) as unnamed:
         for missing in _missing(packs, [folder / f"{name}.pack" for name in made]):
-            unnamed.add(missing.hex().encode())
-        made += unnamed.finish()
+            unnamed.write(missing.hex().encode() + b"\n")
+        made += _packed(git, folder, unnamed, f"--window={_WINDOW_UNNAMED}", "--no-reuse-delta")
     return made
 
 
@@ -78,41 +78,23 @@ def called(path: bytes) -> bytes:
     return b"".join(b"...%c" % _DIGITS[number >> shift & 63] for shift in (18, 12, 6, 0))
 
 
-class _Packing:
-    """git at work on a list of objects that is still being told. Use as a context."""
-
-    def __init__(self, git: Git, folder: Path, *options: str) -> None:
-        self._git = git
-        self._process = subprocess.Popen(
-            git.arguments(
-                *("pack-objects", "--quiet", "--non-empty", "--delta-base-offset", *options),
-                str(folder / "pack"),
-            ),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=git.environment,
-            preexec_fn=partial(beside.end_with, os.getpid()),  # noqa: PLW1509 - no threads here
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
-            self._process.communicate()
-
-    def add(self, line: bytes) -> None:
-        """Have it pack an object, too."""
-        cast("IO[bytes]", self._process.stdin).write(line + b"\n")
-
-    def finish(self) -> list[str]:
-        """The names of the packs that it made."""
-        made, complaint = self._process.communicate()
-        if self._process.returncode:
-            raise self._git.failure("pack-objects", self._process.returncode, complaint)
-        return [f"pack-{checksum}" for checksum in made.decode().split()]
+def _packed(git: Git, folder: Path, listed: IO[bytes], *options: str) -> list[str]:
+    """Have git pack the objects of a list; the names of the packs that it made, none for none."""
+    listed.seek(0)
+    done = subprocess.run(
+        git.arguments(
+            *("pack-objects", "--quiet", "--non-empty", "--delta-base-offset", *options),
+            str(folder / "pack"),
+        ),
+        stdin=listed,
+        capture_output=True,
+        check=False,
+        env=git.environment,
+        preexec_fn=partial(beside.end_with, os.getpid()),
+    )
+    if done.returncode:
+        raise git.failure("pack-objects", done.returncode, done.stderr)
+    return [f"pack-{checksum}" for checksum in done.stdout.decode().split()]
 
 
 def _needed(git: Git, tip: str, beyond: Sequence[str]) -> Iterator[tuple[bytes, bytes, bytes]]:

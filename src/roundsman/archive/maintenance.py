@@ -4,7 +4,8 @@
 one size, so that each object is copied once for every 16 times that its pack grows.
 **Compacting**: what was joined is given to git, which finds deltas between versions, together with
 the compact packs that are not much larger; so again each object's turn comes seldom. **Pruning**,
-once in a while: the whole repository is compacted, without what nothing refers to.
+once in a while: the whole repository is compacted, without what nothing refers to. When that fails,
+as it does where git needs more memory than there is, it is tried again in a day.
 
 **Verifying**, once a week and when something could not be read: `git fsck --strict` over all of it.
 A damaged repository is set aside and rebuilt.
@@ -26,7 +27,14 @@ from roundsman import logs
 from roundsman.archive.files import Files
 from roundsman.archive.interface import ArchiveUnavailableError, Maintenance
 from roundsman.archive.large import LargeContents
-from roundsman.archive.maintenance_plan import PackFile, Plan, Work, make_plan, plan_joining
+from roundsman.archive.maintenance_plan import (
+    PackFile,
+    Plan,
+    Work,
+    make_plan,
+    plan_joining,
+    pruning_failed,
+)
 from roundsman.archive.pack_reading import PackDamagedError, PackReader, packs_in
 from roundsman.archive.programs import Programs
 from roundsman.archive.repository import Repository
@@ -157,6 +165,8 @@ class Maintainer:
             except (OSError, ArchiveUnavailableError) as error:
                 failure = str(error)
                 log.warning("archive.maintenance_failed", work=plan.work, error=failure)
+                if plan.work is Work.PRUNE:
+                    self._noted.pruned_at = pruning_failed(self._clock.now())
                 if isinstance(error, ArchiveUnavailableError):
                     self.suspect()
             self._noted.last = Maintenance(

@@ -75,6 +75,11 @@ def make_plan(
     return plan_joining(young)
 
 
+def pruning_failed(now: float) -> float:
+    """When to say that it was pruned, so that the next try comes in a day and other work before."""
+    return now - (_PRUNE_DAYS - 1) * _DAY
+
+
 def plan_joining(packs: Sequence[PackFile]) -> Plan:
     """What is worth joining of young packs."""
     small = [pack for pack in packs if pack.size < _JOINED_BYTES]
